@@ -1,0 +1,104 @@
+# Everyday commands. `make help` lists them. The first one that runs creates .venv and installs what constraints.txt pins;
+# later ones reinstall nothing unless one of the files an install depends on has changed.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Options for the step that installs torch and for no other, such as an index that holds CPU-only builds.
+TORCH_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+# A candidate has to run: a name on PATH may be a launcher for a version that is not there, and Debian's python3 has no
+# ensurepip until python3-venv is installed. One with its C headers comes first, because torch.compile includes Python.h.
+USABLE = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+HEADERS = import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+PYTHON ?= $(shell first=; \
+	for p in python3.11 python3.12 python3.10 python3 python; do \
+	    "$$p" -c '$(USABLE)' >/dev/null 2>&1 || continue; \
+	    if "$$p" -c '$(HEADERS)' >/dev/null 2>&1; then first=$$p; break; fi; \
+	    first=$${first:-$$p}; \
+	done; echo $$first)
+
+BUILD_SOURCES := $(shell find csrc -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
+FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
+BENCHMARKS = $(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null)
+
+DEMO_PROMPTS := \
+	"a red circle stands still on a black background" \
+	"a large blue square moves left, then bounces and a small yellow star moves up on a gray background" \
+	"a green circle orbits, a small purple star moves left, a large orange triangle bounces, a white square grows and a cyan circle moves down on a checkered background"
+
+.PHONY: help demo test lint bench install clean
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
+	    || sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@echo
+	@echo '  PYTHON=python3.12       the interpreter that creates $(VENV) (3.10 to 3.12; found by itself)'
+	@echo '  TORCH_ARGS="..."        pip options for installing torch, such as an index of CPU-only builds'
+	@echo '  PYTEST_ARGS="-k text"   options for pytest        BENCH_ARGS="--short"   options for every benchmark'
+
+demo: install ## Generate three clips, from simple to complex, at a precision that follows their content
+	$(BIN)/tadp generate $(DEMO_PROMPTS) --policy complexity --seed 0 --compare static:16,static:8 --out out/demo
+
+test: install ## Run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: install ## Check style, types, import directions and the format of the C++ sources
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(if $(FORMATTED_SOURCES),$(BIN)/clang-format --dry-run -Werror $(FORMATTED_SOURCES),@echo 'no C++ sources to check')
+
+bench: install ## Run every benchmark; results go to bench/results
+	@for file in $(BENCHMARKS); do \
+	    module=$${file%.py}; module=$${module//\//.}; \
+	    echo "== $$module"; \
+	    $(BIN)/python -m "$$module" $(BENCH_ARGS); \
+	done
+
+clean: ## Remove what was built, cached or generated; keeps the virtual environment and training runs
+	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	rm -f tadp/*.so $(STAMPS)/project
+	find . \( -path ./$(VENV) -o -path ./.git -o -path ./runs \) -prune -o -name __pycache__ -type d -print0 \
+	    | xargs -0 -r rm -rf
+
+install: $(STAMPS)/project
+
+# `venv` is called only where no working pip stands, so that an environment made by hand is used as it is.
+$(STAMPS)/venv:
+	@if ! $(PIP) --version >/dev/null 2>&1; then \
+	    python='$(PYTHON)'; \
+	    if ! "$$python" -c '$(USABLE)'; then \
+	        echo 'No usable Python: tadp needs Python 3.10, 3.11 or 3.12 with its venv module (on Debian: python3-venv).' >&2; \
+	        echo 'Name one that is not on PATH with PYTHON=/path/to/python3.' >&2; \
+	        exit 1; \
+	    fi; \
+	    "$$python" -m venv $(VENV); \
+	fi
+	@$(BIN)/python -c '$(HEADERS)' \
+	    || echo 'Warning: Python.h is missing, and torch.compile needs it (on Debian: python3-dev).' >&2
+	@mkdir -p $(@D) && touch $@
+
+# torch goes first and alone: the build of the project links against it, and no other requirement can then choose a
+# newer release of it.
+$(STAMPS)/torch: constraints.txt | $(STAMPS)/venv
+	$(PIP) install torch -c constraints.txt $(TORCH_ARGS)
+	@touch $@
+
+$(STAMPS)/build-tools: constraints.txt | $(STAMPS)/torch
+	$(PIP) install cmake ninja setuptools -c constraints.txt
+	@touch $@
+
+$(STAMPS)/project: pyproject.toml constraints.txt $(BUILD_SOURCES) | $(STAMPS)/build-tools
+	$(PIP) install --no-build-isolation -e '.[dev]' -c constraints.txt
+	@touch $@

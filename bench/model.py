@@ -1,0 +1,30 @@
+"""The embedded transformer and inputs of its default size, for benchmarks."""
+
+import torch
+from diffusers import WanPipeline, WanTransformer3DModel
+
+from tadp.demo import PIPELINE_DIR
+
+
+def demo_transformer(dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
+    """The trained transformer of the embedded pipeline."""
+    model = WanTransformer3DModel.from_pretrained(PIPELINE_DIR / "transformer", torch_dtype=dtype)
+    return model.eval().requires_grad_(False)
+
+
+def demo_pipeline(dtype: torch.dtype = torch.bfloat16) -> WanPipeline:
+    """The whole embedded pipeline."""
+    pipeline = WanPipeline.from_pretrained(PIPELINE_DIR, torch_dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def demo_inputs(dtype: torch.dtype = torch.bfloat16, timestep: float = 900.0) -> dict[str, object]:
+    """Arguments of one forward at 17 frames of 64x64: 1,280 video tokens, 64 text tokens."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "hidden_states": torch.randn(1, 8, 5, 16, 16, generator=generator).to(dtype),
+        "timestep": torch.tensor([timestep]),
+        "encoder_hidden_states": torch.randn(1, 64, 128, generator=generator).to(dtype),
+        "return_dict": False,
+    }

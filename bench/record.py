@@ -1,0 +1,76 @@
+"""How a benchmark's result is printed and kept: a table, and JSON with machine, versions and date."""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton")
+
+
+def parser(question: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    made = argparse.ArgumentParser(description=question)
+    made.add_argument("--json", type=Path, help="also write the result here")
+    return made
+
+
+def machine() -> dict[str, object]:
+    """What the numbers were measured on."""
+    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
+    found = {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    found["isa"] = [isa for isa in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_int8") if f" {isa}" in flags]
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that matter."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def record(name: str, rows: Sequence[Mapping[str, object]], path: Path | None, **facts: object) -> None:
+    """Print rows as a table and, where a path is given, write them with machine, versions and date."""
+    table = Table(title=name)
+    for column in rows[0]:
+        table.add_column(str(column))
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console = Console(width=140)
+    console.print(table)
+    for key, value in facts.items():
+        console.print(f"{key}: {value}")
+    if path is not None:
+        content = {
+            "name": name,
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(),
+            "versions": versions(),
+            "rows": list(rows),
+            **facts,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+        partial.replace(path)
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,194 @@
+// The integer product with vpdpbusd: four unsigned weight codes times four signed activation codes, summed into 32
+// bits.
+//
+// A tile of 64 weight rows is unpacked once into [columns / 4][64][4] bytes, so that one register holds four columns of
+// 16 weight rows. The register tile is 6 tokens by 64 weight rows: 24 sums, 4 weights and one broadcast activation fit
+// the 32 registers, and each loaded weight register is used six times.
+#include "avx512.h"
+
+#if defined(__x86_64__)
+#include <algorithm>
+#include <cstring>
+
+#include "linear_kernels.h"
+
+namespace tadp {
+namespace {
+
+constexpr int kTokens = 6;
+constexpr int64_t kLane = 64;  // bytes of a register
+
+// Scratch of a thread, kept from call to call: fresh pages would cost as much as unpacking into them.
+uint8_t* aligned_scratch(int64_t bytes) {
+  thread_local std::vector<uint8_t> scratch;
+  if (static_cast<int64_t>(scratch.size()) < bytes + kLane) scratch.resize(static_cast<size_t>(bytes + kLane));
+  const auto address = reinterpret_cast<uintptr_t>(scratch.data());
+  return reinterpret_cast<uint8_t*>((address + kLane - 1) / kLane * kLane);
+}
+
+// Transposes 16 x 16 numbers of 32 bits.
+TADP_AVX512_INLINE void transpose(__m512i (&rows)[16]) {
+  __m512i pairs[16], fours[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+    fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+    fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+    fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512i even_left = _mm512_shuffle_i32x4(fours[i], fours[4 + i], 0x88);
+    const __m512i even_right = _mm512_shuffle_i32x4(fours[8 + i], fours[12 + i], 0x88);
+    const __m512i odd_left = _mm512_shuffle_i32x4(fours[i], fours[4 + i], 0xDD);
+    const __m512i odd_right = _mm512_shuffle_i32x4(fours[8 + i], fours[12 + i], 0xDD);
+    rows[i] = _mm512_shuffle_i32x4(even_left, even_right, 0x88);
+    rows[8 + i] = _mm512_shuffle_i32x4(even_left, even_right, 0xDD);
+    rows[4 + i] = _mm512_shuffle_i32x4(odd_left, odd_right, 0x88);
+    rows[12 + i] = _mm512_shuffle_i32x4(odd_left, odd_right, 0xDD);
+  }
+}
+
+// Unpacks weight rows [first, first + lanes * 16) into [padded / 4][lanes][16][4]; rows behind the last one are zero.
+template <int Width>
+TADP_AVX512 void unpack_tile(const Planes& planes, int64_t first, int64_t lanes, uint8_t* rows_scratch, uint8_t* tile) {
+  const int64_t groups = planes.padded / 4;
+  const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    for (int64_t r = 0; r < 16; ++r) {
+      const int64_t row = first + lane * 16 + r;
+      if (row < planes.rows) {
+        unpack_row<Width>(planes, row, rows_scratch + r * stride);
+      } else {
+        std::memset(rows_scratch + r * stride, 0, static_cast<size_t>(planes.padded));
+      }
+    }
+    for (int64_t group = 0; group < groups; group += 16) {
+      __m512i block[16];
+#pragma GCC unroll 16
+      for (int r = 0; r < 16; ++r) block[r] = _mm512_load_si512(rows_scratch + r * stride + group * 4);
+      transpose(block);
+      uint8_t* to = tile + (group * lanes + lane) * kLane;
+      if (groups - group >= 16) {
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; ++g) _mm512_store_si512(to + g * lanes * kLane, block[g]);
+      } else {
+        for (int64_t g = 0; g < groups - group; ++g) _mm512_store_si512(to + g * lanes * kLane, block[g]);
+      }
+    }
+  }
+}
+
+// Tokens [token, token + Tokens) times the Lanes * 16 weight rows of a tile, of which `columns` exist.
+template <int Width, typename T, int Tokens, int Lanes>
+TADP_AVX512 void register_tile(const LinearProblem& problem, int64_t token, int64_t first, int64_t columns,
+                               const uint8_t* tile) {
+  const int64_t padded = problem.planes.padded;
+  const int8_t* codes = problem.codes + token * padded;
+  __m512i sums[Tokens][Lanes];
+#pragma GCC unroll 6
+  for (int t = 0; t < Tokens; ++t) {
+#pragma GCC unroll 4
+    for (int lane = 0; lane < Lanes; ++lane) sums[t][lane] = _mm512_setzero_si512();
+  }
+  for (int64_t k = 0; k < padded; k += 4, tile += Lanes * kLane) {
+    __m512i weights[Lanes];
+#pragma GCC unroll 4
+    for (int lane = 0; lane < Lanes; ++lane) weights[lane] = _mm512_load_si512(tile + lane * kLane);
+#pragma GCC unroll 6
+    for (int t = 0; t < Tokens; ++t) {
+      int32_t four;
+      std::memcpy(&four, codes + t * padded + k, sizeof(four));
+      const __m512i activation = _mm512_set1_epi32(four);
+#pragma GCC unroll 4
+      for (int lane = 0; lane < Lanes; ++lane) {
+        sums[t][lane] = _mm512_dpbusd_epi32(sums[t][lane], weights[lane], activation);
+      }
+    }
+  }
+  auto* out = static_cast<T*>(problem.out) + token * problem.planes.rows + first;
+#pragma GCC unroll 4
+  for (int lane = 0; lane < Lanes; ++lane) {
+    const __mmask16 present = first_lanes(columns - lane * 16);
+    const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + first + lane * 16);
+    __m512 bias = _mm512_setzero_ps();
+    if (problem.bias != nullptr) bias = _mm512_maskz_loadu_ps(present, problem.bias + first + lane * 16);
+#pragma GCC unroll 6
+    for (int t = 0; t < Tokens; ++t) {
+      // The same steps in the same order as linear_portable.cpp, so that results agree to the bit.
+      const int32_t sum = problem.sum[token + t];
+      const __m512i centred = _mm512_sub_epi32(_mm512_slli_epi32(sums[t][lane], Decode<Width>::kShift),
+                                               _mm512_set1_epi32(Decode<Width>::kZero * sum));
+      __m512 value = _mm512_cvtepi32_ps(centred);
+      if constexpr (Decode<Width>::kHalf != 0.0F) {
+        value = _mm512_sub_ps(value, _mm512_set1_ps(Decode<Width>::kHalf * static_cast<float>(sum)));
+      }
+      value = _mm512_mul_ps(_mm512_mul_ps(value, _mm512_set1_ps(problem.scale[token + t])), weight_scale);
+      if (problem.bias != nullptr) value = _mm512_add_ps(value, bias);
+      store16(out + t * problem.planes.rows + lane * 16, present, value);
+    }
+  }
+}
+
+template <int Width, typename T, int Lanes>
+void token_block(const LinearProblem& problem, int64_t token, int64_t end, int64_t first, int64_t columns,
+                 const uint8_t* tile) {
+  for (; token + kTokens <= end; token += kTokens) {
+    register_tile<Width, T, kTokens, Lanes>(problem, token, first, columns, tile);
+  }
+  constexpr decltype(&register_tile<Width, T, 1, Lanes>) rest[kTokens] = {
+      nullptr,
+      register_tile<Width, T, 1, Lanes>,
+      register_tile<Width, T, 2, Lanes>,
+      register_tile<Width, T, 3, Lanes>,
+      register_tile<Width, T, 4, Lanes>,
+      register_tile<Width, T, 5, Lanes>,
+  };
+  if (token < end) rest[end - token](problem, token, first, columns, tile);
+}
+
+template <int Width, typename T>
+void run(const LinearProblem& problem, int64_t begin, int64_t end) {
+  const Planes& planes = problem.planes;
+  const int64_t blocks = token_blocks(problem);
+  const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
+  uint8_t* tile = aligned_scratch(kTileColumns * planes.padded + 16 * stride);
+  uint8_t* rows_scratch = tile + kTileColumns * planes.padded;
+  constexpr decltype(&token_block<Width, T, 1>) by_lanes[] = {
+      nullptr, token_block<Width, T, 1>, token_block<Width, T, 2>, token_block<Width, T, 3>, token_block<Width, T, 4>};
+  int64_t unpacked_tile = -1;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t index = task / blocks, first = index * kTileColumns;
+    const int64_t columns = std::min(kTileColumns, planes.rows - first);
+    const int64_t lanes = (columns + 15) / 16;
+    if (index != unpacked_tile) {
+      unpack_tile<Width>(planes, first, lanes, rows_scratch, tile);
+      unpacked_tile = index;
+    }
+    const int64_t token = task % blocks * kTileTokens;
+    by_lanes[lanes](problem, token, std::min(problem.tokens, token + kTileTokens), first, columns, tile);
+  }
+}
+
+template <typename T>
+void run_any_width(const LinearProblem& problem, int64_t begin, int64_t end) {
+  if (problem.planes.width == 8) return run<8, T>(problem, begin, end);
+  if (problem.planes.width == 6) return run<6, T>(problem, begin, end);
+  run<4, T>(problem, begin, end);
+}
+
+}  // namespace
+
+void linear_tasks_avx512vnni(const LinearProblem& problem, int64_t begin, int64_t end) {
+  if (problem.out_type == ScalarType::Float) return run_any_width<float>(problem, begin, end);
+  if (problem.out_type == ScalarType::BFloat16) return run_any_width<BFloat16>(problem, begin, end);
+  run_any_width<Half>(problem, begin, end);
+}
+
+}  // namespace tadp
+#endif

@@ -1,0 +1,25 @@
+#include "operators.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+
+#include "isa.h"
+
+namespace tadp {
+namespace {
+
+std::string cpu_isa() { return isa_name(active_isa()); }
+
+}  // namespace
+}  // namespace tadp
+
+STABLE_TORCH_LIBRARY_IMPL(tadp, CPU, library) {
+  library.impl("quantize", TORCH_BOX(&tadp::quantize));
+  library.impl("linear", TORCH_BOX(&tadp::linear));
+  library.impl("dequantize", TORCH_BOX(&tadp::dequantize));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(tadp, CompositeExplicitAutograd, library) {
+  library.impl("cpu_isa", TORCH_BOX(&tadp::cpu_isa));
+}

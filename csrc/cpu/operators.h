@@ -1,0 +1,20 @@
+// The operators of torch.ops.tadp on the CPU. Their schemas and meaning stand in tadp/kernels/operators.py.
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "checks.h"
+
+namespace tadp {
+
+std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x);
+
+Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
+              const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
+              const std::optional<Tensor>& bias, ScalarType dtype);
+
+Tensor dequantize(const Tensor& high, const std::optional<Tensor>& mid, const std::optional<Tensor>& low,
+                  const Tensor& weight_scale, int64_t columns, ScalarType dtype);
+
+}  // namespace tadp

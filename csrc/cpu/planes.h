@@ -1,0 +1,82 @@
+// The bit planes of a weight, and how a row of codes is read from them.
+//
+// A weight of N rows and K columns (padded to a multiple of four, `padded`) has codes u of eight bits. `high` holds
+// their top four bits, `mid` the next two, `low` the last two. Within a row the columns are cut into four quarters of Q
+// = padded / 4; byte j of mid and low holds columns j, Q + j, 2Q + j, 3Q + j in its bit pairs from the lowest on, and
+// byte j of high (2Q bytes) holds column j in its low and column 2Q + j in its high nibble. So codes that stand side by
+// side in memory are neighbouring columns, and unpacking is shifts and masks only, on any vector width and on GPUs as
+// well.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "checks.h"
+
+namespace tadp {
+
+inline constexpr int64_t kMaxColumns = 65536;  // 65536 * 255 * 127 still fits in 32 bits with a sign
+
+// The real value of code u at width b is scale * (2^(8-b) * (u >> (8-b)) - zero point). With z_8 = 134 the range is
+// [-134, 121], zero lies well inside a cell of every width, and the centres of the 6- and 4-bit cells lie half a step
+// off a whole number; that half is added in floating point. See tadp/kernels/bitplanes.py for why 134.
+template <int Width>
+struct Decode;
+template <>
+struct Decode<8> {
+  static constexpr int32_t kShift = 0, kZero = 134;
+  static constexpr float kHalf = 0.0F;
+};
+template <>
+struct Decode<6> {
+  static constexpr int32_t kShift = 2, kZero = 132;
+  static constexpr float kHalf = 0.5F;
+};
+template <>
+struct Decode<4> {
+  static constexpr int32_t kShift = 4, kZero = 126;
+  static constexpr float kHalf = 0.5F;
+};
+
+struct Planes {
+  const uint8_t* high = nullptr;
+  const uint8_t* mid = nullptr;
+  const uint8_t* low = nullptr;
+  int64_t rows = 0;
+  int64_t padded = 0;  // columns, rounded up to a multiple of four
+  int width = 4;       // 4, 6 or 8, by which planes are given
+};
+
+// Checks the planes of a weight with `columns` columns and returns pointers into them. The tensors must be contiguous
+// and outlive the result.
+Planes read_planes(const Tensor& high, const std::optional<Tensor>& mid, const std::optional<Tensor>& low,
+                   int64_t columns);
+
+// The planes as contiguous tensors: the holder that keeps copies of strided ones alive.
+struct ContiguousPlanes {
+  Tensor high;
+  std::optional<Tensor> mid, low;
+};
+ContiguousPlanes contiguous_planes(const Tensor& high, const std::optional<Tensor>& mid,
+                                   const std::optional<Tensor>& low);
+
+// Writes the codes u_b = u >> (8 - Width) of one row, `padded` bytes. Forced inline, so that each caller vectorizes it
+// for its own instruction set.
+template <int Width>
+[[gnu::always_inline]] inline void unpack_row(const Planes& planes, int64_t row, uint8_t* __restrict__ codes) {
+  const int64_t quarter = planes.padded / 4;
+  const uint8_t* __restrict__ high = planes.high + row * 2 * quarter;
+  const uint8_t* __restrict__ mid = Width >= 6 ? planes.mid + row * quarter : nullptr;
+  const uint8_t* __restrict__ low = Width == 8 ? planes.low + row * quarter : nullptr;
+  for (int64_t j = 0; j < quarter; ++j) {
+    uint8_t code[4] = {static_cast<uint8_t>(high[j] & 15), static_cast<uint8_t>(high[quarter + j] & 15),
+                       static_cast<uint8_t>(high[j] >> 4), static_cast<uint8_t>(high[quarter + j] >> 4)};
+    for (int q = 0; q < 4; ++q) {
+      if constexpr (Width >= 6) code[q] = static_cast<uint8_t>(code[q] << 2 | (mid[j] >> (2 * q) & 3));
+      if constexpr (Width == 8) code[q] = static_cast<uint8_t>(code[q] << 2 | (low[j] >> (2 * q) & 3));
+      codes[q * quarter + j] = code[q];
+    }
+  }
+}
+
+}  // namespace tadp

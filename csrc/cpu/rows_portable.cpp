@@ -1,0 +1,65 @@
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "rows.h"
+
+namespace tadp {
+namespace {
+
+constexpr uint32_t kInfinityBits = 0x7F800000U;
+
+// Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits of the sum: a rounding that any vector
+// unit can do.
+int32_t round_half_even(float value) { return std::bit_cast<int32_t>(value + 12582912.0F) - 0x4B400000; }
+
+template <int Width, typename T>
+void dequantize_codes(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes, T* out) {
+  unpack_row<Width>(planes, row, codes);
+  constexpr float zero = Decode<Width>::kZero + Decode<Width>::kHalf;
+  for (int64_t k = 0; k < columns; ++k) {
+    out[k] = static_cast<T>((static_cast<float>(codes[k] << Decode<Width>::kShift) - zero) * scale);
+  }
+}
+
+}  // namespace
+
+template <typename T>
+TokenScale quantize_row_portable(const T* x, int64_t columns, int8_t* codes) {
+  // With the sign gone, floats order like their bits, and NaN and infinity stand above all numbers.
+  uint32_t peak_bits = 0;
+  for (int64_t k = 0; k < columns; ++k) {
+    peak_bits = std::max(peak_bits, std::bit_cast<uint32_t>(static_cast<float>(x[k])) & 0x7FFFFFFFU);
+  }
+  const float peak = std::bit_cast<float>(peak_bits);
+  const bool poisoned = peak_bits >= kInfinityBits;
+  if (poisoned || peak < kSmallestPeak) {
+    std::memset(codes, 0, static_cast<size_t>(columns));
+    return {poisoned ? std::numeric_limits<float>::quiet_NaN() : 1.0F, 0};
+  }
+  const float inverse = 127.0F / peak;
+  int32_t sum = 0;
+  for (int64_t k = 0; k < columns; ++k) {
+    const int32_t code = round_half_even(static_cast<float>(x[k]) * inverse);
+    codes[k] = static_cast<int8_t>(code);
+    sum += code;
+  }
+  return {peak / 127.0F, sum};
+}
+
+template <typename T>
+void dequantize_row_portable(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes, T* out) {
+  if (planes.width == 8) return dequantize_codes<8>(planes, row, scale, columns, codes, out);
+  if (planes.width == 6) return dequantize_codes<6>(planes, row, scale, columns, codes, out);
+  dequantize_codes<4>(planes, row, scale, columns, codes, out);
+}
+
+#define TADP_INSTANTIATE(T)                                                 \
+  template TokenScale quantize_row_portable<T>(const T*, int64_t, int8_t*); \
+  template void dequantize_row_portable<T>(const Planes&, int64_t, float, int64_t, uint8_t*, T*);
+TADP_INSTANTIATE(float)
+TADP_INSTANTIATE(BFloat16)
+TADP_INSTANTIATE(Half)
+#undef TADP_INSTANTIATE
+
+}  // namespace tadp

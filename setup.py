@@ -1,0 +1,38 @@
+"""Builds tadp/_C.so through CMakeLists.txt; everything else about the package stands in pyproject.toml."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+
+class CMakeBuild(build_ext):
+    """The build_ext step, done by CMake and Ninja."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        # The library holds operators, not a Python module: its name carries no interpreter tag.
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        source = Path(__file__).resolve().parent
+        build = Path(self.build_temp).resolve() / "cmake"
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        configure = [
+            "cmake",
+            *("-S", str(source), "-B", str(build), "-G", "Ninja"),
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
+            "-DCMAKE_BUILD_TYPE=Release",
+        ]
+        # cmake and ninja come from PyPI and stand beside the interpreter, which need not be on PATH.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        environment = {**os.environ, "PATH": path}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(configure, check=True, env=environment)
+        subprocess.run(["cmake", "--build", str(build)], check=True, env=environment)
+
+
+setup(ext_modules=[Extension("tadp._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -1,0 +1,102 @@
+"""Putting a controller in charge of a module or a pipeline, without changing what either looks like from outside.
+
+The object stays the same and gets a subclass of its own class, as PyTorch's FSDP2 does: forward, attributes, config,
+state_dict and isinstance are untouched, and only the call goes through the controller.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from tadp.controller import Controller
+
+TIMESTEP_NAMES = ("timestep", "timesteps", "t", "sigma", "time")
+
+
+def adopt_module(model: torch.nn.Module, controller: Controller) -> None:
+    """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``."""
+    signature = inspect.signature(model.forward)
+    base = type(model)
+
+    def call(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{base.__name__}.forward: {error}") from None
+        tensors = [(name, value) for name, value in given.items() if _is_floating(value)]
+        try:
+            with torch.no_grad():
+                return controller.step(
+                    timestep_of(given), lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors
+                )
+        except torch._dynamo.exc.TorchRuntimeError as error:
+            shapes = ", ".join(f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
+            raise ValueError(f"{base.__name__} cannot run on {shapes}: {_first_line(error)}") from error
+
+    members: dict[str, object] = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
+    if hasattr(base, "cache_context"):
+        members["cache_context"] = _observed_cache_context(base, controller)
+    model.__class__ = type(base.__name__, (base,), members)
+    model.tadp = controller  # type: ignore[assignment]
+
+
+def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
+    """Make every call of a diffusers pipeline announce its prompt, image and number of steps."""
+    base = type(pipeline)
+    signature = inspect.signature(base.__call__)
+
+    def call(self: object, *args: object, **kwargs: object) -> object:
+        given = signature.bind(self, *args, **kwargs).arguments
+        prompt, steps = given.get("prompt"), given.get("num_inference_steps")
+        _check_prompt(prompt)
+        for controller in controllers:
+            controller.begin(prompt=prompt, image=given.get("image"), num_steps=steps)  # type: ignore[arg-type]
+        return base.__call__(self, *args, **kwargs)
+
+    members = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
+    pipeline.__class__ = type(base.__name__, (base,), members)
+
+
+def timestep_of(arguments: Mapping[str, object]) -> float | None:
+    """The timestep among a forward's arguments; of several, one per sample or token, the largest."""
+    for name in TIMESTEP_NAMES:
+        value = arguments.get(name)
+        if isinstance(value, torch.Tensor) and value.numel():
+            return float(value.max())
+        if isinstance(value, (int, float)):
+            return float(value)
+    return None
+
+
+def _observed_cache_context(base: type, controller: Controller) -> object:
+    """diffusers' pipelines name guidance branch and step through this context manager; newer ones pass both."""
+
+    @contextmanager
+    def cache_context(self: object, name: str, *args: object, **kwargs: object) -> Iterator[None]:
+        step = kwargs.get("step_index")
+        controller.clock.announce(name, step if isinstance(step, int) else None)
+        try:
+            with base.cache_context(self, name, *args, **kwargs):  # type: ignore[attr-defined]
+                yield
+        finally:
+            controller.clock.announce(None, None)
+
+    return cache_context
+
+
+def _check_prompt(prompt: object) -> None:
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    if isinstance(prompts, list) and any(isinstance(text, str) and not text.strip() for text in prompts):
+        raise ValueError("the prompt is empty: describe what the clip is to show, or pass prompt_embeds")
+
+
+def _is_floating(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "Error" in line or "got" in line), lines[0] if lines else "")

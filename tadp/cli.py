@@ -1,0 +1,115 @@
+"""The `tadp` command: reads its arguments, hands them to a module of tadp.commands, and turns errors into messages."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tadp.commands.errors import InputError
+from tadp.commands.settings import OPTIONS, Settings, merge
+
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+_GENERATE_EXAMPLES = """\
+examples:
+  tadp generate "a red circle moves left on a black background"
+  tadp generate "a red circle moves left on a black background" --compare static:16,static:8 --out out
+  tadp generate --config tadp.yaml --prompts-file prompts.txt
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 0, 2 for a request that cannot be met as given, 130 after an interrupt.
+    """
+    arguments = vars(build_parser().parse_args(argv))
+    command, show_traceback = arguments.pop("command"), arguments.pop("traceback")
+    as_json = arguments.pop("json", False)
+    try:
+        settings = merge(arguments, arguments.pop("config", None))
+        with _plain_warnings():
+            return _run(command, settings, as_json)
+    except InputError as error:
+        if show_traceback:
+            raise
+        print(f"tadp {command}: error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        print(f"tadp {command}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands. Settings that were not given are absent from its result."""
+    parser = argparse.ArgumentParser(
+        prog="tadp", description="Diffusion transformers whose precision follows the content, while they sample."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    generate = commands.add_parser(
+        "generate",
+        help="generate clips and report what precision they took",
+        description="Generate a clip for each prompt, at the precision a policy chooses, and report what was done.",
+        epilog=_GENERATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    generate.add_argument("prompts", nargs="*", metavar="PROMPT", default=argparse.SUPPRESS, help="what a clip shows")
+    explain = commands.add_parser(
+        "explain",
+        help="show the pieces of a model, their levels and kernels, and every fallback with its reason",
+        description="Compile a model, run it once, and print its pieces with structure, roles, levels and kernels.",
+    )
+    explain.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        default=argparse.SUPPRESS,
+        help="as --model of generate (default: embedded)",
+    )
+    explain.add_argument("--json", action="store_true", help="print the rows as JSON instead of as a table")
+    for name, command in (("generate", generate), ("explain", explain)):
+        positional = {"prompts"} if name == "generate" else {"model"}
+        for option in OPTIONS:
+            if name in option.commands and option.name not in positional:
+                command.add_argument(
+                    option.flag, dest=option.name, metavar=option.metavar, default=argparse.SUPPRESS, help=option.help
+                )
+        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the same settings")
+        command.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
+    return parser
+
+
+def _run(command: str, settings: Settings, as_json: bool) -> int:
+    # Imported here, so that --help and wrong arguments answer without loading PyTorch.
+    if command == "generate":
+        from tadp.commands.generate import generate
+
+        return generate(settings)
+    from tadp.commands.explain import explain
+
+    return explain(settings, as_json=as_json)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings meant for users as one line, without the place in the code that they came from."""
+    standard = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+        own = issubclass(category, UserWarning)
+        return f"tadp: warning: {message}\n" if own else standard(message, category, *place, **line)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = standard
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the `tadp` command does, one module for each of its subcommands."""

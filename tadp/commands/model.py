@@ -1,0 +1,207 @@
+"""From a model's name to a compiled pipeline: defaults, checks of the files on disk, loading, compiling."""
+
+import inspect
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError, safe_open
+
+import tadp
+from tadp.commands.errors import InputError
+from tadp.commands.settings import Settings
+from tadp.demo import PIPELINE_DIR
+
+EMBEDDED_DEFAULTS: Mapping[str, Any] = {
+    "num_inference_steps": 20,
+    "num_frames": 17,
+    "height": 64,
+    "width": 64,
+    "guidance_scale": 4.0,
+    "max_sequence_length": 64,
+}
+_ARGUMENT_NAMES = {
+    "steps": "num_inference_steps",
+    "frames": "num_frames",
+    "height": "height",
+    "width": "width",
+    "guidance": "guidance_scale",
+    "max_sequence_length": "max_sequence_length",
+}
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_embedded(model: str | None) -> bool:
+    """Whether a model's name stands for the embedded pipeline."""
+    return model is None or Path(model).resolve() == PIPELINE_DIR.resolve()
+
+
+def load_pipeline(settings: Settings) -> Any:
+    """Load the pipeline that the settings name onto the device that they name, not compiled yet.
+
+    Raises:
+        InputError: if there is no such model, one of its files is missing or damaged, or the device is absent.
+    """
+    embedded = is_embedded(settings.model)
+    source = str(PIPELINE_DIR) if settings.model is None else settings.model
+    redo = redo_hint(Path(source), embedded)
+    if Path(source).is_dir():
+        check_files(Path(source), redo)
+    elif embedded:
+        raise InputError(f"the embedded model is missing: {source} is not a directory. {redo}")
+    elif Path(source).exists() or not _HUB_ID.fullmatch(source):
+        raise InputError(
+            f"there is no model {source!r}: give the directory of a diffusers pipeline (one with model_index.json), "
+            "a Hub id such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers, or leave it out for the embedded model"
+        )
+    device = _device(settings.device)
+    try:
+        with warnings.catch_warnings():
+            # Its successor `dtype` is unknown to the older releases of diffusers that tadp supports.
+            warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+            index = DiffusionPipeline.load_config(source)
+            pipeline = DiffusionPipeline.from_pretrained(
+                source, torch_dtype=_component_dtypes(str(index.get("_class_name")), getattr(torch, settings.dtype))
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"cannot load {source}: {error}\n{redo}") from error
+    return pipeline.to(device)
+
+
+def check_files(directory: Path, redo: str) -> None:
+    """Find missing and damaged weight files of a pipeline before loading, when the file at fault can still be named.
+
+    Raises:
+        InputError: naming the file, with `redo` as the way out.
+    """
+    index = _read_json(directory / "model_index.json", redo)
+    for name, kind in index.items():
+        if name.startswith("_") or not isinstance(kind, list) or kind[0] is None:
+            continue
+        component = directory / name
+        if not component.is_dir():
+            raise InputError(f"{component} is missing, though {directory / 'model_index.json'} lists it. {redo}")
+        if (component / "config.json").exists():  # a model; schedulers and tokenizers have no weights
+            _check_weights(component, redo)
+
+
+def redo_hint(source: Path, embedded: bool) -> str:
+    """How to get a model's files again."""
+    if embedded:
+        return "Train it again with `python -m tadp.demo.train`, or check it out again from the repository"
+    if source.is_dir():
+        return "Save the pipeline again with save_pretrained, or download it again"
+    return "Check the id and the network; a model that needs a licence is unlocked with `hf auth login`"
+
+
+def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:
+    """The keyword arguments of a generation: what the settings give, over the embedded model's defaults if it is used.
+
+    Raises:
+        InputError: for a setting that this pipeline does not have, or an input that it needs and settings cannot give.
+    """
+    arguments = dict(EMBEDDED_DEFAULTS) if is_embedded(settings.model) else {}
+    parameters = inspect.signature(type(pipeline).__call__).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for setting, argument in _ARGUMENT_NAMES.items():
+        value = getattr(settings, setting)
+        if value is None:
+            continue
+        if argument not in parameters and not open_ended:
+            flag = "--" + setting.replace("_", "-")
+            raise InputError(f"{type(pipeline).__name__} takes no {argument!r}; leave {flag} out for this model")
+        arguments[argument] = value
+    for name, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if needed and name not in ("self", "prompt"):
+            raise InputError(f"{type(pipeline).__name__} needs {name!r}, which cannot be given on the command line yet")
+    return arguments
+
+
+def takes(pipeline: Any, argument: str) -> bool:
+    """Whether a pipeline's call has an argument; a compiled one takes anything, so its base classes are asked too."""
+    calls = [vars(kind)["__call__"] for kind in type(pipeline).__mro__ if "__call__" in vars(kind)]
+    return any(argument in inspect.signature(call).parameters for call in calls)
+
+
+def read_tokens(pipeline: Any, arguments: Mapping[str, Any]) -> int | None:
+    """How many tokens of a prompt the pipeline reads; None where it does not say."""
+    if "max_sequence_length" in arguments:
+        return int(arguments["max_sequence_length"])
+    parameter = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
+    return parameter.default if parameter is not None and isinstance(parameter.default, int) else None
+
+
+def count_tokens(pipeline: Any, prompt: str) -> int | None:
+    """Tokens of a prompt before it is cut; None where the pipeline has no tokenizer."""
+    tokenizer = getattr(pipeline, "tokenizer", None)
+    return None if tokenizer is None else len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
+
+
+def compile_pipeline(pipeline: Any, policy: str, precompile: bool = True) -> Any:
+    """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks."""
+    try:
+        return tadp.compile(pipeline, policy=policy, precompile=precompile)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
+
+
+def controllers(pipeline: Any) -> dict[str, Any]:
+    """The controllers of a compiled pipeline by component name: two for models with two transformers."""
+    components = sorted(pipeline.components.items())
+    return {name: part.tadp for name, part in components if hasattr(part, "tadp")}
+
+
+def _component_dtypes(pipeline_class: str, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
+    """Wan's autoencoder loses visible detail at 16 bits, so diffusers' documentation keeps it in float32."""
+    return {"vae": torch.float32, "default": dtype} if pipeline_class.startswith("Wan") else dtype
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device: {name!r} cannot be used here ({reason}); cpu always can") from error
+    return device
+
+
+def _check_weights(component: Path, redo: str) -> None:
+    files = [path for path in sorted(component.iterdir()) if path.suffix in _WEIGHT_SUFFIXES]
+    for index in sorted(component.glob("*.index.json")):
+        for name in sorted(set(_read_json(index, redo).get("weight_map", {}).values())):
+            if not (component / name).exists():
+                raise InputError(f"the weight file {component / name} is missing, though {index.name} lists it. {redo}")
+    if not files:
+        raise InputError(f"{component} holds no weight file (*.safetensors). {redo}")
+    for path in files:
+        if path.suffix == ".safetensors":
+            for problem in _problems(path):
+                raise InputError(f"the weight file {path} is damaged ({problem}). {redo}")
+
+
+def _problems(path: Path) -> Iterator[str]:
+    """What is wrong with a safetensors file, from its header and length; no tensor is read."""
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            if not list(handle.keys()):
+                yield "it holds no tensor"
+    except (OSError, SafetensorError) as error:
+        yield str(error)
+
+
+def _read_json(path: Path, redo: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing, so {path.parent} is not a diffusers pipeline. {redo}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}). {redo}") from error
+    return dict(content)

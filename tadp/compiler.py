@@ -1,0 +1,293 @@
+"""`tadp.compile` and the torch.compile backend: from a model to pieces, variants and a controller."""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import fx
+from tqdm import tqdm
+
+from tadp import passes
+from tadp.adoption import adopt_module, adopt_pipeline, timestep_of
+from tadp.controller import Controller
+from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
+from tadp.explanation import Explanation
+from tadp.kernels import registry
+from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
+from tadp.passes.annotate import LINEAR, module_path
+from tadp.passes.blocks import block_linears, block_paths
+from tadp.passes.partition import EXAMPLE, Partition, Piece
+from tadp.passes.quantize import Decision, Part
+from tadp.policy import Policy, parse
+from tadp.precision import L16, Plan, Recipe
+from tadp.runtime import signals
+from tadp.runtime.dispatcher import Dispatcher, Variant
+from tadp.runtime.masters import Masters, SpillWriter, cache_directory
+from tadp.runtime.pool import WeightPool
+
+Model = TypeVar("Model")
+
+MEASURES = passes.Measures(
+    attention=signals.attention_entropy, activation=signals.activation_moments, change=signals.relative_change
+)
+
+
+def compile(  # noqa: A001 - named after torch.compile
+    model: Model,
+    policy: str | Policy = "complexity",
+    *,
+    calibration: None = None,
+    precompile: bool = True,
+    **torch_compile_options: Any,
+) -> Model:
+    """Compile a diffusion transformer for adaptive precision, in place.
+
+    Linear weights of the repeated blocks become bit planes; their 16-bit originals move to a memory-mapped file. The
+    first forward captures the model and compiles a variant of each distinct block for every recipe that the policy may
+    choose; from then on plans change without compiling anything.
+
+    Args:
+        model: an `nn.Module` with repeated transformer blocks, or a diffusers pipeline, whose transformers are compiled
+            and whose prompt and number of steps are observed.
+        policy: "complexity", "static:8" and its like, or an object of `tadp.policy`.
+        calibration: reserved for the result of a calibration; there is none to pass yet.
+        precompile: compile all variants that the policy may choose at the first forward; otherwise each at first use.
+        torch_compile_options: passed to `torch.compile`; `dynamic` has to stay False, as each shape is compiled on its own.
+
+    Returns:
+        The same object, with its `Controller` as attribute ``tadp``. A pipeline keeps one controller per transformer, and
+        ``pipeline.tadp`` is that of the first.
+
+    Raises:
+        UnsupportedModelError: where no repeated blocks with linear layers are found.
+        ValueError: for an unknown policy or level, and for ``dynamic=True``.
+    """
+    chosen = parse(policy)
+    if calibration is not None:
+        raise ValueError("calibration results cannot be read yet: leave calibration=None")
+    if torch_compile_options.pop("dynamic", None):
+        raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
+    transformers = _transformers(model)
+    for module in transformers:
+        if isinstance(getattr(module, "tadp", None), Controller):
+            module.tadp.use(chosen)
+        else:
+            _compile_module(module, chosen, precompile, dict(torch_compile_options))
+    if not isinstance(model, torch.nn.Module):
+        controllers = tuple(module.tadp for module in transformers)
+        if getattr(model, "tadp", None) is None:
+            adopt_pipeline(model, controllers)
+        object.__setattr__(model, "tadp", controllers[0])
+    return model
+
+
+def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object) -> Callable[..., object]:
+    """What ``torch.compile(model, backend="tadp")`` calls: the complexity policy on a model that is left as it is.
+
+    The model keeps its weights, so nothing is saved in memory; planes are packed at the first forward.
+    """
+    pool = WeightPool(BitPlaneWeight.pack)
+    compiler = Compiler(pool, precompile=True, options={})
+    controller = compiler.control("complexity", blocks=None)
+    run = compiler(graph, example_inputs)
+    timestep = _timestep_input(graph)
+
+    def call(*arguments: object) -> object:
+        given = {} if timestep is None else {"timestep": arguments[timestep]}
+        with torch.no_grad():
+            return controller.step(timestep_of(given), lambda: run(*arguments))
+
+    return call
+
+
+class Compiler:
+    """A torch.compile backend that cuts graphs into pieces and keeps the variants of every structure."""
+
+    def __init__(self, pool: WeightPool, precompile: bool, options: dict[str, object]) -> None:
+        self._pool = pool
+        self._precompile = precompile
+        self._options = options
+        self._variants: dict[tuple[str, Recipe, bool], Variant] = {}
+        self._decisions: dict[tuple[str, Recipe], tuple[Decision, ...]] = {}
+        self._partitions: list[Partition] = []
+        self._blocks: frozenset[str] | None = None
+        self._warned: set[str] = set()
+        self._controller: Controller
+
+    def control(self, policy: str | Policy, blocks: tuple[str, ...] | None, other_weight_bytes: int = 0) -> Controller:
+        """Make the controller that chooses among this compiler's variants; `blocks` None: find them in the graphs."""
+        self._blocks = None if blocks is None else frozenset(blocks)
+        self._controller = Controller(
+            policy,
+            self._pool,
+            prepare=lambda chosen: self._prepare(self._partitions, chosen),
+            explain=self._explain,
+            blocks=blocks or (),
+            other_weight_bytes=other_weight_bytes,
+        )
+        return self._controller
+
+    def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
+        """Capture: what Dynamo calls with every graph it has traced."""
+        annotated = passes.annotate(graph, self._prefix(graph), self._blocks)
+        found = passes.partition(annotated)
+        self._partitions.append(found)
+        dispatcher = Dispatcher(found, self._pool, self.variant)
+        self._controller.attach(dispatcher, [piece.block for piece in found.pieces if piece.block])
+        if self._precompile:
+            self._prepare([found], self._controller.policy)
+        return dispatcher
+
+    def variant(self, piece: Piece, recipe: Recipe, probing: bool) -> Variant:
+        """The variant of a piece's structure, compiled where it is asked for the first time."""
+        key = (piece.structure, recipe, probing)
+        if key not in self._variants:
+            quantized = passes.quantize(piece.graph, recipe)
+            readings: tuple[passes.Reading, ...] = ()
+            if probing:
+                _, readings = passes.probe(quantized.graph, MEASURES)
+            self._variants[key] = Variant(
+                function=passes.lower(quantized.graph, _device(piece.graph), self._options),
+                values=tuple(source.index for source in quantized.sources if source.part is Part.ITSELF),
+                weights=tuple((s.index, s.part.value) for s in quantized.sources if s.part is not Part.ITSELF),
+                readings=tuple((reading.kind, reading.layer) for reading in readings),
+            )
+        return self._variants[key]
+
+    def _prepare(self, partitions: Iterable[Partition], policy: Policy) -> None:
+        """Compile every variant that a policy may ask for, and warn of what cannot follow it."""
+        probed = {recipe for _, recipe in policy.plan(self._controller.blocks) if recipe != Recipe()}
+        wanted: dict[tuple[str, Recipe, bool], Piece] = {}
+        for piece in (piece for partition in partitions for piece in partition.pieces):
+            recipes = policy.recipes() if piece.block else (Recipe(),)
+            for recipe in recipes:
+                wanted.setdefault((piece.structure, recipe, False), piece)
+                self._warn_of_fallbacks(piece, recipe)
+            for recipe in probed if piece.block and policy.probe_steps else ():
+                wanted.setdefault((piece.structure, recipe, True), piece)
+        missing = [(piece, key) for key, piece in wanted.items() if key not in self._variants]
+        for piece, (_, recipe, probing) in tqdm(missing, desc="compiling variants", unit="variant", disable=not missing):
+            self.variant(piece, recipe, probing)
+
+    def _warn_of_fallbacks(self, piece: Piece, recipe: Recipe) -> None:
+        for decision in self._decide(piece, recipe):
+            if decision.reason and piece.block and decision.layer not in self._warned:
+                self._warned.add(decision.layer)
+                message = f"{decision.layer} stays at 16 bits: {decision.reason}"
+                warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
+
+    def _decide(self, piece: Piece, recipe: Recipe) -> tuple[Decision, ...]:
+        key = (piece.name, recipe)
+        if key not in self._decisions:
+            self._decisions[key] = passes.quantize(piece.graph, recipe).decisions
+        return self._decisions[key]
+
+    def _explain(self, plan: Plan) -> Explanation:
+        recipes = dict(plan.recipes)
+        rows = []
+        for piece in (piece for partition in self._partitions for piece in partition.pieces):
+            recipe = recipes.get(piece.block or "", Recipe())
+            for decision in self._decide(piece, recipe):
+                rows.append(
+                    {
+                        "piece": piece.name,
+                        "structure": piece.structure,
+                        "role": str(decision.role) if decision.role else "",
+                        "layer": decision.layer,
+                        "level": str(decision.level),
+                        "kernel": _kernel(decision, _device(piece.graph)),
+                        "bytes": decision.weight_bytes,
+                        "reason": decision.reason,
+                    }
+                )
+        return Explanation(tuple(rows))
+
+    def _prefix(self, graph: fx.GraphModule) -> str:
+        """Path of the module that a graph was captured from, told from where the pool knows its weights to belong."""
+        for node in graph.graph.nodes:
+            if node.op != "call_function" or node.target not in LINEAR or not isinstance(node.args[1], fx.Node):
+                continue
+            argument = node.args[1].meta.get("grapharg")
+            layer = self._pool.layer_of(argument.example) if argument is not None else None
+            path = module_path(node)
+            if layer is not None and layer.endswith(path):
+                return layer[: len(layer) - len(path)].rstrip(".")
+        return ""
+
+
+def _compile_module(
+    model: torch.nn.Module, policy: Policy, precompile: bool, torch_compile_options: dict[str, Any]
+) -> None:
+    blocks = block_paths(model)
+    if not blocks:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no repeated blocks: tadp looks for an nn.ModuleList of two or more modules of "
+            "one class that hold linear layers"
+        )
+    options = dict(torch_compile_options.pop("options", None) or {})
+    if mode := torch_compile_options.pop("mode", None):
+        options |= torch._inductor.list_mode_options(mode)
+    pool = WeightPool(BitPlaneWeight.pack)
+    _pack(model, pool)
+    other = [parameter for parameter in model.parameters() if not isinstance(parameter, BitPlaneWeight)]
+    compiler = Compiler(pool, precompile, options)
+    controller = compiler.control(policy, blocks, sum(parameter.nbytes for parameter in other))
+    torch.nn.Module.compile(model, backend=compiler, dynamic=False, **torch_compile_options)
+    adopt_module(model, controller)
+
+
+def _pack(model: torch.nn.Module, pool: WeightPool) -> None:
+    """Pack the blocks' linear layers one by one: at no time is more than one of them in memory twice."""
+    linears = list(block_linears(model))
+    writer = SpillWriter(cache_directory() / "masters", {linear.layer: linear.module.weight for linear in linears})
+    for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
+        writer.write(linear.layer, linear.module.weight)
+        pack_linear_(linear.module)
+    masters: Masters = writer.finish()
+    pool.adopt([(linear.block, linear.layer, linear.module.weight) for linear in linears], masters)
+
+
+def _transformers(model: object) -> list[torch.nn.Module]:
+    """The modules to compile: the model itself, or the transformers of a pipeline."""
+    if isinstance(model, torch.nn.Module):
+        return [model]
+    components = getattr(model, "components", None)
+    if not isinstance(components, dict):
+        raise TypeError(f"expected an nn.Module or a diffusers pipeline, got {type(model).__name__}")
+    found = [
+        component
+        for name, component in components.items()
+        if name.startswith("transformer") and isinstance(component, torch.nn.Module)
+    ]
+    if not found:
+        names = ", ".join(sorted(components))
+        raise UnsupportedModelError(f"{type(model).__name__} has no transformer among its components ({names})")
+    return found
+
+
+def _timestep_input(graph: fx.GraphModule) -> int | None:
+    """Which input of a captured graph looks like the timestep: named so, or else a scalar or one number per sample."""
+    inputs = graph.graph.find_nodes(op="placeholder")
+    named = [i for i, node in enumerate(inputs) if "timestep" in node.name.lower() and "module" not in node.name]
+    if named:
+        return named[0]
+    for index, node in enumerate(inputs):
+        example = node.meta.get(EXAMPLE)
+        argument = node.meta.get("grapharg")
+        given = argument is not None and not isinstance(argument.example, torch.nn.Parameter)
+        if given and isinstance(example, torch.Tensor) and example.ndim <= 1 and "_modules" not in argument.source.name:
+            return index
+    return None
+
+
+def _device(graph: fx.GraphModule) -> torch.device:
+    for node in graph.graph.find_nodes(op="placeholder"):
+        example = node.meta.get(EXAMPLE)
+        if isinstance(example, torch.Tensor):
+            return example.device
+    return torch.device("cpu")
+
+
+def _kernel(decision: Decision, device: torch.device) -> str:
+    return "inductor" if decision.level == L16 else registry.variant_name("linear", decision.level, device.type)

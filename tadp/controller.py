@@ -1,0 +1,252 @@
+"""The controller of a compiled module: it follows a generation step by step and tells every piece which variant to run."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+
+from tadp.complexity import text
+from tadp.complexity.score import Score, ScoreWeights, combine, feature
+from tadp.errors import PrecisionFallbackWarning
+from tadp.explanation import Explanation
+from tadp.policy import Policy, parse
+from tadp.policy.plans import uniform_plan
+from tadp.precision import L16, Plan, Recipe
+from tadp.runtime.clock import Clock, Tick
+from tadp.runtime.dispatcher import Dispatcher
+from tadp.runtime.pool import WeightPool
+from tadp.runtime.signals import Signals
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What happened in one forward of the model.
+
+    Attributes:
+        generation, step: counted from 1.
+        phase: "probe" while a policy measures, "run" otherwise.
+        branch: guidance branch, "cond" or "uncond" where the pipeline names none.
+        timestep: what the sampler passed; None where the model takes none.
+        signals: what this forward measured; None outside probes.
+        score: total complexity of the content once known.
+        plan: what the blocks ran at.
+        seconds: wall time of the call on the host.
+    """
+
+    generation: int
+    step: int
+    phase: str
+    branch: str
+    timestep: float | None
+    signals: Signals | None
+    score: float | None
+    plan: Plan
+    seconds: float
+
+
+@dataclass
+class _Generation:
+    """What is known of the generation that is under way."""
+
+    number: int
+    prompts: tuple[str, ...] = ()
+    probed_steps: set[int] = field(default_factory=set)
+    signals: list[Signals] = field(default_factory=list)
+    score: Score | None = None
+    fallback: bool = False
+
+
+class Controller:
+    """Holds policy, clock, plan and history of one compiled module; reached as ``compiled.tadp``."""
+
+    def __init__(
+        self,
+        policy: "str | Policy",
+        pool: WeightPool,
+        *,
+        prepare: Callable[[Policy], None],
+        explain: Callable[[Plan], Explanation],
+        blocks: Sequence[str] = (),
+        other_weight_bytes: int = 0,
+    ) -> None:
+        self.clock = Clock()
+        self._policy = parse(policy)
+        self._pool = pool
+        self._prepare = prepare
+        self._explain = explain
+        self._blocks = tuple(blocks)
+        self._other_weight_bytes = other_weight_bytes
+        self._dispatchers: list[Dispatcher] = []
+        self._history: list[StepRecord] = []
+        self._generation = _Generation(0)
+        self._probing = False
+        self._plan = self._policy.plan(self._blocks)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
+    @property
+    def plan(self) -> Plan:
+        """What every block runs at."""
+        return self._plan
+
+    @property
+    def score(self) -> Score | None:
+        """Complexity of the content of the current generation; None until it is known."""
+        return self._generation.score
+
+    @property
+    def history(self) -> tuple[StepRecord, ...]:
+        """A record per forward, oldest first."""
+        return tuple(self._history)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks whose precision is chosen, in running order."""
+        return self._blocks
+
+    def use(self, policy: "str | Policy") -> None:
+        """Follow another policy from the next forward on, also in the middle of a generation.
+
+        Nothing that was compiled before is compiled again; recipes that no policy has asked for yet are compiled here.
+
+        Raises:
+            ValueError: for an unknown policy; the one in force stays.
+        """
+        chosen = parse(policy)
+        self._prepare(chosen)
+        self._policy = chosen
+        self._follow(*self._choose(self._generation, step=None))
+
+    def begin(
+        self, prompt: str | Sequence[str] | None = None, image: object = None, num_steps: int | None = None
+    ) -> None:
+        """Announce a generation, where no pipeline does.
+
+        Args:
+            prompt: what it is to show: one text or, for a batch, several, of which the most complex counts.
+            image: first frame of an image-to-video generation; taken for the record, not scored yet.
+            num_steps: how many steps it will take; taken for the record.
+        """
+        self.clock.begin()
+        prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
+        self._generation = _Generation(self.clock.generation, prompts)
+
+    def explain(self) -> Explanation:
+        """Every piece with its structure, roles, levels, kernels, bytes, and the reason for every fallback."""
+        return self._explain(self._plan)
+
+    def weight_bytes(self) -> int:
+        """Bytes of the module's weights in memory now: bit planes, whatever is not packed, and masters mapped in."""
+        return self._pool.plane_bytes + self._pool.master_bytes + self._other_weight_bytes
+
+    def attach(self, dispatcher: Dispatcher, blocks: Iterable[str]) -> None:
+        """Take charge of a newly captured graph and of the blocks found in it."""
+        self._dispatchers.append(dispatcher)
+        self._blocks = tuple(dict.fromkeys((*self._blocks, *blocks)))
+        plan, probing = self._choose(self._generation, step=None)
+        self._plan, self._probing = plan, probing
+        dispatcher.use(plan, probing)
+
+    def step(
+        self, timestep: float | None, forward: Callable[[], Result], inputs: Iterable[tuple[str, torch.Tensor]] = ()
+    ) -> Result:
+        """Run one forward of the model, follow the policy, and record what happened.
+
+        Raises:
+            ValueError: where `inputs`, looked at in the first step of a generation, hold NaN or infinity.
+        """
+        tick = self.clock.tick(timestep)
+        if tick.step == 1:
+            for name, tensor in inputs:
+                if not tensor.isfinite().all():
+                    raise ValueError(f"input {name!r} of the model holds NaN or infinity")
+        if tick.generation != self._generation.number:
+            self._generation = _Generation(tick.generation)
+        generation = self._generation
+        plan, probing = self._choose(generation, tick.step)
+        self._follow(plan, probing)
+        started = time.perf_counter()
+        result = forward()
+        seconds = time.perf_counter() - started
+        signals = self._collect(generation, tick) if self._probing else None
+        self._history.append(
+            StepRecord(
+                generation=tick.generation,
+                step=tick.step,
+                phase="probe" if self._probing else "run",
+                branch=tick.branch,
+                timestep=timestep,
+                signals=signals,
+                score=None if generation.score is None else generation.score.total,
+                plan=self._plan,
+                seconds=seconds,
+            )
+        )
+        return result
+
+    def _choose(self, generation: _Generation, step: int | None) -> tuple[Plan, bool]:
+        """The plan for a step, and whether to measure in it; no step means whatever comes next."""
+        policy = self._policy
+        if generation.fallback:
+            return uniform_plan(self._blocks, Recipe(L16), keep_ends=False), False
+        probing = len(generation.probed_steps) < policy.probe_steps or step in generation.probed_steps
+        if policy.probe_steps and not probing and generation.score is None:
+            generation.score = self._judge(generation)
+        total = generation.score.total if generation.score is not None else None
+        return policy.plan(self._blocks, None if probing else total, tuple(generation.signals)), probing
+
+    def _judge(self, generation: _Generation) -> Score | None:
+        """The score, from whatever is known; None where there is neither prompt nor signal."""
+        wording = max((text.score(prompt).total for prompt in generation.prompts), default=None)
+        features = feature_of(generation.signals)
+        if wording is None and features is None:
+            return None
+        return combine(getattr(self._policy, "weights", ScoreWeights()), text=wording, feature=features)
+
+    def _follow(self, plan: Plan, probing: bool) -> None:
+        if plan == self._plan and probing == self._probing:
+            return
+        self._plan, self._probing = plan, probing
+        at_16 = frozenset(block for block, recipe in plan if recipe.has(L16))
+        for dispatcher in self._dispatchers:
+            dispatcher.use(plan, probing, keep_masters=at_16)
+        self._pool.keep_masters(at_16)
+
+    def _collect(self, generation: _Generation, tick: Tick) -> Signals:
+        """Take what the dispatchers measured; numbers that are none put the rest of the generation at 16 bits."""
+        blocks = [block for dispatcher in self._dispatchers for block in dispatcher.take_measured()]
+        signals = Signals(tuple(blocks))
+        generation.probed_steps.add(tick.step)
+        generation.signals.append(signals)
+        broken = signals.not_finite()
+        if broken and not generation.fallback:
+            generation.fallback = True
+            warnings.warn(
+                f"NaN or infinity in {broken[0]} at step {tick.step}: the rest of this generation runs at 16 bits",
+                PrecisionFallbackWarning,
+                stacklevel=3,
+            )
+        return signals
+
+
+def feature_of(signals: Sequence[Signals]) -> float | None:
+    """Complexity in [0, 1] that the model's own signals tell, over all probed forwards; None without signals."""
+    blocks = [block for forward in signals for block in forward.blocks]
+    entropies = [value for block in blocks for value in block.entropy]
+    if not entropies:
+        return None
+    kurtoses = [value for block in blocks for values in block.kurtosis.values() for value in values]
+    changes = [value for block in blocks for value in block.relative_change]
+    return feature(
+        entropy=sum(entropies) / len(entropies),
+        kurtosis=max(kurtoses, default=None),
+        relative_change=sum(changes) / len(changes) if changes else None,
+    )

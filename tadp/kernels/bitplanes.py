@@ -1,0 +1,260 @@
+"""The weight store: one tensor subclass that holds a linear layer's weight as bit planes.
+
+It travels like any weight: through state_dict, ``.to()``, safetensors, torchao's ``quantize_``. A model that carries
+such weights runs eagerly as well, at 8 bits; under torch.compile a linear stays one call with the weight as argument,
+which passes can see and rewrite.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import return_and_correct_aliasing
+from torchao.core.config import AOBaseConfig
+from torchao.quantization.transform_module import register_quantize_module_handler
+from torchao.utils import TorchAOBaseTensor
+
+from tadp.kernels import planes
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Types that a packed weight can stand for."""
+
+_METADATA_KEY = "tadp.bit_planes"
+_METADATA_VERSION = 1
+
+
+class BitPlaneWeight(TorchAOBaseTensor):
+    """A ``(rows, columns)`` weight in bit planes, readable at 8, 6 and 4 bits.
+
+    Attributes:
+        high: ``(rows, padded / 2)`` uint8, top four bits of the codes; planes.cut says in which order.
+        mid: ``(rows, padded / 4)`` uint8, next two bits.
+        low: ``(rows, padded / 4)`` uint8, last two bits.
+        scale: ``(rows,)`` float32, signed.
+        columns: true number of columns; ``padded`` is the next multiple of four.
+        dtype: floating type that the weight stands for, and to which ``dequantize`` rounds.
+    """
+
+    tensor_data_names = ["high", "mid", "low", "scale"]
+    tensor_attribute_names = ["columns", "dtype"]
+
+    high: torch.Tensor
+    mid: torch.Tensor
+    low: torch.Tensor
+    scale: torch.Tensor
+    columns: int
+
+    @staticmethod
+    def __new__(
+        cls: type["BitPlaneWeight"],
+        high: torch.Tensor,
+        mid: torch.Tensor,
+        low: torch.Tensor,
+        scale: torch.Tensor,
+        columns: int,
+        dtype: torch.dtype,
+    ) -> "BitPlaneWeight":
+        shape = (high.shape[0], columns)
+        return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=high.device, requires_grad=False)
+
+    def __init__(
+        self,
+        high: torch.Tensor,
+        mid: torch.Tensor,
+        low: torch.Tensor,
+        scale: torch.Tensor,
+        columns: int,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.high, self.mid, self.low, self.scale, self.columns = high, mid, low, scale, columns
+
+    @classmethod
+    def from_hp(cls, weight: torch.Tensor) -> "BitPlaneWeight":
+        """Pack a floating weight.
+
+        Args:
+            weight: ``(rows, columns)``, float32, bfloat16 or float16.
+
+        Raises:
+            ValueError: for another shape or type, and where the weight holds NaN or an infinity.
+        """
+        if weight.dim() != 2:
+            raise ValueError(f"a weight to pack has two dimensions, this one {tuple(weight.shape)}")
+        _check_dtype(weight.dtype)
+        if not torch.isfinite(weight).all():
+            raise ValueError("the weight holds NaN or infinite values; it cannot be packed")
+        codes, scale = planes.encode(weight.detach())
+        return cls(*planes.cut(codes), scale, weight.shape[1], weight.dtype)
+
+    @classmethod
+    def pack(cls, weight: torch.Tensor) -> "BitPlaneWeight":
+        """The same as ``from_hp``."""
+        return cls.from_hp(weight)
+
+    def plane_tensors(self, width: int) -> tuple[torch.Tensor, ...]:
+        """The planes that a width of 8, 6 or 4 bits reads: a prefix of high, mid, low.
+
+        Raises:
+            ValueError: for another width.
+        """
+        if width not in planes.WIDTHS:
+            raise ValueError(f"a weight is readable at {planes.WIDTHS} bits, not at {width}")
+        return (self.high, self.mid, self.low)[: {8: 3, 6: 2, 4: 1}[width]]
+
+    def unpack(self, width: int = 8) -> torch.Tensor:
+        """Codes u_b at a width: ``(rows, columns)`` uint8 below 2^width."""
+        high, mid, low = self._operands(width)
+        return planes.join(high, mid, low, self.columns)
+
+    def dequantize(self, width: int = 8) -> torch.Tensor:
+        """The weight as a plain floating tensor, as precisely as ``width`` bits have it."""
+        high, mid, low = self._operands(width)
+        return torch.ops.tadp.dequantize(high, mid, low, self.scale, self.columns, self.dtype)
+
+    def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None, width: int = 8) -> torch.Tensor:
+        """Quantize x per token to int8, multiply integers, and return ``(..., rows)`` in x's type."""
+        high, mid, low = self._operands(width)
+        codes, scale, total = torch.ops.tadp.quantize(x)
+        return torch.ops.tadp.linear(codes, scale, total, high, mid, low, self.scale, bias, x.dtype)
+
+    def nbytes_at(self, width: int) -> int:
+        """Bytes that a width needs in memory, scales included."""
+        return sum(tensor.nbytes for tensor in (*self.plane_tensors(width), self.scale))
+
+    def _operands(self, width: int) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        high, mid, low = (*self.plane_tensors(width), None, None)[:3]
+        assert high is not None
+        return high, mid, low
+
+    def __repr__(self, *, tensor_contents: object = None) -> str:
+        sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in planes.WIDTHS)
+        return f"BitPlaneWeight(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device}, {sizes})"
+
+
+@BitPlaneWeight.implements_torch_function([torch.nn.functional.linear])
+def _linear_function(func: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if torch.compiler.is_dynamo_compiling():
+        # One call in the graph, with the weight as a graph input: what it becomes is for a backend's passes to say.
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **kwargs)
+    return _packed_linear(*args, **kwargs)
+
+
+@BitPlaneWeight.implements([torch.ops.aten.linear.default])
+def _linear_dispatch(func: object, types: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    return _packed_linear(*args, **kwargs)
+
+
+@BitPlaneWeight.implements([torch.ops.aten.t.default])
+def _t_dispatch(func: object, types: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    # A tracer that knows nothing of planes takes a linear apart into t and mm; both then see the restored weight.
+    return args[0].dequantize().t()
+
+
+@BitPlaneWeight.implements([torch.ops.aten._to_copy.default])
+def _to_copy_dispatch(
+    func: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> BitPlaneWeight:
+    weight: BitPlaneWeight = args[0]
+    dtype = kwargs.get("dtype") or weight.dtype
+    _check_dtype(dtype)
+    moved = {name: kwargs[name] for name in ("device", "non_blocking") if kwargs.get(name) is not None}
+    # Codes and scales keep their own types; only the type that they stand for follows.
+    high, mid, low, scale = (func(getattr(weight, name), **moved) for name in weight.tensor_data_names)
+    copy = BitPlaneWeight(high, mid, low, scale, weight.columns, dtype)
+    return return_and_correct_aliasing(func, args, kwargs, copy)
+
+
+def _packed_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    if not isinstance(weight, BitPlaneWeight):
+        raise TypeError("a BitPlaneWeight can be the weight of a linear only, not its input or bias")
+    return weight.linear(input, bias)
+
+
+def _check_dtype(dtype: torch.dtype) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"a packed weight stands for float32, bfloat16 or float16, not {dtype}")
+
+
+@dataclass(frozen=True)
+class BitPlaneConfig(AOBaseConfig):
+    """For torchao: ``quantize_(model, BitPlaneConfig())`` packs every linear's weight in place."""
+
+
+@register_quantize_module_handler(BitPlaneConfig)
+def _pack_module(module: nn.Module, config: BitPlaneConfig) -> nn.Module:
+    pack_linear_(module)
+    return module
+
+
+def pack_linear_(module: nn.Module) -> None:
+    """Replace the weight of one linear layer by its packed form, in place; a packed one is left alone.
+
+    Layer by layer, so that a model needs no more memory than itself and one layer.
+
+    Raises:
+        TypeError: if the module is not an nn.Linear.
+        ValueError: if its weight cannot be packed, see ``BitPlaneWeight.from_hp``.
+    """
+    if not isinstance(module, nn.Linear):
+        raise TypeError(f"only nn.Linear can be packed, not {type(module).__name__}")
+    if not isinstance(module.weight, BitPlaneWeight):
+        module.weight = nn.Parameter(BitPlaneWeight.from_hp(module.weight.detach()), requires_grad=False)
+
+
+def flatten_state_dict(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Take a state dict apart into what safetensors can store: plain tensors and string metadata.
+
+    The planes of ``name`` become ``name.high``, ``name.mid``, ``name.low`` and ``name.scale``. (torchao's own
+    flattening accepts a fixed list of its own classes only.)
+
+    Raises:
+        ValueError: if a plain tensor of the state dict has such a name already.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    weights: dict[str, dict[str, Any]] = {}
+    plain = {name for name, tensor in state.items() if not isinstance(tensor, BitPlaneWeight)}
+    for name, tensor in state.items():
+        if not isinstance(tensor, BitPlaneWeight):
+            tensors[name] = tensor.detach()
+            continue
+        weights[name] = {"columns": tensor.columns, "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for part in BitPlaneWeight.tensor_data_names:
+            if f"{name}.{part}" in plain:
+                raise ValueError(f"the state dict holds both the packed weight {name} and a tensor {name}.{part}")
+            tensors[f"{name}.{part}"] = getattr(tensor, part)
+    return tensors, {_METADATA_KEY: json.dumps({"version": _METADATA_VERSION, "weights": weights})}
+
+
+def unflatten_state_dict(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None
+) -> dict[str, torch.Tensor]:
+    """Undo ``flatten_state_dict``. Tensors without the metadata come back as they are.
+
+    Raises:
+        ValueError: for metadata of an unknown version, and where a plane is missing or does not fit.
+    """
+    text = (metadata or {}).get(_METADATA_KEY)
+    if text is None:
+        return dict(tensors)
+    content = json.loads(text)
+    if content.get("version") != _METADATA_VERSION:
+        raise ValueError(f"bit planes of format version {content.get('version')}; this tadp reads {_METADATA_VERSION}")
+    rest = dict(tensors)
+    packed: dict[str, torch.Tensor] = {}
+    for name, about in content["weights"].items():
+        try:
+            parts = [rest.pop(f"{name}.{part}") for part in BitPlaneWeight.tensor_data_names]
+        except KeyError as missing:
+            raise ValueError(f"the packed weight {name} lacks its part {missing.args[0]}") from None
+        rows, padded = parts[0].shape[0], planes.padded_columns(about["columns"])
+        wanted = [(rows, padded // 2), (rows, padded // 4), (rows, padded // 4), (rows,)]
+        if [tuple(part.shape) for part in parts] != wanted:
+            raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
+        high, mid, low, scale = parts
+        packed[name] = BitPlaneWeight(high, mid, low, scale, about["columns"], getattr(torch, about["dtype"]))
+    return {**rest, **packed}

@@ -1,0 +1,93 @@
+"""Schemas of ``torch.ops.tadp``, with the shapes they promise to a tracer.
+
+The CPU implementations are csrc/cpu, registered when the library is loaded. On other devices the reference runs until a
+variant of its own is registered; callers see the operator only.
+
+    quantize(x (..., columns)) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
+    linear(codes, scale, sum, planes, weight_scale (rows,) float32, bias (rows,), dtype) -> (..., rows)
+    dequantize(planes, weight_scale, columns, dtype) -> (rows, columns)
+
+The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
+bits, with mid 6, with low 8. Floating types are float32, bfloat16 and float16. What the operators compute stands in
+reference.py.
+"""
+
+import torch
+
+from tadp.kernels import reference
+from tadp.kernels.planes import padded_columns
+
+MAX_COLUMNS = 65536
+"""Longest row whose sums fit 32 bits: 65,536 * 255 * 127 < 2^31."""
+
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+_SCHEMAS = {
+    "quantize": "(Tensor x) -> (Tensor codes, Tensor scale, Tensor sum)",
+    "linear": (
+        "(Tensor codes, Tensor scale, Tensor sum, Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale, "
+        "Tensor? bias, ScalarType dtype) -> Tensor"
+    ),
+    "dequantize": (
+        "(Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale, int columns, ScalarType dtype) -> Tensor"
+    ),
+    "cpu_isa": "() -> str",
+}
+
+for _name, _schema in _SCHEMAS.items():
+    torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+for _name in ("quantize", "linear", "dequantize"):
+    torch.library.impl(f"tadp::{_name}", "CUDA", getattr(reference, _name))
+
+
+@torch.library.register_fake("tadp::quantize")
+def _fake_quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
+    torch._check(x.dtype in _FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+    tokens = x.shape[:-1]
+    codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    return codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(tokens, dtype=torch.int32)
+
+
+@torch.library.register_fake("tadp::linear")
+def _fake_linear(
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    sum: torch.Tensor,
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    torch._check(codes.dtype == torch.int8, lambda: f"tadp: codes must be int8, got {codes.dtype}")
+    _check_planes(high, mid, low, codes.shape[-1], dtype)
+    return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
+
+
+@torch.library.register_fake("tadp::dequantize")
+def _fake_dequantize(
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    columns: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    _check_planes(high, mid, low, columns, dtype)
+    return torch.empty((high.shape[0], columns), dtype=dtype, device=high.device)
+
+
+def _check_planes(
+    high: torch.Tensor, mid: torch.Tensor | None, low: torch.Tensor | None, columns: int, dtype: torch.dtype
+) -> None:
+    torch._check(dtype in _FLOATS, lambda: f"tadp: dtype must be float32, bfloat16 or float16, got {dtype}")
+    torch._check(mid is not None or low is None, lambda: "tadp: the low plane needs the mid plane before it")
+    for name, plane, per_byte in (("high", high, 2), ("mid", mid, 4), ("low", low, 4)):
+        if plane is not None:
+            torch._check(
+                plane.shape[1] == padded_columns(columns) // per_byte,
+                lambda name=name: f"tadp: {name} does not fit a weight of {columns} columns",
+            )

@@ -1,0 +1,9 @@
+"""Passes from a captured graph to compiled variants, in this order: annotate, partition, quantize, probe, lower."""
+
+from tadp.passes.annotate import annotate
+from tadp.passes.lower import lower
+from tadp.passes.partition import partition
+from tadp.passes.probe import Measures, Reading, probe
+from tadp.passes.quantize import quantize
+
+__all__ = ["Measures", "Reading", "annotate", "lower", "partition", "probe", "quantize"]

@@ -1,0 +1,213 @@
+"""Second pass: cut the captured graph at block edges into pieces that are compiled on their own.
+
+Nodes keep their order; every maximal run of nodes of one block, or of none, is a piece, so that pieces can only depend on
+earlier ones. Weights enter a piece as inputs, hence equal blocks give equal graphs and share one structure.
+"""
+
+import hashlib
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from tadp.passes.annotate import LINEAR, annotation
+
+EXAMPLE = "example_value"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A subgraph to be compiled on its own.
+
+    Attributes:
+        name: the block's path, or ``before``, ``after``, ``between.N``; a block that comes in parts gets ``blocks.3#2``.
+        block: the block's path, None outside blocks.
+        graph: takes the values `inputs` and returns a tuple, the values `outputs`.
+        inputs: slots of the environment that the graph reads. The first slots of an environment are the captured
+            graph's own inputs, the ones after that are filled by pieces.
+        outputs: slots that the graph's outputs go to.
+        dead: slots that nothing reads once this piece has run.
+        weight: slot of the first linear's weight, by which a block is told from another that runs the same graph; None
+            outside blocks.
+        structure: hash of the graph with the shapes and types of its inputs; pieces with equal ones share variants.
+    """
+
+    name: str
+    block: str | None
+    graph: fx.GraphModule
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    dead: tuple[int, ...]
+    weight: int | None
+    structure: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The pieces of a captured graph in running order, the size of their environment and what the graph returns."""
+
+    pieces: tuple[Piece, ...]
+    slots: int
+    result: object
+
+    def collect(self, environment: list[object]) -> object:
+        """The captured graph's return value, from a filled environment."""
+        return _fill(self.result, environment)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands for an environment slot inside the return value of a captured graph."""
+
+    index: int
+
+
+def partition(graph: fx.GraphModule) -> Partition:
+    """Cut an annotated graph into pieces."""
+    runs = _runs(graph)
+    home = {node: index for index, (_, nodes) in enumerate(runs) for node in nodes}
+    slots = {node: index for index, node in enumerate(graph.graph.find_nodes(op="placeholder"))}
+    crossing: list[list[fx.Node]] = [[] for _ in runs]
+    last_use: dict[fx.Node, int] = {}
+    returned = graph.graph.output_node().args[0]
+    for node, index in home.items():
+        users = [home.get(user, len(runs)) for user in node.users]
+        if any(user != index for user in users):
+            crossing[index].append(node)
+            slots[node] = len(slots)
+            last_use[node] = max(users)
+    pieces = []
+    for index, ((block, nodes), name) in enumerate(zip(runs, _names(runs), strict=True)):
+        inputs = _external_inputs(nodes)
+        module = _subgraph(graph, inputs, nodes, crossing[index])
+        dead = tuple(slots[node] for node, user in last_use.items() if user == index)
+        pieces.append(
+            Piece(
+                name=name,
+                block=block,
+                graph=module,
+                inputs=tuple(slots[node] for node in inputs),
+                outputs=tuple(slots[node] for node in crossing[index]),
+                dead=dead,
+                weight=_first_weight(nodes, slots) if block else None,
+                structure=structure_of(module),
+            )
+        )
+    return Partition(tuple(pieces), len(slots), fx.node.map_arg(returned, lambda node: Slot(slots[node])))
+
+
+def structure_of(graph: fx.GraphModule) -> str:
+    """Hash of a graph up to the names of its nodes: operations, arguments, constants, shapes and types of its inputs."""
+    index = {node: position for position, node in enumerate(graph.graph.nodes)}
+    digest = hashlib.sha256()
+    for node in graph.graph.nodes:
+        target = node.target if isinstance(node.target, str) else f"{node.target.__module__}.{node.target.__qualname__}"
+        if node.op == "placeholder":
+            target = _signature(node.meta.get(EXAMPLE))
+        elif node.op == "get_attr":
+            target = _constant(graph, str(node.target))
+        args = fx.node.map_arg((node.args, node.kwargs), lambda argument: f"%{index[argument]}")
+        digest.update(repr((node.op, target, args, str(annotation(node).role))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _runs(graph: fx.GraphModule) -> list[tuple[str | None, list[fx.Node]]]:
+    """Maximal runs of consecutive nodes of one block.
+
+    Picking an element of a tuple stays with whatever made the tuple, so that only tensors cross edges.
+    """
+    runs: list[tuple[str | None, list[fx.Node]]] = []
+    home: dict[fx.Node, int] = {}
+    for node in graph.graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        source = node.args[0] if node.args else None
+        if node.target is operator.getitem and source in home and not _is_tensor(source):
+            home[node] = home[source]
+        else:
+            block = annotation(node).block
+            if not runs or runs[-1][0] != block:
+                runs.append((block, []))
+            home[node] = len(runs) - 1
+        runs[home[node]][1].append(node)
+    return runs
+
+
+def _names(runs: list[tuple[str | None, list[fx.Node]]]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for index, (block, _) in enumerate(runs):
+        if block is not None:
+            name = block
+        elif index == 0:
+            name = "before" if len(runs) > 1 else "whole"
+        else:
+            name = "after" if index == len(runs) - 1 else "between"
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+
+def _first_weight(nodes: list[fx.Node], slots: dict[fx.Node, int]) -> int | None:
+    for node in nodes:
+        if node.op == "call_function" and node.target in LINEAR:
+            weight = node.args[1]
+            if isinstance(weight, fx.Node) and weight.op == "placeholder":
+                return slots[weight]
+    return None
+
+
+def _external_inputs(nodes: list[fx.Node]) -> list[fx.Node]:
+    """Values that nodes read from outside, in the order of first use."""
+    inside = set(nodes)
+    found: dict[fx.Node, None] = {}
+    for node in nodes:
+        for source in node.all_input_nodes:
+            if source not in inside:
+                found.setdefault(source)
+    return list(found)
+
+
+def _subgraph(
+    parent: fx.GraphModule, inputs: list[fx.Node], nodes: list[fx.Node], outputs: list[fx.Node]
+) -> fx.GraphModule:
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for index, node in enumerate(inputs):
+        copies[node] = graph.placeholder(f"input_{index}")
+        copies[node].meta = {EXAMPLE: node.meta.get(EXAMPLE), "name": _origin(node)}
+    for node in nodes:
+        copies[node] = graph.node_copy(node, lambda source: copies[source])
+    graph.output(tuple(copies[node] for node in outputs))
+    return fx.GraphModule(parent, graph)
+
+
+def _origin(node: fx.Node) -> str:
+    argument = node.meta.get("grapharg")
+    return argument.source.name if argument is not None else node.name
+
+
+def _is_tensor(node: object) -> bool:
+    return isinstance(node, fx.Node) and isinstance(node.meta.get(EXAMPLE), torch.Tensor)
+
+
+def _signature(value: object) -> str:
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    return f"{type(value).__name__} {tuple(value.shape)} {value.stride()} {value.dtype} {value.device}"
+
+
+def _constant(graph: fx.GraphModule, name: str) -> str:
+    value = operator.attrgetter(name)(graph)
+    if isinstance(value, torch.Tensor):
+        content = hashlib.sha256(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return f"{_signature(value)} {content.hexdigest()}"
+    return f"{type(value).__qualname__} {id(value)}"
+
+
+def _fill(template: object, environment: list[object]) -> object:
+    if isinstance(template, Slot):
+        return environment[template.index]
+    if isinstance(template, (tuple, list)):
+        return type(template)(_fill(item, environment) for item in template)
+    return template

@@ -1,0 +1,83 @@
+"""Fourth pass: let a variant also return what is measured in it. What is measured is the caller's business."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from tadp.passes.annotate import ATTENTION, LINEAR, annotation
+from tadp.passes.partition import EXAMPLE
+
+Measure = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The functions that a probe runs inside a piece; each gives one row of numbers per sample of the batch.
+
+    Attributes:
+        attention: of query, key and the mask (or None) of an attention product.
+        activation: of the input of a linear layer that may be quantized.
+        change: of a block's input and output.
+    """
+
+    attention: Measure
+    activation: Measure
+    change: Measure
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one extra output of a probe holds: the kind is a field of `Measures`, the layer is what was measured."""
+
+    kind: str
+    layer: str
+
+
+def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tuple[Reading, ...]]:
+    """Append readings to the outputs of a piece or of a variant's graph, which is changed in place."""
+    output = graph.graph.output_node()
+    results = list(output.args[0])
+    readings: list[Reading] = []
+    measured: list[fx.Node] = []
+    seen: set[fx.Node] = set()
+    for node in list(graph.graph.nodes):
+        found = annotation(node)
+        layer = found.layer or node.name
+        if node.op == "call_function" and node.target in ATTENTION:
+            mask = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+            measured.append(_insert(graph, output, measures.attention, *node.args[:2], mask))
+            readings.append(Reading("attention", layer))
+        elif node.op == "call_function" and node.target in (*LINEAR, torch.ops.tadp.quantize.default):
+            source = node.args[0]
+            if isinstance(source, fx.Node) and source not in seen:
+                seen.add(source)
+                measured.append(_insert(graph, output, measures.activation, source))
+                readings.append(Reading("activation", layer))
+    before = _block_input(graph, results)
+    if before is not None:
+        measured.append(_insert(graph, output, measures.change, before, results[0]))
+        readings.append(Reading("change", ""))
+    output.args = (tuple(results + measured),)
+    graph.recompile()
+    return graph, tuple(readings)
+
+
+def _insert(graph: fx.GraphModule, before: fx.Node, function: Measure, *arguments: object) -> fx.Node:
+    with graph.graph.inserting_before(before):
+        return graph.graph.call_function(function, arguments)  # type: ignore[arg-type]
+
+
+def _block_input(graph: fx.GraphModule, results: list[fx.Node]) -> fx.Node | None:
+    """The first input that looks like the first result: the stream of tokens that a block adds to."""
+    if not results:
+        return None
+    wanted = results[0].meta.get(EXAMPLE)
+    if not isinstance(wanted, torch.Tensor):
+        return None
+    for node in graph.graph.find_nodes(op="placeholder"):
+        example = node.meta.get(EXAMPLE)
+        if isinstance(example, torch.Tensor) and example.shape == wanted.shape and example.dtype == wanted.dtype:
+            return node
+    return None

@@ -1,0 +1,66 @@
+"""Complexity policy: probe two steps at 8 bits, then let the score choose (thresholds after the TurboDiffusion proposal)."""
+
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from tadp.complexity.score import ScoreWeights
+from tadp.policy.plans import uniform_plan
+from tadp.precision import L6, L8, Plan, Recipe
+from tadp.runtime.signals import Signals
+
+PROBE_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Below `low` 6 bits, below `high` 8 bits, from there 8 bits with key blocks at 16; first and last block at 16 always.
+
+    Key blocks are the share `key_blocks` of the middle blocks that changed their input most while they were probed.
+
+    Attributes:
+        low, high: thresholds of the score, 0 <= low <= high <= 1.
+        weights: what text, image and features of the model count in the score; None takes the task's default.
+        key_blocks: share of the middle blocks in [0, 1].
+    """
+
+    low: float = 0.3
+    high: float = 0.7
+    weights: ScoreWeights = field(default_factory=ScoreWeights)
+    key_blocks: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={self.low}, high={self.high}")
+        if not 0 <= self.key_blocks <= 1:
+            raise ValueError(f"key_blocks must be a share between 0 and 1, got {self.key_blocks}")
+
+    @property
+    def probe_steps(self) -> int:
+        return PROBE_STEPS
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        return Recipe(L8), Recipe(L6), Recipe()
+
+    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
+        if score is None:
+            return uniform_plan(blocks, Recipe(L8), keep_ends=True)
+        if score < self.low:
+            return uniform_plan(blocks, Recipe(L6), keep_ends=True)
+        plan = uniform_plan(blocks, Recipe(L8), keep_ends=True)
+        if score < self.high:
+            return plan
+        keys = self._most_changing(blocks[1:-1], signals)
+        return Plan.of((block, Recipe() if block in keys else recipe) for block, recipe in plan)
+
+    def _most_changing(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> set[str]:
+        changes: dict[str, list[float]] = {block: [] for block in middle}
+        for step in signals:
+            for block in step.blocks:
+                if block.piece in changes:
+                    changes[block.piece] += block.relative_change
+        count = round(len(middle) * self.key_blocks)
+        ranked = sorted(middle, key=lambda block: fmean(changes[block]) if changes[block] else 0.0, reverse=True)
+        return set(ranked[:count])
+
+    def __str__(self) -> str:
+        return "complexity"

@@ -1,0 +1,34 @@
+"""Static policy: one level for every block, whatever the content."""
+
+from dataclasses import dataclass
+
+from tadp.policy.plans import uniform_plan
+from tadp.precision import L16, Level, Plan, Recipe, Role
+from tadp.runtime.signals import Signals
+
+
+@dataclass(frozen=True)
+class Static:
+    """Every block at `level`, the attention products at `attention`; `keep_ends` leaves first and last block at 16 bits."""
+
+    level: Level
+    keep_ends: bool = False
+    attention: Level = L16
+
+    @property
+    def probe_steps(self) -> int:
+        return 0
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.level, () if self.attention == L16 else ((Role.ATTENTION, self.attention),))
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        return (self.recipe, Recipe()) if self.keep_ends else (self.recipe,)
+
+    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
+        return uniform_plan(blocks, self.recipe, self.keep_ends)
+
+    def __str__(self) -> str:
+        attention = "" if self.attention == L16 else "+attention"
+        return f"static:{self.level}{attention}"

@@ -1,0 +1,104 @@
+"""Level, role, recipe and plan: the values in which precision is spoken of. Imports nothing of tadp."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+_LEVEL_NAMES = ("16", "8", "6", "4", "w8a16", "w6a16", "w4a16")
+
+
+@dataclass(frozen=True, order=True)
+class Level:
+    """Widths of one operation in bits. 16 stands for the model's own floating type."""
+
+    weight: int
+    activation: int
+
+    @staticmethod
+    def parse(name: str | int) -> "Level":
+        """Read "16", "8", "6", "4" (integer levels have 8-bit activations) or "w8a16" and its like (weights only).
+
+        Raises:
+            ValueError: for any other name.
+        """
+        text = str(name).strip().lower()
+        if text not in _LEVEL_NAMES:
+            raise ValueError(f"unknown level {name!r}; valid levels are {', '.join(_LEVEL_NAMES)}")
+        if text == "16":
+            return Level(16, 16)
+        if match := re.fullmatch(r"w(\d)a16", text):
+            return Level(int(match[1]), 16)
+        return Level(int(text), 8)
+
+    def __str__(self) -> str:
+        return str(self.weight) if self.weight == 16 or self.activation == 8 else f"w{self.weight}a{self.activation}"
+
+
+L16, L8, L6, L4 = (Level.parse(name) for name in ("16", "8", "6", "4"))
+
+
+class Role(str, Enum):
+    """What an operation is in its block."""
+
+    SELF_ATTN_QKV = "self_attn.qkv"
+    SELF_ATTN_OUT = "self_attn.out"
+    CROSS_ATTN_Q = "cross_attn.q"
+    CROSS_ATTN_KV = "cross_attn.kv"
+    CROSS_ATTN_OUT = "cross_attn.out"
+    FFN_UP = "ffn.up"
+    FFN_DOWN = "ffn.down"
+    MODULATION = "modulation"
+    ATTENTION = "attention"
+    EMBED = "embed"
+    HEAD = "head"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The level of every role of one piece: `default`, but for the roles that `overrides` names.
+
+    The attention products stay at 16 bits unless an override names them (SPEC A5).
+    """
+
+    default: Level = L16
+    overrides: tuple[tuple[Role, Level], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "overrides", tuple(sorted(self.overrides)))
+
+    def __getitem__(self, role: Role) -> Level:
+        return dict(self.overrides).get(role, L16 if role is Role.ATTENTION else self.default)
+
+    def has(self, level: Level) -> bool:
+        """Whether any role of a linear layer is at a level."""
+        return self.default == level or any(found == level for role, found in self.overrides if role != Role.ATTENTION)
+
+    def __str__(self) -> str:
+        return "+".join([str(self.default), *(f"{role}:{level}" for role, level in self.overrides)])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The recipe of every piece, by the piece's name, in the order in which pieces run."""
+
+    recipes: tuple[tuple[str, Recipe], ...] = ()
+
+    @staticmethod
+    def of(recipes: Mapping[str, Recipe] | Iterable[tuple[str, Recipe]]) -> "Plan":
+        return Plan(tuple(dict(recipes).items()))
+
+    def __getitem__(self, piece: str) -> Recipe:
+        for name, recipe in self.recipes:
+            if name == piece:
+                return recipe
+        raise KeyError(piece)
+
+    def __iter__(self) -> Iterator[tuple[str, Recipe]]:
+        return iter(self.recipes)
+
+    def __len__(self) -> int:
+        return len(self.recipes)

@@ -1,0 +1,48 @@
+"""How close a clip is to a reference clip of the same seed: PSNR and SSIM through torchmetrics.
+
+Clips are ``(frames, height, width, 3)`` in [0, 1], tensors or arrays.
+"""
+
+import numpy as np
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from tadp.quality.clips import as_clip
+
+_SSIM_WINDOW = 11  # pixels; the gaussian window of the paper
+
+
+def psnr(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB, over all frames together; inf for identical clips.
+
+    ``10 log10(1 / mean((clip - reference)^2))``.
+
+    Raises:
+        ValueError: if the shapes differ or one is no clip in [0, 1].
+    """
+    ours, theirs = _pair(clip, reference)
+    return peak_signal_noise_ratio(ours, theirs, data_range=1.0).item()
+
+
+def ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> float:
+    """Structural similarity, the mean over frames; 1 for identical clips.
+
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", with their gaussian
+    window of 11 pixels.
+
+    Raises:
+        ValueError: if the shapes differ, one is no clip in [0, 1], or frames are smaller than the window.
+    """
+    ours, theirs = _pair(clip, reference)
+    if min(ours.shape[1:3]) < _SSIM_WINDOW:
+        raise ValueError(f"SSIM needs frames of at least {_SSIM_WINDOW} pixels a side, got {tuple(ours.shape[1:3])}")
+    value = structural_similarity_index_measure(ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2), data_range=1.0)
+    assert isinstance(value, torch.Tensor)  # a tuple only where the full image was asked for
+    return value.item()
+
+
+def _pair(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    ours, theirs = as_clip(clip), as_clip(reference, "reference")
+    if ours.shape != theirs.shape:
+        raise ValueError(f"clip and reference must have one shape, got {tuple(ours.shape)} and {tuple(theirs.shape)}")
+    return ours, theirs.to(ours.device)

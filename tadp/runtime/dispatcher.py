@@ -1,0 +1,146 @@
+"""Dispatcher: runs the pieces of a captured graph, each in the variant that the plan names."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Protocol
+
+import torch
+
+from tadp.precision import Plan, Recipe
+from tadp.runtime.pool import WeightPool
+from tadp.runtime.signals import BlockSignals, read
+
+
+class Piece(Protocol):
+    """What the dispatcher needs to know of a piece; passes/partition.py makes them."""
+
+    name: str
+    block: str | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    dead: tuple[int, ...]
+    weight: int | None
+    structure: str
+
+
+class Partition(Protocol):
+    """What the dispatcher needs to know of a partition."""
+
+    pieces: tuple[Piece, ...]
+    slots: int
+
+    def collect(self, environment: list[object]) -> object: ...
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A structure compiled for a recipe.
+
+    Attributes:
+        function: takes the values, then the weights; returns the piece's outputs, then the readings.
+        values: which of the piece's inputs it takes as they are.
+        weights: which of the piece's inputs it takes parts of, and which part.
+        readings: kind and layer of every extra output; empty outside probes.
+    """
+
+    function: Callable[..., Sequence[torch.Tensor]]
+    values: tuple[int, ...]
+    weights: tuple[tuple[int, str], ...]
+    readings: tuple[tuple[str, str], ...] = ()
+
+
+VariantSource = Callable[[Piece, Recipe, bool], Variant]
+"""Gives, compiling it if need be, the variant of a piece for a recipe, probing or not."""
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A variant together with the weights of one block."""
+
+    block: str
+    variant: Variant
+    values: Callable[[Sequence[object]], Sequence[object]]
+    weights: tuple[torch.Tensor, ...]
+    key: object  # the block's first weight: kept alive, for its id stands for the block
+
+    @property
+    def needs_masters(self) -> bool:
+        return any(part == "master" for _, part in self.variant.weights)
+
+
+class Dispatcher:
+    """Runs one captured graph; the plan and whether to probe are set from outside and hold until set again.
+
+    Blocks are told apart by their first weight, not by their place in the graph: where a model's code runs the same
+    captured graph for several blocks, each still follows its own recipe.
+    """
+
+    def __init__(self, partition: Partition, pool: WeightPool, variant: VariantSource) -> None:
+        self.partition = partition
+        self._measured: list[BlockSignals] = []
+        self._pool = pool
+        self._variant = variant
+        self._recipes: dict[str, Recipe] = {}
+        self._probing = False
+        self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
+        self._current: list[dict[int, _Bound]] = [{} for _ in partition.pieces]
+
+    def use(self, plan: Plan, probing: bool, keep_masters: frozenset[str] = frozenset()) -> None:
+        """Follow another plan from the next forward on. Compiles nothing, maps nothing.
+
+        Blocks that are not in `keep_masters` let go of their 16-bit masters.
+        """
+        self._recipes, self._probing = dict(plan.recipes), probing
+        self._kept = {
+            key: bound for key, bound in self._kept.items() if not bound.needs_masters or bound.block in keep_masters
+        }
+        self._current = [{} for _ in self.partition.pieces]
+
+    def take_measured(self) -> list[BlockSignals]:
+        """What probing variants measured since this was last called."""
+        measured, self._measured = self._measured, []
+        return measured
+
+    def __call__(self, *arguments: object) -> object:
+        """Run all pieces on the captured graph's inputs."""
+        environment: list[object] = [*arguments, *[None] * (self.partition.slots - len(arguments))]
+        readings: list[tuple[_Bound, Sequence[torch.Tensor]]] = []
+        for piece, current in zip(self.partition.pieces, self._current, strict=True):
+            key = None if piece.weight is None else environment[piece.weight]
+            bound = current.get(id(key))
+            if bound is None:
+                bound = current[id(key)] = self._bind(piece, key, environment)
+            results = bound.variant.function(*bound.values(environment), *bound.weights)
+            for slot, value in zip(piece.outputs, results, strict=False):
+                environment[slot] = value
+            for slot in piece.dead:
+                environment[slot] = None
+            if bound.variant.readings:
+                readings.append((bound, results[len(piece.outputs) :]))
+        for bound, values in readings:
+            rows = zip(bound.variant.readings, values, strict=True)
+            self._measured.append(read(bound.block, [(kind, layer, value) for (kind, layer), value in rows]))
+        return self.partition.collect(environment)
+
+    def _bind(self, piece: Piece, key: object, environment: Sequence[object]) -> _Bound:
+        block = self._pool.block_of(key) or piece.block
+        recipe = self._recipes.get(block, Recipe()) if block else Recipe()
+        probing = self._probing and recipe != Recipe()  # blocks that stay at 16 bits are not measured
+        entry = (piece.name, id(key), recipe, probing)
+        if entry not in self._kept:
+            variant = self._variant(piece, recipe, probing)
+            weights = []
+            for index, part in variant.weights:
+                weight = environment[piece.inputs[index]]
+                assert isinstance(weight, torch.Tensor)
+                weights.append(self._pool.part(weight, part))
+            values = _getter([piece.inputs[index] for index in variant.values])
+            self._kept[entry] = _Bound(block or piece.name, variant, values, tuple(weights), key)
+        return self._kept[entry]
+
+
+def _getter(slots: list[int]) -> Callable[[Sequence[object]], Sequence[object]]:
+    if len(slots) > 1:
+        return itemgetter(*slots)
+    return lambda environment: [environment[slot] for slot in slots]

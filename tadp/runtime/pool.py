@@ -1,0 +1,100 @@
+"""Weight pool: which tensor a variant gets for a weight, and what of it is in memory."""
+
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from tadp.runtime.masters import Masters
+
+
+@runtime_checkable
+class PlaneWeight(Protocol):
+    """A weight in bit planes, as kernels/bitplanes.py makes them."""
+
+    high: torch.Tensor
+    mid: torch.Tensor
+    low: torch.Tensor
+    scale: torch.Tensor
+
+
+Pack = Callable[[torch.Tensor], PlaneWeight]
+
+
+class WeightPool:
+    """Hands out planes and masters.
+
+    Weights that `tadp.compile` packed have their master in a file; it is mapped in while some piece runs at 16 bits and
+    let go afterwards. A plain weight (a model compiled through `torch.compile(backend="tadp")` keeps its own) is its own
+    master, and is packed when planes of it are first asked for.
+    """
+
+    def __init__(self, pack: Pack) -> None:
+        self._pack = pack
+        self._masters: Masters | None = None
+        self._layers: dict[int, tuple[str, str]] = {}
+        self._adopted: list[PlaneWeight] = []  # kept alive: a weight's id is its name here
+        self._packed: dict[int, tuple[weakref.ref[torch.Tensor], int, PlaneWeight]] = {}
+        self._mapped: dict[tuple[str, str], torch.Tensor] = {}
+        self.seconds_mapping = 0.0
+
+    def adopt(self, weights: Iterable[tuple[str, str, PlaneWeight]], masters: Masters) -> None:
+        """Take in packed weights, each with its block's and its layer's path, and the file of their masters."""
+        for block, layer, weight in weights:
+            self._layers[id(weight)] = block, layer
+            self._adopted.append(weight)
+        self._masters = masters
+
+    def block_of(self, weight: object) -> str | None:
+        """Path of the block that a packed weight belongs to."""
+        named = self._layers.get(id(weight))
+        return named[0] if named else None
+
+    def layer_of(self, weight: object) -> str | None:
+        """Path of the layer that a packed weight belongs to."""
+        named = self._layers.get(id(weight))
+        return named[1] if named else None
+
+    def part(self, weight: torch.Tensor, part: str) -> torch.Tensor:
+        """"master", or one of the plane tensors "high", "mid", "low", "scale" of a weight."""
+        if part == "master":
+            return self._master(weight)
+        tensor: torch.Tensor = getattr(self._planes(weight), part)
+        return tensor
+
+    def keep_masters(self, blocks: frozenset[str]) -> None:
+        """Let go of all masters but those of the named blocks."""
+        self._mapped = {key: tensor for key, tensor in self._mapped.items() if key[0] in blocks}
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of all bit planes."""
+        own = (planes for _, _, planes in self._packed.values())
+        return sum(getattr(p, part).nbytes for p in (*self._adopted, *own) for part in ("high", "mid", "low", "scale"))
+
+    @property
+    def master_bytes(self) -> int:
+        """Bytes of the masters that are mapped in at the moment."""
+        return sum(tensor.nbytes for tensor in self._mapped.values())
+
+    def _master(self, weight: torch.Tensor) -> torch.Tensor:
+        named = self._layers.get(id(weight))
+        if named is None:
+            return weight
+        if named not in self._mapped:
+            assert self._masters is not None
+            started = time.perf_counter()
+            self._mapped[named] = self._masters.get(named[1], weight.device)
+            self.seconds_mapping += time.perf_counter() - started
+        return self._mapped[named]
+
+    def _planes(self, weight: torch.Tensor) -> PlaneWeight:
+        if isinstance(weight, PlaneWeight):
+            return weight
+        known = self._packed.get(id(weight))
+        if known is None or known[0]() is not weight or known[1] != weight._version:
+            known = (weakref.ref(weight), weight._version, self._pack(weight.detach()))
+            self._packed[id(weight)] = known
+        return known[2]

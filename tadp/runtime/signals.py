@@ -1,0 +1,118 @@
+"""Signals: what a probe measures inside a block, per sample of the batch, and how readings become values.
+
+The first three functions run inside the compiled probe variant; what they return is read once, when the step is over.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+SAMPLED_QUERIES = 64
+
+
+def attention_entropy(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None = None, samples: int = SAMPLED_QUERIES
+) -> torch.Tensor:
+    """Entropy of the attention weights over the logarithm of the number of keys: 1 is uniform, 0 is one-hot.
+
+    Taken from `samples` evenly spaced queries and all heads.
+
+    Args:
+        query: ``(batch, heads, queries, dim)``.
+        key: ``(batch, heads, keys, dim)``.
+        mask: None, boolean (True: attend) or additive, broadcastable to ``(batch, heads, queries, keys)``.
+
+    Returns:
+        ``(batch, 1)`` float32.
+    """
+    count, keys = query.shape[-2], key.shape[-2]
+    stride = max(1, count // samples)
+    picked = query[..., ::stride, :]
+    scores = torch.matmul(picked, key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
+    if mask is not None:
+        rows = mask[..., ::stride, :] if mask.shape[-2] == count else mask
+        hidden = scores.masked_fill(~rows, float("-inf")) if rows.dtype == torch.bool else scores + rows
+        scores = hidden.clamp(min=torch.finfo(torch.float32).min)
+    logs = torch.log_softmax(scores, dim=-1)
+    entropy = -(logs.exp() * logs).sum(-1)
+    attended = torch.tensor(float(keys)).log() if mask is None else _attended_keys(mask, scores).log()
+    return (entropy / attended.clamp(min=1e-6)).flatten(1).mean(1, keepdim=True)
+
+
+def activation_moments(values: torch.Tensor) -> torch.Tensor:
+    """Kurtosis (3 for a gaussian) and skewness of all values of a sample.
+
+    Args:
+        values: ``(batch, ...)``.
+
+    Returns:
+        ``(batch, 2)`` float32.
+    """
+    flat = values.float().flatten(1)
+    centered = flat - flat.mean(1, keepdim=True)
+    square = centered.square()
+    variance = square.mean(1).clamp(min=1e-12)
+    kurtosis = square.square().mean(1) / variance.square()
+    skewness = (square * centered).mean(1) / variance.pow(1.5)
+    return torch.stack([kurtosis, skewness], dim=1)
+
+
+def relative_change(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """``||after - before|| / ||before||`` of a block, per sample: ``(batch, 1)`` float32 (6Bit-Diffusion, 2603.18742)."""
+    before, after = before.float().flatten(1), after.float().flatten(1)
+    return ((after - before).norm(dim=1) / before.norm(dim=1).clamp(min=1e-12))[:, None]
+
+
+@dataclass(frozen=True)
+class BlockSignals:
+    """The signals of one block; every tuple has one value per sample of the batch.
+
+    Attributes:
+        piece: the block's name.
+        entropy: normalised attention entropy of the first (self-)attention of the block.
+        kurtosis, skewness: by layer, of what the layer takes in.
+        relative_change: of the block's output against its input.
+    """
+
+    piece: str
+    entropy: tuple[float, ...] = ()
+    kurtosis: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    skewness: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    relative_change: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Signals:
+    """The signals of one forward of the model, block by block."""
+
+    blocks: tuple[BlockSignals, ...]
+
+    def not_finite(self) -> tuple[str, ...]:
+        """Names of the blocks that a NaN or an infinity came out of."""
+        return tuple(block.piece for block in self.blocks if not all(map(math.isfinite, block.relative_change)))
+
+
+def read(piece: str, readings: Iterable[tuple[str, str, torch.Tensor]]) -> BlockSignals:
+    """Turn one block's readings, each a kind, a layer and a ``(batch, values)`` tensor, into its signals."""
+    entropy: tuple[float, ...] = ()
+    change: tuple[float, ...] = ()
+    kurtosis: dict[str, tuple[float, ...]] = {}
+    skewness: dict[str, tuple[float, ...]] = {}
+    for kind, layer, values in readings:
+        columns = [tuple(column) for column in values.float().t().tolist()]
+        if kind == "attention":
+            entropy = entropy or columns[0]
+        elif kind == "activation":
+            kurtosis[layer], skewness[layer] = columns
+        elif kind == "change":
+            change = columns[0]
+        else:
+            raise ValueError(f"unknown kind of reading {kind!r}")
+    return BlockSignals(piece, entropy, kurtosis, skewness, change)
+
+
+def _attended_keys(mask: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """How many keys each sampled query may attend to."""
+    return (scores > torch.finfo(torch.float32).min / 2).sum(-1).float().clamp(min=1.0)

@@ -1,0 +1,76 @@
+import torch
+
+from tadp.passes import quantize
+from tadp.passes.quantize import Part
+from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
+from tests.conftest import tiny_inputs, tiny_transformer
+from tests.passes.capture import pieces_of
+
+LINEAR = torch.ops.tadp.linear.default
+QUANTIZE = torch.ops.tadp.quantize.default
+
+
+def _block() -> torch.fx.GraphModule:
+    found, _ = pieces_of(tiny_transformer(2), tiny_inputs())
+    return found.pieces[1].graph
+
+
+def _count(graph: torch.fx.GraphModule, target: object) -> int:
+    return sum(node.target is target for node in graph.graph.nodes)
+
+
+def test_every_linear_is_quantized_and_shared_inputs_are_quantized_once() -> None:
+    quantized = quantize(_block(), Recipe(L8))
+    assert _count(quantized.graph, LINEAR) == 10
+    # q, k, v of the self-attention share one input, k and v of the cross-attention another
+    assert _count(quantized.graph, QUANTIZE) == 7
+
+
+def test_a_width_reads_only_its_planes() -> None:
+    parts = {level: {source.part for source in quantize(_block(), Recipe(level)).sources} for level in (L8, L6, L4)}
+    assert parts[L8] == {Part.ITSELF, Part.HIGH, Part.MID, Part.LOW, Part.SCALE}
+    assert parts[L6] == {Part.ITSELF, Part.HIGH, Part.MID, Part.SCALE}
+    assert parts[L4] == {Part.ITSELF, Part.HIGH, Part.SCALE}
+
+
+def test_at_16_bits_the_graph_is_the_original_on_masters() -> None:
+    block = _block()
+    quantized = quantize(block, Recipe(L16))
+    assert _count(quantized.graph, LINEAR) == 0
+    assert sum(source.part is Part.MASTER for source in quantized.sources) == 10
+    assert {source.index for source in quantized.sources} == set(range(len(quantized.sources)))
+
+
+def test_roles_get_their_own_levels() -> None:
+    recipe = Recipe(L8, ((Role.FFN_UP, L4), (Role.SELF_ATTN_QKV, L16)))
+    levels = {decision.layer: decision.level for decision in quantize(_block(), recipe).decisions}
+    assert levels["blocks.0.ffn.net.0.proj"] == L4
+    assert levels["blocks.0.attn1.to_k"] == L16
+    assert levels["blocks.0.attn2.to_k"] == L8
+
+
+def test_weight_only_levels_leave_activations_alone() -> None:
+    quantized = quantize(_block(), Recipe(Level.parse("w8a16")))
+    assert _count(quantized.graph, QUANTIZE) == 0
+    assert _count(quantized.graph, torch.ops.tadp.dequantize.default) == 10
+
+
+def test_values_come_before_weights_in_the_order_of_the_sources() -> None:
+    quantized = quantize(_block(), Recipe(L8, ((Role.FFN_UP, L4),)))
+    kinds = [source.part is Part.ITSELF for source in quantized.sources]
+    assert kinds == sorted(kinds, reverse=True)
+    assert len(kinds) == len(quantized.graph.graph.find_nodes(op="placeholder"))
+
+
+def test_the_piece_is_left_as_it_was() -> None:
+    block = _block()
+    before = block.code
+    quantize(block, Recipe(L4))
+    assert block.code == before
+
+
+def test_attention_below_16_bits_is_refused_with_a_reason() -> None:
+    decisions = quantize(_block(), Recipe(L8, ((Role.ATTENTION, L8),))).decisions
+    attention = [decision for decision in decisions if decision.role is Role.ATTENTION]
+    assert [decision.level for decision in attention] == [L16, L16]
+    assert all("attention" in decision.reason for decision in attention)

@@ -1,0 +1,70 @@
+import pytest
+
+from tadp.policy import Complexity, Static, parse
+from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
+from tadp.runtime.signals import BlockSignals, Signals
+
+BLOCKS = tuple(f"blocks.{index}" for index in range(10))
+
+
+def _levels(policy: Complexity, score: float | None, signals: tuple[Signals, ...] = ()) -> list[str]:
+    return [str(recipe.default) for _, recipe in policy.plan(BLOCKS, score, signals)]
+
+
+def test_static_sets_every_block() -> None:
+    assert {recipe for _, recipe in parse("static:4").plan(BLOCKS)} == {Recipe(L4)}
+
+
+def test_static_can_keep_the_ends() -> None:
+    plan = Static(L8, keep_ends=True).plan(BLOCKS)
+    assert plan["blocks.0"] == plan["blocks.9"] == Recipe(L16)
+    assert plan["blocks.1"] == Recipe(L8)
+
+
+def test_attention_is_named_by_itself() -> None:
+    policy = parse("static:8+attention")
+    assert policy.plan(BLOCKS)["blocks.3"][Role.ATTENTION] == L8
+    assert parse("static:8").plan(BLOCKS)["blocks.3"][Role.ATTENTION] == L16
+
+
+@pytest.mark.parametrize("name", ["static:16", "static:8", "static:6", "static:4", "static:w8a16", "complexity"])
+def test_names_round_trip(name: str) -> None:
+    assert str(parse(name)) == name
+
+
+@pytest.mark.parametrize("name", ["", "static", "static:5", "static:8+magic", "complexity:3", "adaptive"])
+def test_unknown_names_say_which_are_known(name: str) -> None:
+    with pytest.raises(ValueError, match=r"static:LEVEL|valid levels"):
+        parse(name)
+
+
+def test_only_strings_and_policies_are_policies() -> None:
+    with pytest.raises(TypeError, match="a policy is a string or an object of tadp.policy"):
+        parse(8)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("score", "middle"), [(None, "8"), (0.0, "6"), (0.2999, "6"), (0.3, "8"), (0.6999, "8")], ids=str
+)
+def test_thresholds_choose_the_middle_and_ends_stay_at_16(score: float | None, middle: str) -> None:
+    assert _levels(Complexity(), score) == ["16", *[middle] * 8, "16"]
+
+
+def test_high_scores_put_the_most_changing_blocks_at_16() -> None:
+    changes = dict(zip(BLOCKS, (9.0, 0.1, 0.9, 0.2, 0.8, 0.1, 0.1, 0.1, 0.1, 9.0), strict=True))
+    signals = Signals(tuple(BlockSignals(block, relative_change=(change,)) for block, change in changes.items()))
+    levels = dict(zip(BLOCKS, _levels(Complexity(), 0.7, (signals,)), strict=True))
+    assert {block for block, level in levels.items() if level == "16"} == {"blocks.0", "blocks.2", "blocks.4", "blocks.9"}
+    assert {level for level in levels.values()} == {"16", "8"}
+
+
+@pytest.mark.parametrize("arguments", [{"low": 0.8}, {"high": 1.2}, {"low": -0.1}, {"key_blocks": 2.0}])
+def test_impossible_thresholds_are_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1|0 <= low"):
+        Complexity(**arguments)
+
+
+@pytest.mark.parametrize("policy", [Complexity(), Static(L6), Static(Level.parse("w4a16"), keep_ends=True)], ids=str)
+def test_plans_use_announced_recipes_only(policy: Complexity | Static) -> None:
+    for score in (None, 0.0, 0.5, 1.0):
+        assert {recipe for _, recipe in policy.plan(BLOCKS, score)} <= set(policy.recipes())

@@ -1,0 +1,64 @@
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tadp.runtime.masters import Masters, SpillWriter, remove_abandoned
+
+WEIGHTS = {"a": torch.randn(3, 5), "b": torch.randn(4, 2).bfloat16(), "c": torch.randn(1, 1).half()}
+
+
+def _spill(directory: Path) -> Masters:
+    writer = SpillWriter(directory, WEIGHTS)
+    for key, tensor in WEIGHTS.items():
+        writer.write(key, tensor)
+    return writer.finish()
+
+
+def test_masters_come_back_bit_for_bit(tmp_path: Path) -> None:
+    masters = _spill(tmp_path)
+    for key, tensor in WEIGHTS.items():
+        assert torch.equal(masters.get(key, torch.device("cpu")), tensor)
+
+
+def test_the_file_goes_with_its_owner(tmp_path: Path) -> None:
+    masters = _spill(tmp_path)
+    assert masters.path.exists()
+    del masters
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensors_outlive_the_file(tmp_path: Path) -> None:
+    masters = _spill(tmp_path)
+    tensor = masters.get("a", torch.device("cpu"))
+    masters.close()
+    assert torch.equal(tensor, WEIGHTS["a"])
+
+
+def test_a_file_in_use_is_not_abandoned(tmp_path: Path) -> None:
+    masters = _spill(tmp_path)
+    assert remove_abandoned(tmp_path) == []
+    assert masters.path.exists()
+
+
+def test_a_crash_leaves_a_file_that_the_next_start_removes(tmp_path: Path) -> None:
+    code = (
+        "import os, torch; from pathlib import Path; from tadp.runtime.masters import SpillWriter\n"
+        f"writer = SpillWriter(Path({str(tmp_path)!r}), {{'a': torch.ones(2, 2)}})\n"
+        "writer.write('a', torch.ones(2, 2)); masters = writer.finish(); os.kill(os.getpid(), 9)"
+    )
+    crashed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert crashed.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    masters = _spill(tmp_path)
+    assert list(tmp_path.iterdir()) == [masters.path]
+
+
+def test_tensors_out_of_order_are_refused(tmp_path: Path) -> None:
+    writer = SpillWriter(tmp_path, WEIGHTS)
+    with pytest.raises(ValueError, match="out of order"):
+        writer.write("b", WEIGHTS["b"])

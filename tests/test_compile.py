@@ -1,0 +1,334 @@
+"""From tadp.compile to numbers: what compiled models give, record and refuse."""
+
+import gc
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from torch._dynamo.utils import counters
+
+import tadp
+from tadp.policy import Static
+from tadp.precision import L4, L8, L16, Recipe, Role
+from tests.conftest import relative_error, tiny_inputs, tiny_transformer
+
+POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> WanTransformer3DModel:
+    torch._dynamo.reset()
+    return tadp.compile(tiny_transformer(), policy="static:16")
+
+
+@pytest.fixture(scope="module")
+def reference() -> torch.Tensor:
+    with torch.no_grad():
+        return torch.compile(tiny_transformer(), dynamic=False)(**tiny_inputs())[0]
+
+
+def test_static_16_is_plain_torch_compile(compiled: WanTransformer3DModel, reference: torch.Tensor) -> None:
+    compiled.tadp.use("static:16")
+    assert relative_error(compiled(**tiny_inputs())[0], reference) < 1e-2
+
+
+def test_error_falls_with_every_bit(compiled: WanTransformer3DModel, reference: torch.Tensor) -> None:
+    errors = []
+    for policy in ("static:8", "static:6", "static:4"):
+        compiled.tadp.use(policy)
+        errors.append(relative_error(compiled(**tiny_inputs())[0], reference))
+    assert 0 < errors[0] < errors[1] < errors[2] < 0.5
+
+
+def test_weight_only_is_closer_than_quantized_activations(
+    compiled: WanTransformer3DModel, reference: torch.Tensor
+) -> None:
+    error = {}
+    for policy in ("static:8", "static:w8a16"):
+        compiled.tadp.use(policy)
+        error[policy] = relative_error(compiled(**tiny_inputs())[0], reference)
+    assert error["static:w8a16"] < error["static:8"]
+
+
+def test_switching_policies_compiles_nothing(compiled: WanTransformer3DModel) -> None:
+    for policy in POLICIES:
+        compiled.tadp.use(policy)
+        compiled(**tiny_inputs())
+    graphs = counters["stats"]["unique_graphs"]
+    outputs: dict[str, torch.Tensor] = {}
+    for _ in range(2):
+        for policy in POLICIES:
+            compiled.tadp.use(policy)
+            compiled.tadp.begin()
+            result = compiled(**tiny_inputs())[0]
+            assert torch.equal(outputs.setdefault(policy, result), result)
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_blocks_share_one_structure_and_explain_lists_every_layer(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("static:4")
+    rows = compiled.tadp.explain().rows
+    blocks = [row for row in rows if str(row["piece"]).startswith("blocks.")]
+    assert len({row["structure"] for row in blocks}) == 1
+    linears = [row for row in blocks if row["role"] != "attention"]
+    assert len(linears) == 4 * 10
+    assert {row["level"] for row in linears} == {"4"}
+    outside = [row for row in rows if row not in blocks]
+    assert {row["level"] for row in outside} == {"16"}
+    assert "blocks.3.ffn.net.2" in str(compiled.tadp.explain())
+
+
+def test_masters_are_in_memory_only_while_a_block_runs_at_16(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("static:8")
+    compiled(**tiny_inputs())
+    at_8 = compiled.tadp.weight_bytes()
+    compiled.tadp.use("static:16")
+    compiled(**tiny_inputs())
+    at_16 = compiled.tadp.weight_bytes()
+    compiled.tadp.use("static:8")
+    compiled(**tiny_inputs())
+    assert compiled.tadp.weight_bytes() == at_8
+    linears = sum(p.numel() for name, p in tiny_transformer().named_parameters() if ".blocks" in f".{name}" and p.ndim == 2)
+    assert at_16 - at_8 == 2 * linears
+
+
+def test_the_object_looks_like_the_model_it_was(compiled: WanTransformer3DModel) -> None:
+    assert isinstance(compiled, WanTransformer3DModel)
+    assert type(compiled).__name__ == "WanTransformer3DModel"
+    assert compiled.config.num_layers == 4
+    assert set(compiled.state_dict()) == set(tiny_transformer().state_dict())
+
+
+def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("complexity")
+    compiled.tadp.begin(prompt="a red circle stands still on a black background")
+    first = len(compiled.tadp.history)
+    for timestep in (900.0, 600.0, 300.0):
+        for _ in ("cond", "uncond"):
+            compiled(**tiny_inputs(timestep=timestep))
+    records = compiled.tadp.history[first:]
+    assert [(record.step, record.branch) for record in records] == [
+        (step, branch) for step in (1, 2, 3) for branch in ("cond", "uncond")
+    ]
+    assert [record.phase for record in records] == ["probe"] * 4 + ["run"] * 2
+    assert records[0].plan["blocks.1"] == Recipe(L8)
+    assert records[0].plan["blocks.0"] == records[-1].plan["blocks.3"] == Recipe(L16)
+    assert [block.piece for block in records[0].signals.blocks] == ["blocks.1", "blocks.2"]
+    block = records[0].signals.blocks[0]
+    assert 0 < block.entropy[0] <= 1
+    assert block.relative_change[0] > 0
+    assert len(block.kurtosis) == 7
+    assert records[-1].signals is None
+    assert 0 <= records[-1].score <= 1
+    assert compiled.tadp.score.text is not None
+    assert records[0].score is None
+
+
+def test_harder_prompts_score_higher(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("complexity")
+    scores = []
+    for prompt in (
+        "a red circle stands still",
+        "a small red circle bounces, then moves left behind a large blue star that orbits a growing green square, "
+        "while a white triangle moves up and a yellow circle moves down, then they all suddenly stop",
+    ):
+        compiled.tadp.begin(prompt=prompt)
+        for timestep in (900.0, 600.0, 300.0):
+            compiled(**tiny_inputs(timestep=timestep))
+        scores.append(compiled.tadp.score.total)
+    assert scores[0] < scores[1]
+
+
+def test_signals_are_kept_apart_by_sample(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("complexity")
+    compiled.tadp.begin()
+    compiled(**tiny_inputs(batch=2))
+    block = compiled.tadp.history[-1].signals.blocks[0]
+    assert len(block.entropy) == len(block.relative_change) == 2
+
+
+def test_a_new_shape_works_and_gives_what_the_model_gives(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("static:16")
+    inputs = tiny_inputs(batch=2)
+    inputs["hidden_states"] = inputs["hidden_states"][:, :, :2, :, :4]  # not contiguous either
+    with torch.no_grad():
+        expected = tiny_transformer()(**inputs)[0]
+    assert relative_error(compiled(**inputs)[0], expected) < 2e-2
+
+
+def test_recipes_of_one_own_can_mix_levels_by_role(compiled: WanTransformer3DModel) -> None:
+    class Mixed(Static):
+        @property
+        def recipe(self) -> Recipe:
+            return Recipe(L8, ((Role.FFN_UP, L4),))
+
+    compiled.tadp.use(Mixed(L8))
+    compiled(**tiny_inputs())
+    levels = {row["layer"]: row["level"] for row in compiled.tadp.explain().rows}
+    assert levels["blocks.2.ffn.net.0.proj"] == "4"
+    assert levels["blocks.2.ffn.net.2"] == "8"
+
+
+def test_attention_at_8_is_refused_with_one_warning_that_names_the_layer(compiled: WanTransformer3DModel) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            compiled.tadp.use("static:8+attention")
+    messages = [str(item.message) for item in caught if item.category is tadp.PrecisionFallbackWarning]
+    assert messages
+    assert len(messages) == len(set(messages))
+    assert "attn1 stays at 16 bits" in messages[0]
+
+
+def test_nan_inputs_are_refused(compiled: WanTransformer3DModel) -> None:
+    inputs = tiny_inputs()
+    inputs["hidden_states"][0, 0, 0, 0, 0] = float("nan")
+    compiled.tadp.begin()
+    with pytest.raises(ValueError, match="'hidden_states' of the model holds NaN"):
+        compiled(**inputs)
+
+
+def test_nan_inside_the_model_puts_the_generation_at_16_bits(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("complexity")
+    compiled.tadp.begin()
+    compiled(**tiny_inputs(timestep=900.0))
+    inputs = tiny_inputs(timestep=600.0)
+    inputs["hidden_states"][:] = float("inf")
+    with pytest.warns(tadp.PrecisionFallbackWarning, match=r"blocks\.1 at step 2"):
+        compiled(**inputs)
+    compiled(**tiny_inputs(timestep=300.0))
+    assert {recipe for _, recipe in compiled.tadp.plan} == {Recipe(L16)}
+    compiled.tadp.begin()
+    compiled(**tiny_inputs(timestep=900.0))
+    assert compiled.tadp.plan["blocks.1"] == Recipe(L8)
+
+
+def test_a_wrong_shape_says_which(compiled: WanTransformer3DModel) -> None:
+    inputs = tiny_inputs()
+    inputs["encoder_hidden_states"] = torch.randn(1, 16, 31).bfloat16()
+    with pytest.raises(ValueError, match=r"encoder_hidden_states \(1, 16, 31\)"):
+        compiled(**inputs)
+
+
+def test_an_unknown_policy_leaves_the_old_one(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("static:8")
+    with pytest.raises(ValueError, match="unknown policy"):
+        compiled.tadp.use("adaptive")
+    assert str(compiled.tadp.policy) == "static:8"
+
+
+def test_compiling_again_only_changes_the_policy(compiled: WanTransformer3DModel) -> None:
+    controller = compiled.tadp
+    assert tadp.compile(compiled, policy="static:6") is compiled
+    assert compiled.tadp is controller
+    assert str(controller.policy) == "static:6"
+
+
+def test_compiling_in_the_middle_of_a_generation_probes_then(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("static:8")
+    compiled.tadp.begin(prompt="a red circle")
+    for timestep in (900.0, 700.0):
+        compiled(**tiny_inputs(timestep=timestep))
+    tadp.compile(compiled, policy="complexity")
+    for timestep in (500.0, 300.0, 100.0):
+        compiled(**tiny_inputs(timestep=timestep))
+    assert [record.phase for record in compiled.tadp.history[-3:]] == ["probe", "probe", "run"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_other_types_work(dtype: torch.dtype) -> None:
+    model, inputs = tiny_transformer(2, dtype), tiny_inputs(dtype=dtype)
+    with torch.no_grad():
+        expected = model(**inputs)[0]
+    tadp.compile(model, policy="static:8")
+    result = model(**inputs)[0]
+    assert result.dtype == dtype
+    assert relative_error(result, expected) < 0.05
+
+
+def test_the_backend_is_found_by_name_and_keeps_the_weights() -> None:
+    torch._dynamo.reset()
+    model, inputs = tiny_transformer(3), tiny_inputs()
+    with torch.no_grad():
+        expected = model(**inputs)[0]
+        compiled = torch.compile(model, backend="tadp", dynamic=False)
+        results = [compiled(**tiny_inputs(timestep=900.0))[0]]
+    assert relative_error(results[0], expected) < 0.05
+    assert not torch.equal(results[0], expected)
+    assert type(model.blocks[0].ffn.net[2].weight) is torch.nn.Parameter
+
+
+def test_a_model_without_blocks_is_refused() -> None:
+    with pytest.raises(tadp.UnsupportedModelError, match="no repeated blocks"):
+        tadp.compile(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU()))
+
+
+def test_what_is_neither_module_nor_pipeline_is_refused() -> None:
+    with pytest.raises(TypeError, match="nn.Module or a diffusers pipeline"):
+        tadp.compile("model")
+
+
+def test_dynamic_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="dynamic"):
+        tadp.compile(tiny_transformer(2), dynamic=True)
+
+
+def test_an_unknown_policy_is_refused_before_anything_is_packed() -> None:
+    model = tiny_transformer(2)
+    with pytest.raises(ValueError, match="unknown policy"):
+        tadp.compile(model, policy="best")
+    assert type(model.blocks[0].ffn.net[2].weight) is torch.nn.Parameter
+
+
+def test_the_spill_file_goes_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path))
+    model = tadp.compile(tiny_transformer(2), policy="static:8")
+    assert len(list((tmp_path / "masters").iterdir())) == 1
+    del model
+    gc.collect()
+    assert not list((tmp_path / "masters").iterdir())
+
+
+class _Breaking(torch.nn.Module):
+    """Two blocks with a graph break in the middle of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(_BreakingBlock() for _ in range(3))
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        x = x + timestep[:, None, None] * 1e-3
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class _BreakingBlock(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = torch.nn.Linear(32, 64)
+        self.down = torch.nn.Linear(64, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.nn.functional.gelu(self.up(x))
+        torch._dynamo.graph_break()
+        return x + self.down(hidden)
+
+
+def test_blocks_are_found_in_every_graph_of_a_model_that_breaks() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = _Breaking()
+    x, timestep = torch.randn(2, 8, 32), torch.tensor([500.0, 500.0])
+    with torch.no_grad():
+        expected = model(x, timestep)
+    tadp.compile(model, policy=Static(L4, keep_ends=True))
+    result = model(x, timestep)
+    error = relative_error(result, expected)
+    assert 0 < error < 0.3
+    model.tadp.use("static:4")
+    assert relative_error(model(x, timestep), expected) > error  # now the ends are at 4 bits as well
+    model.tadp.use("static:16")
+    assert relative_error(model(x, timestep), expected) < 1e-5
