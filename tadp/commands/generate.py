@@ -1,5 +1,6 @@
 """`tadp generate`: a clip for each prompt and policy, all from the same seed, with a report of what was done."""
 
+import os
 import sys
 import time
 import warnings
@@ -69,10 +70,7 @@ def generate(settings: Settings) -> int:
     prompts = collect_prompts(settings)
     policies = read_policies((settings.policy, *settings.compare))
     names = list(policies)
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out: {settings.out} cannot be made a directory ({error.strerror or error})") from error
+    _make_directory(settings.out)
     pipeline = load_pipeline(settings)
     arguments = call_arguments(pipeline, settings)
     tokens = warn_of_long_prompts(pipeline, prompts, arguments)
@@ -188,6 +186,20 @@ def _write_prompt(
             )
         )
     return {"prompt": prompt, "seed": settings.seed, "text": to_json(text_score), "runs": entries}, rows
+
+
+def _make_directory(path: Path) -> None:
+    """Make the output directory before anything is computed for it.
+
+    Raises:
+        InputError: if it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {path} cannot be made a directory ({error.strerror or error})") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"--out: {path} cannot be written to; name another directory")
 
 
 def _describe_model(pipeline: Any, settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:

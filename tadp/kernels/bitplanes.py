@@ -130,6 +130,11 @@ class BitPlaneWeight(TorchAOBaseTensor):
         assert high is not None
         return high, mid, low
 
+    def _stable_hash_for_caching(self) -> str:
+        # AOTAutograd's cache asks for a key that is the same in every process.
+        inner = [(getattr(self, name).shape, getattr(self, name).stride()) for name in self.tensor_data_names]
+        return repr((type(self).__name__, self.columns, self.dtype, self.device, self.requires_grad, inner))
+
     def __repr__(self, *, tensor_contents: object = None) -> str:
         sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in planes.WIDTHS)
         return f"BitPlaneWeight(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device}, {sizes})"

@@ -46,8 +46,8 @@ def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tu
         found = annotation(node)
         layer = found.layer or node.name
         if node.op == "call_function" and node.target in ATTENTION:
-            mask = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
-            measured.append(_insert(graph, output, measures.attention, *node.args[:2], mask))
+            given = [_argument(node, index, name) for index, name in ((0, "query"), (1, "key"), (3, "attn_mask"))]
+            measured.append(_insert(graph, output, measures.attention, *given))
             readings.append(Reading("attention", layer))
         elif node.op == "call_function" and node.target in (*LINEAR, torch.ops.tadp.quantize.default):
             source = node.args[0]
@@ -62,6 +62,10 @@ def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tu
     output.args = (tuple(results + measured),)
     graph.recompile()
     return graph, tuple(readings)
+
+
+def _argument(node: fx.Node, index: int, name: str) -> object:
+    return node.args[index] if len(node.args) > index else node.kwargs.get(name)
 
 
 def _insert(graph: fx.GraphModule, before: fx.Node, function: Measure, *arguments: object) -> fx.Node:

@@ -46,7 +46,8 @@ def motions_of(track: Track) -> tuple[str, ...]:
     candidates = _candidates(len(track.radius))
     solutions, squared = _fit(candidates.designs, observed, trust)
     costs = (trust * np.log1p(squared)).sum(axis=1)
-    best, least = ("stands still",), math.inf
+    best: tuple[str, ...] = ("stands still",)
+    least = math.inf
     for motions, columns, solution, cost in zip(candidates.motions, candidates.columns, solutions, costs, strict=True):
         cost += _CHARGE * sum(map(len, columns))
         if cost < least and all(_is_normal(*item, solution) for item in zip(motions, columns, strict=True)):

@@ -33,6 +33,8 @@ _SIGNALS = {
     "relative change": "relative change",
 }
 _STEP_COLORS = ("#c0392b", "#e8a33d", "#7f8c8d", "#2c3e50")
+_BAR_INCHES = 0.34
+_LEGEND_INCHES = 0.3  # from the axis down to its legend
 _SCORE_COLORS = {True: "#1f3a5f", False: "#9fb6cd"}
 _DEFAULT_SHARE = 0.62  # of a cell's height, where other levels share the rest
 
@@ -95,7 +97,13 @@ def _draw_cells(axes: Axes, cells: Mapping[tuple[str, int], Recipe], pieces: lis
         axes.text(0.5, 0.5, "no step was recorded", ha="center", va="center", transform=axes.transAxes)
         return
     entries = [Patch(facecolor=_color(level), label=_bits(level)) for level in sorted(used, reverse=True)]
-    axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(0, -0.1), ncols=len(entries), frameon=False)
+    axes.legend(
+        handles=entries,
+        loc="upper left",
+        bbox_to_anchor=(0, -_LEGEND_INCHES / _inches(axes)),
+        ncols=len(entries),
+        frameon=False,
+    )
     axes.spines[:].set_visible(False)
 
 
@@ -115,7 +123,9 @@ def _draw_signals(panels: Mapping[str, Axes], run: Run, pieces: list[str]) -> No
         axes.grid(axis="y", color="#eeeeee")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
         if axes.lines and name == "entropy":
-            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), frameon=False, handlelength=1.2)
+            axes.legend(
+                loc="upper left", bbox_to_anchor=(0, -_LEGEND_INCHES / _inches(axes)), frameon=False, handlelength=1.2
+            )
         elif not axes.lines:
             axes.set_xticks([])
             axes.text(0.5, 0.5, "not measured", ha="center", va="center", color="#888888", transform=axes.transAxes)
@@ -129,15 +139,21 @@ def _draw_score(axes: Axes, score: Score | None, text_score: TextScore, threshol
     known = {name: value for name, value in bars.items() if value is not None}
     axes.barh(list(known), list(known.values()), color=[_SCORE_COLORS[name == "score"] for name in known], height=0.62)
     for row, value in enumerate(known.values()):
-        axes.text(value + 0.02, row, f"{value:.2f}", va="center", backgroundcolor="white", zorder=1)
+        axes.text(value + 0.02, row, f"{value:.2f}", va="center")
     for threshold in thresholds:
         axes.axvline(threshold, color="#c0392b", linewidth=0.9, linestyle=":", zorder=0)
-    axes.set(xlim=(0, 1.15), ylim=(len(known) - 0.4, -0.6))
+    rows = max(len(known), _inches(axes) / _BAR_INCHES)  # bars keep their size however tall the picture is
+    axes.set(xlim=(0, 1.15), ylim=(rows - 0.4, -0.6))
     axes.set_xticks([0, *thresholds, 1])
     axes.tick_params(axis="y", length=0)
     axes.set_title("complexity, 0 to 1", loc="left")
     if thresholds:
         axes.set_xlabel("dotted: where the policy changes levels")
+
+
+def _inches(axes: Axes) -> float:
+    """Height of the axes, before the layout makes its last small changes."""
+    return float(axes.bbox.height / axes.figure.dpi)
 
 
 def _label_pieces(axes: Axes, pieces: list[str], names: bool) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 PROMPT_WIDTH = 44
-CAPTION = "levels: bits and their share of pieces x steps; s/step: median; PSNR and SSIM: against the 16-bit clip"
+CAPTION = "levels: bits and their share of pieces x steps; s/step: median; PSNR (dB) and SSIM: against the 16-bit clip"
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Row:
 
 def print_table(rows: Iterable[Row], console: Console) -> None:
     """Print the rows, a rule between prompts."""
-    table = Table(box=SIMPLE_HEAD, caption_justify="left", caption=CAPTION)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption_justify="left", caption=CAPTION)
     table.add_column("prompt", max_width=PROMPT_WIDTH, overflow="fold")
     table.add_column("policy", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("levels")
-    for name in ("s/step", "weights", "PSNR dB", "SSIM"):
+    for name in ("s/step", "weights", "PSNR", "SSIM"):
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for row in rows:

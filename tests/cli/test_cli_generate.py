@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from tadp.cli import main
+from tadp.commands.generate import StepTimer
 from tests.cli.fakes import PIECES, FakePipeline
 
 
@@ -18,7 +20,8 @@ def read_report(directory: Path) -> dict[str, Any]:
 def test_a_prompt_becomes_clip_plan_report_and_table(
     pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["generate", "a red circle moves left", "--out", str(tmp_path), "--compare", "static:16,static:8"])
+    compare = ["--compare", "static:16,static:8", "--steps", "4"]
+    code = main(["generate", "a red circle moves left", "--out", str(tmp_path), *compare])
     assert code == 0
     names = {path.name for path in tmp_path.iterdir()}
     stem = "a-red-circle-moves-left"
@@ -176,3 +179,12 @@ def test_explain_prints_json(pipeline: FakePipeline, capsys: pytest.CaptureFixtu
     printed = json.loads(capsys.readouterr().out)
     assert printed["policy"] == "complexity"
     assert [row["piece"] for row in printed["modules"]["transformer"]] == list(PIECES)
+
+
+def test_steps_are_timed_from_one_end_to_the_next() -> None:
+    timer = StepTimer(torch.device("cpu"))
+    assert timer.seconds == ()
+    for step in range(3):
+        assert timer(None, step, None, {}) == {}
+    assert len(timer.seconds) == 2
+    assert min(timer.seconds) >= 0

@@ -104,3 +104,11 @@ def test_an_input_that_cannot_be_given_is_named() -> None:
 
     with pytest.raises(InputError, match="ImageToVideoPipeline needs 'image'"):
         model.call_arguments(ImageToVideoPipeline(), Settings(model="owner/name"))
+
+
+def test_a_compiled_pipeline_is_asked_through_its_base_class() -> None:
+    class Compiled(FakePipeline):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    assert model.takes(Compiled(), "num_frames")
+    assert not model.takes(Compiled(), "callback_on_step_end")

@@ -1,0 +1,154 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tadp.complexity.score import FeatureRange, FeatureRanges, Score, ScoreWeights, combine, feature
+
+unit = st.floats(0.0, 1.0)
+weight = st.floats(0.0, 1e6)
+maybe = st.none() | unit
+reading = st.floats(-1e3, 1e6)
+
+
+@st.composite
+def score_weights(draw: st.DrawFn) -> ScoreWeights:
+    values = draw(st.tuples(weight, weight, weight))
+    assume(any(values))
+    return ScoreWeights(*values)
+
+
+def test_the_default_is_the_text_to_video_formula() -> None:
+    score = combine(text=0.5, image=0.9, feature=0.25)
+    assert score.total == pytest.approx(0.6 * 0.5 + 0.4 * 0.25)
+    assert (score.text, score.image, score.feature) == (0.5, 0.9, 0.25)
+
+
+def test_missing_parts_hand_their_weight_on() -> None:
+    assert combine(text=0.5) == Score(0.5, text=0.5)
+    assert combine(feature=0.25).total == pytest.approx(0.25)
+    assert combine(ScoreWeights(1, 1, 2), image=0.4, feature=0.1).total == pytest.approx((0.4 + 2 * 0.1) / 3)
+
+
+@settings(deadline=None)
+@given(score_weights(), maybe, maybe, maybe)
+def test_the_total_lies_between_the_parts_that_weigh(
+    weights: ScoreWeights, text: float | None, image: float | None, feature: float | None
+) -> None:
+    parts = [
+        value
+        for value, share in ((text, weights.text), (image, weights.image), (feature, weights.feature))
+        if value is not None and share > 0
+    ]
+    if not parts:
+        with pytest.raises(ValueError, match="no part"):
+            combine(weights, text, image, feature)
+        return
+    total = combine(weights, text, image, feature).total
+    assert min(parts) - 1e-12 <= total <= max(parts) + 1e-12
+    assert 0.0 <= total <= 1.0
+
+
+@settings(deadline=None)
+@given(score_weights(), unit, unit, unit, unit)
+def test_the_total_never_falls_when_a_part_rises(
+    weights: ScoreWeights, text: float, image: float, feature: float, more: float
+) -> None:
+    base = combine(weights, text, image, feature).total
+    assert combine(weights, max(text, more), image, feature).total >= base - 1e-12
+    assert combine(weights, text, max(image, more), feature).total >= base - 1e-12
+    assert combine(weights, text, image, max(feature, more)).total >= base - 1e-12
+
+
+@settings(deadline=None)
+@given(score_weights(), unit, unit, st.floats(0.01, 100))
+def test_only_the_ratios_of_weights_matter(weights: ScoreWeights, text: float, feature: float, factor: float) -> None:
+    assume(weights.text + weights.feature > 1e-6)
+    scaled = ScoreWeights(weights.text * factor, weights.image * factor, weights.feature * factor)
+    same = combine(weights, text, feature=feature).total
+    assert combine(scaled, text, feature=feature).total == pytest.approx(same, abs=1e-9)
+
+
+@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])
+def test_bad_weights_are_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="'image'"):
+        ScoreWeights(image=bad)
+
+
+def test_weights_may_not_all_be_zero() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        ScoreWeights(0, 0, 0)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
+def test_parts_outside_0_to_1_are_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="feature part"):
+        combine(text=0.5, feature=bad)
+
+
+def test_nothing_to_combine_is_refused() -> None:
+    with pytest.raises(ValueError, match="no part"):
+        combine()
+    with pytest.raises(ValueError, match="no signal"):
+        feature()
+
+
+@settings(deadline=None)
+@given(st.none() | reading, st.none() | reading, st.none() | reading)
+def test_features_stay_within_bounds(
+    entropy: float | None, kurtosis: float | None, relative_change: float | None
+) -> None:
+    assume(not (entropy is None and kurtosis is None and relative_change is None))
+    assert 0.0 <= feature(entropy, kurtosis, relative_change) <= 1.0
+
+
+@settings(deadline=None)
+@given(reading, reading, reading, reading)
+def test_features_follow_the_signs_of_the_trial(
+    entropy: float, kurtosis: float, relative_change: float, other: float
+) -> None:
+    base = feature(entropy, kurtosis, relative_change)
+    assert feature(min(entropy, other), kurtosis, relative_change) >= base - 1e-12
+    assert feature(entropy, min(kurtosis, other), relative_change) >= base - 1e-12
+    assert feature(entropy, kurtosis, max(relative_change, other)) >= base - 1e-12
+
+
+def test_the_ends_of_the_ranges_are_0_and_1() -> None:
+    ranges = FeatureRanges()
+    spans = (ranges.entropy, ranges.kurtosis, ranges.relative_change)
+    calm = [span.high if span.weight < 0 else span.low for span in spans]
+    busy = [span.low if span.weight < 0 else span.high for span in spans]
+    assert feature(*calm) == pytest.approx(0.0, abs=1e-12)
+    assert feature(*busy) == pytest.approx(1.0, abs=1e-12)
+    assert feature(kurtosis=math.inf) == 0.0
+
+
+def test_missing_signals_are_left_out() -> None:
+    ranges = FeatureRanges()
+    assert feature(entropy=0.7) == pytest.approx(ranges.entropy.place(0.7))
+    assert feature(entropy=0.6, relative_change=0.1) == pytest.approx(
+        (0.5 * ranges.entropy.place(0.6) + 0.1 * ranges.relative_change.place(0.1)) / 0.6
+    )
+
+
+def test_refitted_ranges_travel_as_plain_data() -> None:
+    fitted = FeatureRanges(entropy=FeatureRange(0.2, 0.4, weight=0.7))
+    read = json.loads(json.dumps(dataclasses.asdict(fitted)))
+    assert FeatureRanges(**{name: FeatureRange(**span) for name, span in read.items()}) == fitted
+    assert feature(entropy=0.4, ranges=fitted) == 1.0
+
+
+@pytest.mark.parametrize(
+    "span", [(1.0, 1.0, 0.5), (2.0, 1.0, 0.5), (math.nan, 1.0, 0.5), (0.0, 1.0, math.inf), (0.0, 1.0, 0.5, True)]
+)
+def test_bad_ranges_are_refused(span: tuple) -> None:
+    with pytest.raises(ValueError, match="feature range"):
+        FeatureRange(*span)
+
+
+def test_a_nan_signal_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        feature(entropy=math.nan)

@@ -1,0 +1,104 @@
+"""Inputs of the operator tests, and the bound that a product may be off by."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import strategies as st
+
+from tadp.kernels import BitPlaneWeight
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+WIDTHS = (8, 6, 4)
+
+# Odd, prime, one, around a register's 16 and 64 lanes, around the multiple of four to which planes are padded.
+COLUMNS = st.sampled_from([1, 2, 3, 4, 5, 7, 15, 16, 17, 31, 63, 64, 65, 67, 97, 128, 192, 257])
+ROWS = st.sampled_from([1, 2, 15, 16, 17, 33, 48, 63, 64, 65, 100, 130])
+TOKENS = st.sampled_from([1, 2, 5, 6, 7, 11, 13, 47, 48, 49, 60])
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+@contextmanager
+def cpu_isa(name: str) -> Iterator[None]:
+    """Run with one instruction set; no pytest fixture, because hypothesis runs many examples within one."""
+    before = os.environ.get("TADP_CPU_ISA")
+    os.environ["TADP_CPU_ISA"] = name
+    try:
+        yield
+    finally:
+        del os.environ["TADP_CPU_ISA"]
+        if before is not None:
+            os.environ["TADP_CPU_ISA"] = before
+
+
+def available_isas() -> tuple[str, ...]:
+    with cpu_isa("avx512vnni"):
+        try:
+            torch.ops.tadp.cpu_isa()
+        except RuntimeError:
+            return ("portable",)
+    return ("portable", "avx512vnni")
+
+
+ISAS = available_isas()
+
+needs_both_isas = pytest.mark.skipif(len(ISAS) < 2, reason="this processor has no AVX-512 VNNI")
+
+
+@dataclass(frozen=True)
+class Product:
+    """Arguments of one linear."""
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+    sum: torch.Tensor
+    weight: BitPlaneWeight
+    bias: torch.Tensor | None
+
+    def run(self, width: int, dtype: torch.dtype, operator: object = None) -> torch.Tensor:
+        chosen = torch.ops.tadp.linear if operator is None else operator
+        high, mid, low = operands(self.weight, width)
+        return chosen(  # type: ignore[operator]
+            self.codes, self.scale, self.sum, high, mid, low, self.weight.scale, self.bias, dtype
+        )
+
+
+def operands(weight: BitPlaneWeight, width: int) -> tuple[torch.Tensor | None, ...]:
+    return (*weight.plane_tensors(width), None, None)[:3]
+
+
+def tokens_with_outliers(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Normal values; every third token has one value a thousand times larger, every fifth is zero."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=generator)
+    flat = x.view(-1, shape[-1])
+    if flat.numel():
+        flat[::3, seed % shape[-1]] *= 1000
+        flat[::5] = 0
+    return x.to(dtype)
+
+
+def random_codes(seed: int, rows: int, columns: int) -> torch.Tensor:
+    """Weight codes over the full range, extremes included."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (rows, columns), generator=generator, dtype=torch.uint8)
+
+
+def product_bound(value: torch.Tensor, product: Product, dtype: torch.dtype) -> torch.Tensor:
+    """Most by which an operator's result may differ from the float64 ``value``.
+
+    With u = 2^-24, float32's unit roundoff, and P the value before the bias: the integer becomes a float (u), the half
+    of z_6 and z_4 is subtracted (u), two scales are multiplied on (2u). Each is at most u * (P + s_a * s_w * |sum(a)|),
+    since the integer differs from P by half of sum(a) at most. The bias adds one rounding, the result type its own unit
+    roundoff, both relative to the value, or half its smallest step where it is subnormal. Factor 1.01: higher orders.
+    """
+    u = 2.0**-24
+    scale = (product.scale.double()[..., None] * product.weight.scale.double()).abs()
+    bias = 0 if product.bias is None else product.bias.double()
+    before_bias = (value - bias).abs() + scale * product.sum.double().abs()[..., None]
+    info = torch.finfo(dtype)
+    rounding = u + info.eps / 2
+    return 1.01 * (4 * u * before_bias + rounding * value.abs()) + info.tiny * info.eps

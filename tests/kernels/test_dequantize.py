@@ -1,0 +1,46 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tadp.kernels import BitPlaneWeight, planes, reference
+from tests.kernels.cases import COLUMNS, FLOATS, ISAS, ROWS, SEEDS, WIDTHS, cpu_isa, operands, random_codes
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, ROWS, COLUMNS, st.sampled_from(WIDTHS), st.sampled_from(FLOATS))
+def test_within_two_roundings(isa: str, seed: int, rows: int, columns: int, width: int, dtype: torch.dtype) -> None:
+    scale = torch.randn(rows, generator=torch.Generator().manual_seed(seed))
+    weight = BitPlaneWeight(*planes.cut(random_codes(seed, rows, columns)), scale, columns, dtype)
+    exact = reference.dequantize(*operands(weight, width), scale, columns, torch.float64)
+    with cpu_isa(isa):
+        found = weight.dequantize(width)
+    assert found.dtype == dtype
+    assert found.shape == (rows, columns)
+    # The level is exact in float32; the product with the scale rounds once there and once to the result type.
+    info = torch.finfo(dtype)
+    bound = 1.01 * (2.0**-24 + info.eps / 2) * exact.abs() + info.tiny * info.eps
+    assert ((found.double() - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_empty(isa: str) -> None:
+    with cpu_isa(isa):
+        for shape in ((0, 8), (5, 0), (0, 0)):
+            assert BitPlaneWeight.pack(torch.zeros(shape)).dequantize().shape == shape
+
+
+def test_refuses() -> None:
+    weight = BitPlaneWeight.pack(torch.randn(4, 8))
+    for columns in (7, 12):
+        arguments = (*operands(weight, 8), weight.scale, columns, torch.float32)
+        if columns == 7:  # padded to eight as well: a valid reading of the same planes
+            assert torch.equal(torch.ops.tadp.dequantize(*arguments), weight.dequantize()[:, :7])
+        else:
+            with pytest.raises(RuntimeError, match="for a weight of 4 rows and 12 columns"):
+                torch.ops.tadp.dequantize(*arguments)
+    with pytest.raises(RuntimeError, match="dtype must be float32"):
+        torch.ops.tadp.dequantize(*operands(weight, 8), weight.scale, 8, torch.int8)
+    with pytest.raises(RuntimeError, match="weight_scale must have shape"):
+        torch.ops.tadp.dequantize(*operands(weight, 8), weight.scale[:2], 8, torch.float32)

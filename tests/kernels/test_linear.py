@@ -1,0 +1,196 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tadp.kernels import BitPlaneWeight, planes, reference
+from tests.kernels.cases import (
+    COLUMNS,
+    FLOATS,
+    ISAS,
+    ROWS,
+    SEEDS,
+    TOKENS,
+    WIDTHS,
+    Product,
+    cpu_isa,
+    needs_both_isas,
+    operands,
+    product_bound,
+    random_codes,
+    tokens_with_outliers,
+)
+
+
+def integer_product(seed: int, tokens: int, rows: int, columns: int) -> Product:
+    """Codes over their full ranges under scales of one: every result is a whole number or a half."""
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(-127, 128, (tokens, columns), generator=generator, dtype=torch.int8)
+    cut = planes.cut(random_codes(seed + 1, rows, columns))
+    weight = BitPlaneWeight(*cut, torch.ones(rows), columns, torch.float32)
+    return Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
+
+
+def real_product(seed: int, tokens: int, rows: int, columns: int, bias_dtype: torch.dtype | None) -> Product:
+    codes, scale, total = reference.quantize(tokens_with_outliers(seed, (tokens, columns)))
+    generator = torch.Generator().manual_seed(seed + 1)
+    weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator) * 0.05)
+    bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype)
+    return Product(codes, scale, total, weight, bias)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, TOKENS, ROWS, COLUMNS, st.sampled_from(WIDTHS))
+def test_integer_sums_are_exact(isa: str, seed: int, tokens: int, rows: int, columns: int, width: int) -> None:
+    # |sum| <= 134 * 127 * 257 < 2^23, so that float32 holds it and its halves.
+    product = integer_product(seed, tokens, rows, columns)
+    with cpu_isa(isa):
+        found = product.run(width, torch.float32)
+    assert torch.equal(found.double(), product.run(width, torch.float64, reference.linear))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, TOKENS, ROWS, COLUMNS, st.sampled_from(WIDTHS), st.sampled_from(FLOATS), st.sampled_from((None, *FLOATS)))
+def test_within_the_rounding_bound(
+    isa: str,
+    seed: int,
+    tokens: int,
+    rows: int,
+    columns: int,
+    width: int,
+    dtype: torch.dtype,
+    bias_dtype: torch.dtype | None,
+) -> None:
+    product = real_product(seed, tokens, rows, columns, bias_dtype)
+    exact = product.run(width, torch.float64, reference.linear)
+    with cpu_isa(isa):
+        found = product.run(width, dtype)
+    assert found.dtype == dtype
+    fits = exact.abs() < torch.finfo(dtype).max
+    error = (found.double() - exact).abs()
+    assert (error <= product_bound(exact, product, dtype))[fits].all()
+
+
+@needs_both_isas
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, TOKENS, ROWS, COLUMNS, st.sampled_from(WIDTHS), st.sampled_from(FLOATS), st.booleans())
+def test_instruction_sets_agree_to_the_bit(
+    seed: int, tokens: int, rows: int, columns: int, width: int, dtype: torch.dtype, biased: bool
+) -> None:
+    product = real_product(seed, tokens, rows, columns, torch.float32 if biased else None)
+    product.scale[0] = torch.nan
+    results = []
+    for isa in ISAS:
+        with cpu_isa(isa):
+            results.append(product.run(width, dtype))
+    torch.testing.assert_close(*results, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_longest_row_does_not_overflow(isa: str, width: int) -> None:
+    columns = 65536
+    cut = planes.cut(torch.full((2, columns), 255, dtype=torch.uint8))
+    cut[0][1], cut[1][1], cut[2][1] = 0, 0, 0
+    weight = BitPlaneWeight(*cut, torch.ones(2), columns, torch.float32)
+    codes = torch.full((2, columns), 127, dtype=torch.int8)
+    codes[1] = -127
+    product = Product(codes, torch.ones(2), codes.sum(-1, dtype=torch.int32), weight, None)
+    exact = product.run(width, torch.float64, reference.linear)
+    with cpu_isa(isa):
+        found = product.run(width, torch.float32)
+    assert ((found.double() - exact).abs() <= product_bound(exact, product, torch.float32)).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nan_reaches_its_own_token_only(isa: str, width: int) -> None:
+    x = tokens_with_outliers(3, (9, 65))
+    weight = BitPlaneWeight.pack(torch.randn(70, 65))
+    with cpu_isa(isa):
+        clean = weight.linear(x, width=width)
+        x[4, 1] = torch.nan
+        found = weight.linear(x, width=width)
+    assert found[4].isnan().all()
+    others = torch.arange(9) != 4
+    assert torch.equal(found[others], clean[others])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("leading", [(), (1,), (0,), (2, 3), (2, 0, 4), (1, 2, 3, 4)])
+def test_leading_dimensions(isa: str, leading: tuple[int, ...]) -> None:
+    weight = BitPlaneWeight.pack(torch.randn(20, 13))
+    x = torch.randn(*leading, 13)
+    with cpu_isa(isa):
+        found = weight.linear(x)
+        flat = weight.linear(x.reshape(-1, 13))
+    assert found.shape == (*leading, 20)
+    assert torch.equal(found.reshape(-1, 20), flat)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("rows", "columns"), [(0, 8), (5, 0), (0, 0)])
+def test_empty_weights(isa: str, rows: int, columns: int) -> None:
+    weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
+    bias = torch.arange(float(rows))
+    with cpu_isa(isa):
+        found = weight.linear(torch.randn(3, columns), bias)
+    assert torch.equal(found, bias.expand(3, rows))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_strided_arguments(isa: str) -> None:
+    product = real_product(5, 12, 24, 32, torch.float32)
+    with cpu_isa(isa):
+        expected = product.run(8, torch.float32)
+        spread = [
+            torch.stack([tensor, tensor], -1)[..., 0]
+            for tensor in (product.codes, product.scale, product.sum, *operands(product.weight, 8))
+        ]
+        scale = torch.stack([product.weight.scale] * 2, -1)[:, 0]
+        bias = torch.stack([product.bias] * 2, -1)[:, 0]
+        assert not spread[0].is_contiguous()
+        found = torch.ops.tadp.linear(*spread, scale, bias, torch.float32)
+    assert torch.equal(found, expected)
+
+
+def test_refuses() -> None:
+    product = real_product(1, 3, 8, 16, torch.float32)
+    high, mid, low = operands(product.weight, 8)
+    good = {
+        "codes": product.codes,
+        "scale": product.scale,
+        "sum": product.sum,
+        "high": high,
+        "mid": mid,
+        "low": low,
+        "weight_scale": product.weight.scale,
+        "bias": product.bias,
+        "dtype": torch.float32,
+    }
+    long = torch.zeros(1, 65540, dtype=torch.int8)
+    for changes, message in (
+        ({"codes": product.codes.int()}, "codes must be Char"),
+        ({"codes": torch.tensor(1, dtype=torch.int8)}, "at least one dimension"),
+        ({"scale": product.scale[:2]}, "scale must have the shape of codes"),
+        ({"sum": product.sum.long()}, "sum must be Int"),
+        ({"high": high.int()}, "high must be Byte"),
+        ({"high": high[:, 1:]}, r"high must have shape \(8, 8\)"),
+        ({"mid": mid[1:]}, r"mid must have shape \(8, 4\)"),
+        ({"mid": None}, "low plane needs the mid plane"),
+        ({"low": low[:, :2]}, r"low must have shape \(8, 4\)"),
+        ({"weight_scale": product.weight.scale[1:]}, r"weight_scale must have shape \(8,\)"),
+        ({"bias": torch.zeros(3)}, r"bias must have shape \(8,\)"),
+        ({"bias": torch.zeros(8, dtype=torch.int32)}, "bias must be float32"),
+        ({"dtype": torch.float64}, "dtype must be float32"),
+        ({"codes": long, "scale": torch.ones(1), "sum": torch.ones(1, dtype=torch.int32)}, "at most 65536"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            torch.ops.tadp.linear(**{**good, **changes})
+
+
+def test_unknown_instruction_set_is_refused() -> None:
+    with cpu_isa("sse9"), pytest.raises(RuntimeError, match="portable and avx512vnni"):
+        torch.ops.tadp.cpu_isa()
