@@ -1,6 +1,7 @@
 """`tadp.compile` and the torch.compile backend: from a model to pieces, variants and a controller."""
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -98,7 +99,7 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
         with torch.no_grad():
             return controller.step(timestep_of(given), lambda: run(*arguments))
 
-    return call
+    return call  # owns controller and, through it, compiler and dispatcher
 
 
 class Compiler:
@@ -113,12 +114,12 @@ class Compiler:
         self._partitions: list[Partition] = []
         self._blocks: frozenset[str] | None = None
         self._warned: set[str] = set()
-        self._controller: Controller
+        self._controller: weakref.ref[Controller]
 
     def control(self, policy: str | Policy, blocks: tuple[str, ...] | None, other_weight_bytes: int = 0) -> Controller:
         """Make the controller that chooses among this compiler's variants; `blocks` None: find them in the graphs."""
         self._blocks = None if blocks is None else frozenset(blocks)
-        self._controller = Controller(
+        controller = Controller(
             policy,
             self._pool,
             prepare=lambda chosen: self._prepare(self._partitions, chosen),
@@ -126,7 +127,8 @@ class Compiler:
             blocks=blocks or (),
             other_weight_bytes=other_weight_bytes,
         )
-        return self._controller
+        self._controller = weakref.ref(controller)
+        return controller
 
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
         """Capture: what Dynamo calls with every graph it has traced."""
@@ -134,10 +136,12 @@ class Compiler:
         found = passes.partition(annotated)
         self._partitions.append(found)
         dispatcher = Dispatcher(found, self._pool, self.variant)
-        self._controller.attach(dispatcher, [piece.block for piece in found.pieces if piece.block])
+        controller = self._controller()
+        assert controller is not None  # whoever calls the model holds it
+        controller.attach(dispatcher, [piece.block for piece in found.pieces if piece.block])
         if self._precompile:
-            self._prepare([found], self._controller.policy)
-        return dispatcher
+            self._prepare([found], controller.policy)
+        return _weak(dispatcher)
 
     def variant(self, piece: Piece, recipe: Recipe, probing: bool) -> Variant:
         """The variant of a piece's structure, compiled where it is asked for the first time."""
@@ -157,7 +161,9 @@ class Compiler:
 
     def _prepare(self, partitions: Iterable[Partition], policy: Policy) -> None:
         """Compile every variant that a policy may ask for, and warn of what cannot follow it."""
-        probed = {recipe for _, recipe in policy.plan(self._controller.blocks) if recipe != Recipe()}
+        controller = self._controller()
+        blocks = controller.blocks if controller is not None else ()
+        probed = {recipe for _, recipe in policy.plan(blocks) if recipe != Recipe()}
         wanted: dict[tuple[str, Recipe, bool], Piece] = {}
         for piece in (piece for partition in partitions for piece in partition.pieces):
             recipes = policy.recipes() if piece.block else (Recipe(),)
@@ -233,7 +239,7 @@ def _compile_module(
     other = [parameter for parameter in model.parameters() if not isinstance(parameter, BitPlaneWeight)]
     compiler = Compiler(pool, precompile, options)
     controller = compiler.control(policy, blocks, sum(parameter.nbytes for parameter in other))
-    torch.nn.Module.compile(model, backend=compiler, dynamic=False, **torch_compile_options)
+    torch.nn.Module.compile(model, backend=_weak(compiler), dynamic=False, **torch_compile_options)
     adopt_module(model, controller)
 
 
@@ -279,6 +285,18 @@ def _timestep_input(graph: fx.GraphModule) -> int | None:
         if given and isinstance(example, torch.Tensor) and example.ndim <= 1 and "_modules" not in argument.source.name:
             return index
     return None
+
+
+def _weak(function: Callable[..., object]) -> Callable[..., object]:
+    """A function that PyTorch may keep in its global caches without keeping a model's weights alive with it."""
+    reference = weakref.ref(function)
+
+    def call(*arguments: object, **options: object) -> object:
+        target = reference()
+        assert target is not None  # owned by the model's controller, and only the model leads here
+        return target(*arguments, **options)
+
+    return call
 
 
 def _device(graph: fx.GraphModule) -> torch.device:

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, median
 from typing import TypeVar
 
 import torch
@@ -246,7 +247,7 @@ def feature_of(signals: Sequence[Signals]) -> float | None:
     kurtoses = [value for block in blocks for values in block.kurtosis.values() for value in values]
     changes = [value for block in blocks for value in block.relative_change]
     return feature(
-        entropy=sum(entropies) / len(entropies),
-        kurtosis=max(kurtoses, default=None),
-        relative_change=sum(changes) / len(changes) if changes else None,
+        entropy=fmean(entropies),
+        kurtosis=median(kurtoses) if kurtoses else None,
+        relative_change=fmean(changes) if changes else None,
     )

@@ -8,6 +8,7 @@
 
 #if defined(__x86_64__)
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "linear_kernels.h"
@@ -84,12 +85,15 @@ TADP_AVX512 void unpack_tile(const Planes& planes, int64_t first, int64_t lanes,
   }
 }
 
-// Tokens [token, token + Tokens) times the Lanes * 16 weight rows of a tile, of which `columns` exist.
-template <int Width, typename T, int Tokens, int Lanes>
-TADP_AVX512 void register_tile(const LinearProblem& problem, int64_t token, int64_t first, int64_t columns,
-                               const uint8_t* tile) {
-  const int64_t padded = problem.planes.padded;
-  const int8_t* codes = problem.codes + token * padded;
+// sum += u * a over the four bytes of each 32-bit lane. The intrinsic would do, but GCC 12 then moves every sum through
+// a second register, which costs half of the speed.
+TADP_AVX512_INLINE void multiply_add(__m512i& sum, __m512i weights, __m512i activation) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activation));
+}
+
+// The integer sums of Tokens tokens with the Lanes * 16 weight rows of a tile, to `out` as [token][lane][16].
+template <int Tokens, int Lanes>
+TADP_AVX512 void multiply(const int8_t* codes, int64_t padded, const uint8_t* tile, int32_t* out) {
   __m512i sums[Tokens][Lanes];
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t) {
@@ -106,23 +110,31 @@ TADP_AVX512 void register_tile(const LinearProblem& problem, int64_t token, int6
       std::memcpy(&four, codes + t * padded + k, sizeof(four));
       const __m512i activation = _mm512_set1_epi32(four);
 #pragma GCC unroll 4
-      for (int lane = 0; lane < Lanes; ++lane) {
-        sums[t][lane] = _mm512_dpbusd_epi32(sums[t][lane], weights[lane], activation);
-      }
+      for (int lane = 0; lane < Lanes; ++lane) multiply_add(sums[t][lane], weights[lane], activation);
     }
   }
-  auto* out = static_cast<T*>(problem.out) + token * problem.planes.rows + first;
+#pragma GCC unroll 6
+  for (int t = 0; t < Tokens; ++t) {
 #pragma GCC unroll 4
-  for (int lane = 0; lane < Lanes; ++lane) {
+    for (int lane = 0; lane < Lanes; ++lane) _mm512_store_si512(out + (t * Lanes + lane) * 16, sums[t][lane]);
+  }
+}
+
+// Scales the sums of `tokens` tokens and `columns` output columns, adds the bias, and stores them as T. The same steps
+// in the same order as linear_portable.cpp, so that results agree to the bit.
+template <int Width, typename T>
+TADP_AVX512 void finish(const LinearProblem& problem, int64_t token, int64_t tokens, int64_t first, int64_t columns,
+                        int64_t lanes, const int32_t* sums) {
+  auto* out = static_cast<T*>(problem.out) + token * problem.planes.rows + first;
+  for (int64_t lane = 0; lane < lanes; ++lane) {
     const __mmask16 present = first_lanes(columns - lane * 16);
     const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + first + lane * 16);
     __m512 bias = _mm512_setzero_ps();
     if (problem.bias != nullptr) bias = _mm512_maskz_loadu_ps(present, problem.bias + first + lane * 16);
-#pragma GCC unroll 6
-    for (int t = 0; t < Tokens; ++t) {
-      // The same steps in the same order as linear_portable.cpp, so that results agree to the bit.
+    for (int64_t t = 0; t < tokens; ++t) {
       const int32_t sum = problem.sum[token + t];
-      const __m512i centred = _mm512_sub_epi32(_mm512_slli_epi32(sums[t][lane], Decode<Width>::kShift),
+      const __m512i product = _mm512_load_si512(sums + (t * lanes + lane) * 16);
+      const __m512i centred = _mm512_sub_epi32(_mm512_slli_epi32(product, Decode<Width>::kShift),
                                                _mm512_set1_epi32(Decode<Width>::kZero * sum));
       __m512 value = _mm512_cvtepi32_ps(centred);
       if constexpr (Decode<Width>::kHalf != 0.0F) {
@@ -135,22 +147,20 @@ TADP_AVX512 void register_tile(const LinearProblem& problem, int64_t token, int6
   }
 }
 
-template <int Width, typename T, int Lanes>
-void token_block(const LinearProblem& problem, int64_t token, int64_t end, int64_t first, int64_t columns,
-                 const uint8_t* tile) {
-  for (; token + kTokens <= end; token += kTokens) {
-    register_tile<Width, T, kTokens, Lanes>(problem, token, first, columns, tile);
-  }
-  constexpr decltype(&register_tile<Width, T, 1, Lanes>) rest[kTokens] = {
-      nullptr,
-      register_tile<Width, T, 1, Lanes>,
-      register_tile<Width, T, 2, Lanes>,
-      register_tile<Width, T, 3, Lanes>,
-      register_tile<Width, T, 4, Lanes>,
-      register_tile<Width, T, 5, Lanes>,
-  };
-  if (token < end) rest[end - token](problem, token, first, columns, tile);
-}
+using Multiply = void (*)(const int8_t*, int64_t, const uint8_t*, int32_t*);
+
+template <int Lanes>
+constexpr std::array<Multiply, kTokens + 1> kMultiply = {nullptr,
+                                                         multiply<1, Lanes>,
+                                                         multiply<2, Lanes>,
+                                                         multiply<3, Lanes>,
+                                                         multiply<4, Lanes>,
+                                                         multiply<5, Lanes>,
+                                                         multiply<6, Lanes>};
+
+// By lanes - 1, then by tokens.
+constexpr std::array<std::array<Multiply, kTokens + 1>, 4> kMultiplyBySize = {kMultiply<1>, kMultiply<2>, kMultiply<3>,
+                                                                              kMultiply<4>};
 
 template <int Width, typename T>
 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
@@ -159,8 +169,7 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
   const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
   uint8_t* tile = aligned_scratch(kTileColumns * planes.padded + 16 * stride);
   uint8_t* rows_scratch = tile + kTileColumns * planes.padded;
-  constexpr decltype(&token_block<Width, T, 1>) by_lanes[] = {
-      nullptr, token_block<Width, T, 1>, token_block<Width, T, 2>, token_block<Width, T, 3>, token_block<Width, T, 4>};
+  alignas(kLane) int32_t sums[kTokens * kTileColumns];
   int64_t unpacked_tile = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t index = task / blocks, first = index * kTileColumns;
@@ -170,8 +179,12 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
       unpack_tile<Width>(planes, first, lanes, rows_scratch, tile);
       unpacked_tile = index;
     }
-    const int64_t token = task % blocks * kTileTokens;
-    by_lanes[lanes](problem, token, std::min(problem.tokens, token + kTileTokens), first, columns, tile);
+    const int64_t block = task % blocks * kTileTokens, end_token = std::min(problem.tokens, block + kTileTokens);
+    for (int64_t token = block; token < end_token; token += kTokens) {
+      const int64_t tokens = std::min<int64_t>(kTokens, end_token - token);
+      kMultiplyBySize[lanes - 1][tokens](problem.codes + token * planes.padded, planes.padded, tile, sums);
+      finish<Width, T>(problem, token, tokens, first, columns, lanes, sums);
+    }
   }
 }
 

@@ -88,7 +88,7 @@ class FeatureRanges:
 
     Attributes:
         entropy: attention entropy over the logarithm of the number of keys, averaged over heads, rows and blocks.
-        kurtosis: highest kurtosis of the inputs of the layers (3 for a normal distribution).
+        kurtosis: median kurtosis of the inputs of the layers (3 for a normal distribution).
         relative_change: norm of what a block adds, divided by the norm of its input, averaged over blocks.
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tadp.kernels import operators as operators  # schemas stand before the library that implements them
+from tadp.kernels import operators, registry  # schemas stand before the library that implements them
 
 _LIBRARY = Path(__file__).resolve().parent.parent / "_C.so"
 
@@ -26,4 +26,12 @@ from tadp.kernels.bitplanes import (  # noqa: E402  its class refers to the oper
     unflatten_state_dict,
 )
 
-__all__ = ["BitPlaneConfig", "BitPlaneWeight", "flatten_state_dict", "pack_linear_", "unflatten_state_dict"]
+__all__ = [
+    "BitPlaneConfig",
+    "BitPlaneWeight",
+    "flatten_state_dict",
+    "operators",
+    "pack_linear_",
+    "registry",
+    "unflatten_state_dict",
+]

@@ -175,16 +175,30 @@ def _subgraph(
     copies: dict[fx.Node, fx.Node] = {}
     for index, node in enumerate(inputs):
         copies[node] = graph.placeholder(f"input_{index}")
-        copies[node].meta = {EXAMPLE: node.meta.get(EXAMPLE), "name": _origin(node)}
+        example = node.meta.get(EXAMPLE)
+        captured = node.op == "placeholder"
+        copies[node].meta = {EXAMPLE: example if captured else _contiguous_example(example)}
     for node in nodes:
         copies[node] = graph.node_copy(node, lambda source: copies[source])
-    graph.output(tuple(copies[node] for node in outputs))
+    graph.output(tuple(_contiguous(graph, copies[node]) for node in outputs))
     return fx.GraphModule(parent, graph)
 
 
-def _origin(node: fx.Node) -> str:
-    argument = node.meta.get("grapharg")
-    return argument.source.name if argument is not None else node.name
+def _contiguous(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """Views leave a piece as copies: else the blocks that read them would differ from the others by strides alone."""
+    example = node.meta.get(EXAMPLE)
+    if not isinstance(example, torch.Tensor) or example.is_contiguous():
+        return node
+    copied = graph.call_method("contiguous", (node,))
+    copied.meta = {EXAMPLE: _contiguous_example(example)}
+    return copied
+
+
+def _contiguous_example(example: object) -> object:
+    """An example of the same shape and type, laid out contiguously."""
+    if not isinstance(example, torch.Tensor) or example.is_contiguous():
+        return example
+    return torch.empty_like(example, memory_format=torch.contiguous_format)
 
 
 def _is_tensor(node: object) -> bool:

@@ -181,6 +181,7 @@ def _quantized_linear(
         return graph.call_function(torch.nn.functional.linear, (copies[activation], restored, new_bias))
     if activation not in codes:
         both = graph.call_function(torch.ops.tadp.quantize.default, (copies[activation],))
+        both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
         codes[activation] = tuple(graph.call_function(_pick, (both, position)) for position in range(3))
     args = (*codes[activation], *read, new_bias, example.dtype)
     return graph.call_function(torch.ops.tadp.linear.default, args)
