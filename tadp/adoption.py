@@ -32,7 +32,9 @@ def adopt_module(model: torch.nn.Module, controller: Controller) -> None:
                 return controller.step(
                     timestep_of(given), lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors
                 )
-        except torch._dynamo.exc.TorchRuntimeError as error:
+        except RuntimeError as error:
+            if not _is_about_shapes(error):
+                raise
             shapes = ", ".join(f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
             raise ValueError(f"{base.__name__} cannot run on {shapes}: {_first_line(error)}") from error
 
@@ -97,6 +99,12 @@ def _is_floating(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-def _first_line(error: Exception) -> str:
+def _is_about_shapes(error: RuntimeError) -> bool:
+    """Whether PyTorch refused tensors that do not fit together, as against running out of memory and the like."""
+    text = str(error)
+    return any(part in text for part in ("shapes cannot be multiplied", "size of tensor", "Sizes of tensors", "shape", "expected input"))
+
+
+def _first_line(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "Error" in line or "got" in line), lines[0] if lines else "")
+    return next((line for line in lines if _is_about_shapes(RuntimeError(line))), lines[0] if lines else "")

@@ -2,7 +2,8 @@
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -112,13 +113,28 @@ class Compiler:
         self._variants: dict[tuple[str, Recipe, bool], Variant] = {}
         self._decisions: dict[tuple[str, Recipe], tuple[Decision, ...]] = {}
         self._partitions: list[Partition] = []
+        self._dispatchers: list[Dispatcher] = []
         self._blocks: frozenset[str] | None = None
         self._warned: set[str] = set()
         self._controller: weakref.ref[Controller]
 
-    def control(self, policy: str | Policy, blocks: tuple[str, ...] | None, other_weight_bytes: int = 0) -> Controller:
-        """Make the controller that chooses among this compiler's variants; `blocks` None: find them in the graphs."""
+    def control(
+        self,
+        policy: str | Policy,
+        blocks: tuple[str, ...] | None,
+        outside: Mapping[str, torch.Tensor] | None = None,
+        other_weight_bytes: int = 0,
+    ) -> Controller:
+        """Make the controller that chooses among this compiler's variants.
+
+        Args:
+            policy: what the controller follows first.
+            blocks: the model's blocks in running order; None: find them in the graphs.
+            outside: weights of linear layers outside the blocks, by layer, for the explanation.
+            other_weight_bytes: of everything that is not packed.
+        """
         self._blocks = None if blocks is None else frozenset(blocks)
+        self._outside = {layer: tuple(weight.shape) for layer, weight in (outside or {}).items()}
         controller = Controller(
             policy,
             self._pool,
@@ -136,6 +152,7 @@ class Compiler:
         found = passes.partition(annotated)
         self._partitions.append(found)
         dispatcher = Dispatcher(found, self._pool, self.variant)
+        self._dispatchers.append(dispatcher)
         controller = self._controller()
         assert controller is not None  # whoever calls the model holds it
         controller.attach(dispatcher, [piece.block for piece in found.pieces if piece.block])
@@ -161,9 +178,7 @@ class Compiler:
 
     def _prepare(self, partitions: Iterable[Partition], policy: Policy) -> None:
         """Compile every variant that a policy may ask for, and warn of what cannot follow it."""
-        controller = self._controller()
-        blocks = controller.blocks if controller is not None else ()
-        probed = {recipe for _, recipe in policy.plan(blocks) if recipe != Recipe()}
+        probed = {recipe for _, recipe in policy.plan(self._known_blocks()) if recipe != Recipe()}
         wanted: dict[tuple[str, Recipe, bool], Piece] = {}
         for piece in (piece for partition in partitions for piece in partition.pieces):
             recipes = policy.recipes() if piece.block else (Recipe(),)
@@ -191,23 +206,21 @@ class Compiler:
 
     def _explain(self, plan: Plan) -> Explanation:
         recipes = dict(plan.recipes)
-        rows = []
-        for piece in (piece for partition in self._partitions for piece in partition.pieces):
-            recipe = recipes.get(piece.block or "", Recipe())
-            for decision in self._decide(piece, recipe):
-                rows.append(
-                    {
-                        "piece": piece.name,
-                        "structure": piece.structure,
-                        "role": str(decision.role) if decision.role else "",
-                        "layer": decision.layer,
-                        "level": str(decision.level),
-                        "kernel": _kernel(decision, _device(piece.graph)),
-                        "bytes": decision.weight_bytes,
-                        "reason": decision.reason,
-                    }
-                )
-        return Explanation(tuple(rows))
+        rows = [
+            _row("outside", "", Decision(layer, None, L16, shape, "outside the blocks"), "eager")
+            for layer, shape in self._outside.items()
+        ]
+        for dispatcher in self._dispatchers:
+            for block, piece in dispatcher.served():
+                for decision in self._decide(piece, recipes.get(block, Recipe())):
+                    named = replace(decision, layer=_renamed(decision.layer, piece.block, block))
+                    rows.append(_row(block, piece.structure, named, _kernel(decision, _device(piece.graph))))
+        order = {block: index for index, block in enumerate(self._known_blocks())}
+        return Explanation(tuple(sorted(rows, key=lambda row: order.get(str(row["piece"]), len(order)))))
+
+    def _known_blocks(self) -> tuple[str, ...]:
+        controller = self._controller()
+        return controller.blocks if controller is not None else ()
 
     def _prefix(self, graph: fx.GraphModule) -> str:
         """Path of the module that a graph was captured from, told from where the pool knows its weights to belong."""
@@ -236,10 +249,18 @@ def _compile_module(
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.pack)
     _pack(model, pool)
-    other = [parameter for parameter in model.parameters() if not isinstance(parameter, BitPlaneWeight)]
+    plain = {name: parameter for name, parameter in model.named_parameters() if not isinstance(parameter, BitPlaneWeight)}
+    outside = {
+        name: module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain
+    }
     compiler = Compiler(pool, precompile, options)
-    controller = compiler.control(policy, blocks, sum(parameter.nbytes for parameter in other))
-    torch.nn.Module.compile(model, backend=_weak(compiler), dynamic=False, **torch_compile_options)
+    controller = compiler.control(policy, blocks, outside, sum(parameter.nbytes for parameter in plain.values()))
+    # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
+    capture = _weak(compiler)
+    for block in blocks:
+        model.get_submodule(block).compile(backend=capture, dynamic=False, **torch_compile_options)
     adopt_module(model, controller)
 
 
@@ -297,6 +318,24 @@ def _weak(function: Callable[..., object]) -> Callable[..., object]:
         return target(*arguments, **options)
 
     return call
+
+
+def _row(piece: str, structure: str, decision: Decision, kernel: str) -> dict[str, object]:
+    return {
+        "piece": piece,
+        "structure": structure,
+        "role": str(decision.role or ""),
+        "layer": decision.layer,
+        "level": str(decision.level),
+        "kernel": kernel,
+        "bytes": decision.weight_bytes,
+        "reason": decision.reason,
+    }
+
+
+def _renamed(layer: str, captured: str | None, block: str) -> str:
+    """A layer's path in one block, from its path in the block that the graph was captured from."""
+    return block + layer[len(captured) :] if captured and layer.startswith(captured) else layer
 
 
 def _device(graph: fx.GraphModule) -> torch.device:

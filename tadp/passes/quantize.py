@@ -4,6 +4,7 @@ The level is written into the graph as operators and as inputs: a variant takes 
 16-bit master, and never asks at run time. Linears that share their input share one quantized copy of it.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -52,13 +53,13 @@ class Decision:
     layer: str
     role: Role | None
     level: Level
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
     reason: str = ""
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weight that are read at this level, but for its scales; 16-bit types are assumed at 16."""
-        return 0 if self.shape is None else self.shape[0] * self.shape[1] * self.level.weight // 8
+        return 0 if self.shape is None else math.prod(self.shape) * self.level.weight // 8
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class Dispatcher:
         self._measured: list[BlockSignals] = []
         self._pool = pool
         self._variant = variant
+        self._served: dict[str, Piece] = {}
         self._recipes: dict[str, Recipe] = {}
         self._probing = False
         self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
@@ -101,6 +102,10 @@ class Dispatcher:
         """What probing variants measured since this was last called."""
         measured, self._measured = self._measured, []
         return measured
+
+    def served(self) -> tuple[tuple[str, Piece], ...]:
+        """Every block that was run so far, with its piece; pieces outside blocks go by their own name."""
+        return tuple(self._served.items())
 
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""
@@ -125,6 +130,7 @@ class Dispatcher:
 
     def _bind(self, piece: Piece, key: object, environment: Sequence[object]) -> _Bound:
         block = self._pool.block_of(key) or piece.block
+        self._served[block or piece.name] = piece
         recipe = self._recipes.get(block, Recipe()) if block else Recipe()
         probing = self._probing and recipe != Recipe()  # blocks that stay at 16 bits are not measured
         entry = (piece.name, id(key), recipe, probing)
