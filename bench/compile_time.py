@@ -1,6 +1,6 @@
 """How long does compiling take, against plain torch.compile and against diffusers' compile_repeated_blocks?
 
-Every case runs in a process of its own with empty caches. The first forward is counted, because compiling happens there.
+Every case runs in a process of its own with empty caches. The first forward counts, because compiling happens there.
 """
 
 import json

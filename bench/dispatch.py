@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+from diffusers import WanTransformer3DModel
+
 import tadp
 from bench.model import demo_inputs, demo_transformer
 from bench.record import parser, record
-from tadp.runtime.dispatcher import Dispatcher
-
+from tadp import passes
+from tadp.passes.lower import Compiled
 
 Call = tuple[Callable[..., object], tuple[object, ...]]
 

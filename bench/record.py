@@ -25,7 +25,9 @@ def parser(question: str) -> argparse.ArgumentParser:
 
 def machine() -> dict[str, object]:
     """What the numbers were measured on."""
-    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
+    )
     flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
     found = {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
     found["isa"] = [isa for isa in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_int8") if f" {isa}" in flags]

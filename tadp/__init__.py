@@ -6,4 +6,13 @@ from tadp.precision import Level, Plan, Recipe, Role
 
 __version__ = "0.1.0"
 
-__all__ = ["Level", "Plan", "PrecisionFallbackWarning", "Recipe", "Role", "UnsupportedModelError", "__version__", "compile"]
+__all__ = [
+    "Level",
+    "Plan",
+    "PrecisionFallbackWarning",
+    "Recipe",
+    "Role",
+    "UnsupportedModelError",
+    "__version__",
+    "compile",
+]

@@ -51,11 +51,11 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
     signature = inspect.signature(base.__call__)
 
     def call(self: object, *args: object, **kwargs: object) -> object:
-        given = signature.bind(self, *args, **kwargs).arguments
+        given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
         prompt, steps = given.get("prompt"), given.get("num_inference_steps")
         _check_prompt(prompt)
         for controller in controllers:
-            controller.begin(prompt=prompt, image=given.get("image"), num_steps=steps)  # type: ignore[arg-type]
+            controller.begin(prompt=prompt, image=given.get("image"), num_steps=steps)
         return base.__call__(self, *args, **kwargs)
 
     members = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
@@ -74,7 +74,7 @@ def timestep_of(arguments: Mapping[str, object]) -> float | None:
 
 
 def _observed_cache_context(base: type, controller: Controller) -> object:
-    """diffusers' pipelines name guidance branch and step through this context manager; newer ones pass both."""
+    """Diffusers' pipelines name guidance branch and step through this context manager; newer ones pass both."""
 
     @contextmanager
     def cache_context(self: object, name: str, *args: object, **kwargs: object) -> Iterator[None]:
@@ -102,7 +102,10 @@ def _is_floating(value: object) -> bool:
 def _is_about_shapes(error: RuntimeError) -> bool:
     """Whether PyTorch refused tensors that do not fit together, as against running out of memory and the like."""
     text = str(error)
-    return any(part in text for part in ("shapes cannot be multiplied", "size of tensor", "Sizes of tensors", "shape", "expected input"))
+    return any(
+        part in text
+        for part in ("shapes cannot be multiplied", "size of tensor", "Sizes of tensors", "shape", "expected input")
+    )
 
 
 def _first_line(error: RuntimeError) -> str:

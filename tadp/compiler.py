@@ -4,7 +4,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import fx
@@ -25,7 +25,7 @@ from tadp.policy import Policy, parse
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime import signals
 from tadp.runtime.dispatcher import Dispatcher, Variant
-from tadp.runtime.masters import Masters, SpillWriter, cache_directory
+from tadp.runtime.masters import SpillWriter, cache_directory
 from tadp.runtime.pool import WeightPool
 
 Model = TypeVar("Model")
@@ -35,7 +35,7 @@ MEASURES = passes.Measures(
 )
 
 
-def compile(  # noqa: A001 - named after torch.compile
+def compile(
     model: Model,
     policy: str | Policy = "complexity",
     *,
@@ -55,10 +55,10 @@ def compile(  # noqa: A001 - named after torch.compile
         policy: "complexity", "static:8" and its like, or an object of `tadp.policy`.
         calibration: reserved for the result of a calibration; there is none to pass yet.
         precompile: compile all variants that the policy may choose at the first forward; otherwise each at first use.
-        torch_compile_options: passed to `torch.compile`; `dynamic` has to stay False, as each shape is compiled on its own.
+        torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own.
 
     Returns:
-        The same object, with its `Controller` as attribute ``tadp``. A pipeline keeps one controller per transformer, and
+        The same object, with its `Controller` as attribute ``tadp``. A pipeline keeps one controller per transformer;
         ``pipeline.tadp`` is that of the first.
 
     Raises:
@@ -71,15 +71,17 @@ def compile(  # noqa: A001 - named after torch.compile
     if torch_compile_options.pop("dynamic", None):
         raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
     transformers = _transformers(model)
+    controllers: list[Controller] = []
     for module in transformers:
-        if isinstance(getattr(module, "tadp", None), Controller):
-            module.tadp.use(chosen)
+        controller = getattr(module, "tadp", None)
+        if isinstance(controller, Controller):
+            controller.use(chosen)
         else:
-            _compile_module(module, chosen, precompile, dict(torch_compile_options))
+            controller = _compile_module(module, chosen, precompile, dict(torch_compile_options))
+        controllers.append(controller)
     if not isinstance(model, torch.nn.Module):
-        controllers = tuple(module.tadp for module in transformers)
         if getattr(model, "tadp", None) is None:
-            adopt_pipeline(model, controllers)
+            adopt_pipeline(model, tuple(controllers))
         object.__setattr__(model, "tadp", controllers[0])
     return model
 
@@ -113,7 +115,7 @@ class Compiler:
         self._variants: dict[tuple[str, Recipe, bool], Variant] = {}
         self._decisions: dict[tuple[str, Recipe], tuple[Decision, ...]] = {}
         self._partitions: list[Partition] = []
-        self._dispatchers: list[Dispatcher] = []
+        self._dispatchers: list[Dispatcher[Piece]] = []
         self._blocks: frozenset[str] | None = None
         self._warned: set[str] = set()
         self._controller: weakref.ref[Controller]
@@ -188,7 +190,9 @@ class Compiler:
             for recipe in probed if piece.block and policy.probe_steps else ():
                 wanted.setdefault((piece.structure, recipe, True), piece)
         missing = [(piece, key) for key, piece in wanted.items() if key not in self._variants]
-        for piece, (_, recipe, probing) in tqdm(missing, desc="compiling variants", unit="variant", disable=not missing):
+        for piece, (_, recipe, probing) in tqdm(
+            missing, desc="compiling variants", unit="variant", disable=not missing
+        ):
             self.variant(piece, recipe, probing)
 
     def _warn_of_fallbacks(self, piece: Piece, recipe: Recipe) -> None:
@@ -237,7 +241,7 @@ class Compiler:
 
 def _compile_module(
     model: torch.nn.Module, policy: Policy, precompile: bool, torch_compile_options: dict[str, Any]
-) -> None:
+) -> Controller:
     blocks = block_paths(model)
     if not blocks:
         raise UnsupportedModelError(
@@ -249,7 +253,9 @@ def _compile_module(
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.pack)
     _pack(model, pool)
-    plain = {name: parameter for name, parameter in model.named_parameters() if not isinstance(parameter, BitPlaneWeight)}
+    plain = {
+        name: parameter for name, parameter in model.named_parameters() if not isinstance(parameter, BitPlaneWeight)
+    }
     outside = {
         name: module.weight
         for name, module in model.named_modules()
@@ -262,6 +268,7 @@ def _compile_module(
     for block in blocks:
         model.get_submodule(block).compile(backend=capture, dynamic=False, **torch_compile_options)
     adopt_module(model, controller)
+    return controller
 
 
 def _pack(model: torch.nn.Module, pool: WeightPool) -> None:
@@ -270,9 +277,12 @@ def _pack(model: torch.nn.Module, pool: WeightPool) -> None:
     writer = SpillWriter(cache_directory() / "masters", {linear.layer: linear.module.weight for linear in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
         writer.write(linear.layer, linear.module.weight)
-        pack_linear_(linear.module)
-    masters: Masters = writer.finish()
-    pool.adopt([(linear.block, linear.layer, linear.module.weight) for linear in linears], masters)
+        try:
+            pack_linear_(linear.module)
+        except ValueError as error:
+            raise ValueError(f"{linear.layer}: {error}") from error
+    packed = [(linear.block, linear.layer, cast(BitPlaneWeight, linear.module.weight)) for linear in linears]
+    pool.adopt(packed, writer.finish())
 
 
 def _transformers(model: object) -> list[torch.nn.Module]:

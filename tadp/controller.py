@@ -1,11 +1,11 @@
-"""The controller of a compiled module: it follows a generation step by step and tells every piece which variant to run."""
+"""The controller of a compiled module: it follows a generation step by step and sets the variant of every piece."""
 
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -82,7 +82,7 @@ class Controller:
         self._explain = explain
         self._blocks = tuple(blocks)
         self._other_weight_bytes = other_weight_bytes
-        self._dispatchers: list[Dispatcher] = []
+        self._dispatchers: list[Dispatcher[Any]] = []
         self._history: list[StepRecord] = []
         self._generation = _Generation(0)
         self._probing = False
@@ -148,7 +148,7 @@ class Controller:
         """Bytes of the module's weights in memory now: bit planes, whatever is not packed, and masters mapped in."""
         return self._pool.plane_bytes + self._pool.master_bytes + self._other_weight_bytes
 
-    def attach(self, dispatcher: Dispatcher, blocks: Iterable[str]) -> None:
+    def attach(self, dispatcher: Dispatcher[Any], blocks: Iterable[str]) -> None:
         """Take charge of a newly captured graph and of the blocks found in it."""
         self._dispatchers.append(dispatcher)
         self._blocks = tuple(dict.fromkeys((*self._blocks, *blocks)))

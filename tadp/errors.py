@@ -6,4 +6,4 @@ class UnsupportedModelError(ValueError):
 
 
 class PrecisionFallbackWarning(UserWarning):
-    """A layer or a whole generation runs at 16 bits although the policy asked for less; the message names what and why."""
+    """A layer or a generation runs at 16 bits although the policy asked for less; the message names what and why."""

@@ -90,7 +90,9 @@ def test_masters_are_in_memory_only_while_a_block_runs_at_16(compiled: WanTransf
     compiled.tadp.use("static:8")
     compiled(**tiny_inputs())
     assert compiled.tadp.weight_bytes() == at_8
-    linears = sum(p.numel() for name, p in tiny_transformer().named_parameters() if ".blocks" in f".{name}" and p.ndim == 2)
+    linears = sum(
+        p.numel() for name, p in tiny_transformer().named_parameters() if ".blocks" in f".{name}" and p.ndim == 2
+    )
     assert at_16 - at_8 == 2 * linears
 
 
@@ -266,7 +268,7 @@ def test_a_model_without_blocks_is_refused() -> None:
 
 
 def test_what_is_neither_module_nor_pipeline_is_refused() -> None:
-    with pytest.raises(TypeError, match="nn.Module or a diffusers pipeline"):
+    with pytest.raises(TypeError, match=r"nn\.Module or a diffusers pipeline"):
         tadp.compile("model")
 
 

@@ -100,15 +100,16 @@ def latent_statistics(autoencoder: AutoencoderKLWan) -> tuple[torch.Tensor, torc
 
 @torch.no_grad()
 def _delta_orthogonal_(module: torch.nn.Module) -> None:
-    """Start every convolution near an orthogonal map of its newest, central tap (Xiao et al., arXiv 1806.05393, section 4).
+    """Start convolutions near an orthogonal map of the newest, central tap (Xiao et al., arXiv 1806.05393, section 4).
 
     With the default initialisation this autoencoder stays at a constant picture for hundreds of steps.
     """
     for layer in module.modules():
         if isinstance(layer, (torch.nn.Conv2d, torch.nn.Conv3d)):
             weight = layer.weight.mul_(0.3)
-            newest = [weight.shape[2] - 1] if weight.ndim == 5 else []  # convolutions over time are causal
-            center = newest + [size // 2 for size in weight.shape[-2:]]
-            orthogonal = torch.nn.init.orthogonal_(torch.empty(weight.shape[:2]))
-            weight[(slice(None), slice(None), *center)] += orthogonal
-            torch.nn.init.zeros_(layer.bias)
+            height, width = weight.shape[-2:]
+            center = weight[..., height // 2, width // 2]
+            newest = center[..., -1] if weight.ndim == 5 else center  # convolutions over time are causal
+            newest += torch.nn.init.orthogonal_(torch.empty(weight.shape[:2]))
+            if layer.bias is not None:
+                layer.bias.zero_()

@@ -2,14 +2,20 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 
-def save_state(directory: Path, modules: dict[str, torch.nn.Module], optimizers: dict[str, torch.optim.Optimizer],
-               progress: dict[str, float]) -> None:
+def save_state(
+    directory: Path,
+    modules: Mapping[str, torch.nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    progress: Mapping[str, float],
+) -> None:
     """Write modules, optimizer states and progress counters; an interrupted call leaves the previous state intact."""
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for name, optimizer in optimizers.items():
@@ -22,8 +28,9 @@ def save_state(directory: Path, modules: dict[str, torch.nn.Module], optimizers:
     os.replace(partial, directory / "state.safetensors")
 
 
-def load_state(directory: Path, modules: dict[str, torch.nn.Module],
-               optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, float] | None:
+def load_state(
+    directory: Path, modules: Mapping[str, torch.nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> dict[str, float] | None:
     """Restore what `save_state` wrote, in place; returns the progress counters, or None where nothing was saved."""
     path = directory / "state.safetensors"
     if not path.exists():
@@ -31,7 +38,9 @@ def load_state(directory: Path, modules: dict[str, torch.nn.Module],
     tensors = load_file(path)
     for name, module in modules.items():
         prefix = f"{name}/"
-        module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        module.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        )
     for name, optimizer in optimizers.items():
         prefix = f"{name}/"
         state: dict[int, dict[str, torch.Tensor]] = {}
@@ -40,7 +49,5 @@ def load_state(directory: Path, modules: dict[str, torch.nn.Module],
                 index, entry = key.removeprefix(prefix).split("/")
                 state.setdefault(int(index), {})[entry] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["progress"])

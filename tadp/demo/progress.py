@@ -16,7 +16,11 @@ class TrainingLog:
         self._sums: dict[str, float] = {}
         self._count = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= done] if path.exists() else []
+        kept = (
+            [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= done]
+            if path.exists()
+            else []
+        )
         path.write_text("".join(f"{line}\n" for line in kept))
         self._spent = json.loads(kept[-1])["seconds"] if kept else 0.0
         self._started = time.monotonic()
@@ -26,7 +30,9 @@ class TrainingLog:
     def __enter__(self) -> "TrainingLog":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
         self._bar.close()
 

@@ -76,7 +76,7 @@ def sample_scene(seed: int, num_objects: int | None = None) -> Scene:
     colors = rng.sample(sorted(COLORS), count)
     objects: list[SceneObject] = []
     for color in colors:
-        motions = (rng.choice(MOTIONS),)
+        motions: tuple[str, ...] = (rng.choice(MOTIONS),)
         if count <= 2 and rng.random() < 0.25:
             motions += (rng.choice([motion for motion in MOTIONS if motion != motions[0]]),)
         size = rng.choice(sorted(RADII))
@@ -94,7 +94,8 @@ def _roomiest_start(
     margin = path[:, 2].max() * 0.8
     low = np.clip(margin - path[:, :2].min(axis=0), 0.05, 0.95)
     high = np.clip(1 - margin - path[:, :2].max(axis=0), 0.05, 0.95)
-    candidates = [tuple(rng.uniform(*sorted((low[axis], high[axis]))) for axis in (0, 1)) for _ in range(12)]
+    spans = [sorted((low[axis], high[axis])) for axis in (0, 1)]
+    candidates = [(rng.uniform(*spans[0]), rng.uniform(*spans[1])) for _ in range(12)]
     if not others:
         return candidates[0]
     taken = np.stack([trajectory(other, 9)[:, :2] for other in others])

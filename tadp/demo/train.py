@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline
-from transformers import PreTrainedTokenizerFast
 
 from tadp.demo import PIPELINE_DIR
 from tadp.demo.architecture import make_scheduler, make_tokenizer
@@ -25,7 +25,9 @@ PHASES = (
 def main(arguments: list[str] | None = None) -> None:
     """Run or resume the training and write the pipeline, its log and nothing half finished."""
     parser = argparse.ArgumentParser(prog="python -m tadp.demo.train", description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs/demo"), help="checkpoints and logs (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/demo"), help="checkpoints and logs (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=PIPELINE_DIR, help="where the pipeline goes (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, nargs=len(PHASES), help="steps of each transformer phase", metavar="N")
@@ -55,14 +57,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def save_pipeline(pipeline: WanPipeline, directory: Path) -> None:
     """Write a pipeline beside its final place, then swap it in: a reader never sees half of it."""
-    partial, previous = directory.with_name(directory.name + ".partial"), directory.with_name(directory.name + ".previous")
+    partial, previous = (
+        directory.with_name(directory.name + ".partial"),
+        directory.with_name(directory.name + ".previous"),
+    )
     pipeline.save_pretrained(partial)
     if directory.exists():
         os.replace(directory, previous)
     os.replace(partial, directory)
     if previous.exists():
-        import shutil
-
         shutil.rmtree(previous)
 
 

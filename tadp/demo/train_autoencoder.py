@@ -47,9 +47,7 @@ def train_autoencoder(directory: Path, steps: int, device: torch.device) -> Auto
     return autoencoder
 
 
-def _loss(
-    autoencoder: AutoencoderKLWan, clips: torch.Tensor, sharpness: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _loss(autoencoder: AutoencoderKLWan, clips: torch.Tensor, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared error, a small KL term and, weighted by `sharpness`, absolute errors of pixels and of their differences.
 
     The absolute errors make edges crisp, but from the start they lead to the median picture and stay there.
@@ -66,7 +64,7 @@ def _loss(
 
 
 def _decode_unclamped(autoencoder: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
-    """`decode` clamps to [-1, 1], which has no gradient outside: training would stop where all pixels leave the range."""
+    """`decode` clamps to [-1, 1], which has no gradient outside: training stops where all pixels leave the range."""
     chunks: list[torch.Tensor] = []
     handle = autoencoder.decoder.register_forward_hook(lambda _module, _inputs, output: chunks.append(output))
     try:

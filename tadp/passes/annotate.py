@@ -1,6 +1,6 @@
 """First pass: say of every node which block it lies in, and of every linear and attention product its layer and role.
 
-Dynamo tags nodes with the path of the module that they were traced in. A block is a child of a list of modules, so it is
+Dynamo tags nodes with the path of the module that they were traced in. A block is a child of a list of modules, hence
 the first numbered part of that path: ``blocks.3`` in ``blocks.3.attn1.to_out.0``.
 """
 
@@ -82,7 +82,7 @@ def annotation(node: fx.Node) -> Annotation:
 
 
 def module_path(node: fx.Node) -> str:
-    """Dotted path of the module that a node was traced in, relative to the compiled module; "" for the module itself."""
+    """Dotted path of the module that a node was traced in, from the compiled module on; "" for that module itself."""
     stack = node.meta.get("nn_module_stack")
     return plain_path(list(stack.values())[-1][0]) if stack else ""
 
@@ -90,7 +90,9 @@ def module_path(node: fx.Node) -> str:
 def plain_path(source: str) -> str:
     """A Dynamo source such as ``L['self']._modules['blocks']._modules['0'].norm`` as ``blocks.0.norm``."""
     path = re.sub(r"^L\[['\"]\w+['\"]\]", "", source)
-    path = re.sub(r"\.?(__dict__|_modules|_parameters|_buffers)\b|\[['\"]_(modules|parameters|buffers)['\"]\]", "", path)
+    path = re.sub(
+        r"\.?(__dict__|_modules|_parameters|_buffers)\b|\[['\"]_(modules|parameters|buffers)['\"]\]", "", path
+    )
     path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path)
     return path.strip(".")
 
@@ -102,7 +104,7 @@ def block_of(path: str) -> str | None:
 
 
 def role_of(layer: str, rows: int, columns: int, self_attention: bool = True) -> Role | None:
-    """The role that a linear layer's name tells, or failing that its shape ``(rows, columns)``; None where neither does."""
+    """The role that a linear layer's name tells, or else its shape ``(rows, columns)``; None where neither does."""
     block = block_of(layer)
     name = layer[len(block) + 1 :] if block else layer
     if _MODULATION.search(name):

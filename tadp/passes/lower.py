@@ -1,6 +1,7 @@
 """Last pass: one Inductor compilation for a graph whose inputs are known by shape and type."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -26,10 +27,9 @@ def lower(graph: fx.GraphModule, device: torch.device, options: dict[str, object
     """
     mode = FakeTensorMode(static_shapes=True)
     with mode:
-        inputs = [_like(node.meta[EXAMPLE], device) for node in graph.graph.find_nodes(op="placeholder")]
+        inputs: list[Any] = [_like(node.meta[EXAMPLE], device) for node in graph.graph.find_nodes(op="placeholder")]
     with torch.no_grad(), tracing(TracingContext(mode)):
-        compiled: Compiled = compile_fx(graph, inputs, config_patches=dict(options or {}))
-    return compiled
+        return cast(Compiled, compile_fx(graph, inputs, config_patches=dict(options or {})))
 
 
 def _like(example: object, device: torch.device) -> object:

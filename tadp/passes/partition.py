@@ -1,6 +1,6 @@
 """Second pass: cut the captured graph at block edges into pieces that are compiled on their own.
 
-Nodes keep their order; every maximal run of nodes of one block, or of none, is a piece, so that pieces can only depend on
+Nodes keep their order; every maximal run of nodes of one block, or of none, is a piece, so that pieces only depend on
 earlier ones. Weights enter a piece as inputs, hence equal blocks give equal graphs and share one structure.
 """
 
@@ -22,7 +22,7 @@ class Piece:
     """A subgraph to be compiled on its own.
 
     Attributes:
-        name: the block's path, or ``before``, ``after``, ``between.N``; a block that comes in parts gets ``blocks.3#2``.
+        name: the block's path, or ``before``, ``between``, ``after``; the second part of a block is ``blocks.3#2``.
         block: the block's path, None outside blocks.
         graph: takes the values `inputs` and returns a tuple, the values `outputs`.
         inputs: slots of the environment that the graph reads. The first slots of an environment are the captured
@@ -95,11 +95,11 @@ def partition(graph: fx.GraphModule) -> Partition:
                 structure=structure_of(module),
             )
         )
-    return Partition(tuple(pieces), len(slots), fx.node.map_arg(returned, lambda node: Slot(slots[node])))
+    return Partition(tuple(pieces), len(slots), _template(returned, slots))
 
 
 def structure_of(graph: fx.GraphModule) -> str:
-    """Hash of a graph up to the names of its nodes: operations, arguments, constants, shapes and types of its inputs."""
+    """Hash of a graph up to the names of its nodes: operations, arguments, constants, shapes and types of inputs."""
     index = {node: position for position, node in enumerate(graph.graph.nodes)}
     digest = hashlib.sha256()
     for node in graph.graph.nodes:
@@ -217,6 +217,15 @@ def _constant(graph: fx.GraphModule, name: str) -> str:
         content = hashlib.sha256(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return f"{_signature(value)} {content.hexdigest()}"
     return f"{type(value).__qualname__} {id(value)}"
+
+
+def _template(returned: object, slots: dict[fx.Node, int]) -> object:
+    """A return value with slots in the place of nodes."""
+    if isinstance(returned, fx.Node):
+        return Slot(slots[returned])
+    if isinstance(returned, (tuple, list)):
+        return type(returned)(_template(item, slots) for item in returned)
+    return returned
 
 
 def _fill(template: object, environment: list[object]) -> object:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -38,7 +39,7 @@ class Reading:
 def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tuple[Reading, ...]]:
     """Append readings to the outputs of a piece or of a variant's graph, which is changed in place."""
     output = graph.graph.output_node()
-    results = list(output.args[0])
+    results: list[Any] = list(output.args[0])  # type: ignore[arg-type]
     readings: list[Reading] = []
     measured: list[fx.Node] = []
     seen: set[fx.Node] = set()

@@ -109,7 +109,9 @@ def quantize(piece: fx.GraphModule, recipe: Recipe) -> Quantized:
 
 def _is_quantizable(node: fx.Node) -> bool:
     found = annotation(node)
-    return found.role is not None and found.layer is not None or (node.op == "call_function" and node.target in LINEAR)
+    return (found.role is not None and found.layer is not None) or (
+        node.op == "call_function" and node.target in LINEAR
+    )
 
 
 def _decide(node: fx.Node, recipe: Recipe) -> Decision:
@@ -158,7 +160,8 @@ def plane_shape(rows: int, columns: int, part: Part) -> tuple[int, ...]:
 
 
 def _example_plane(weight: torch.Tensor, part: Part) -> torch.Tensor:
-    shape = plane_shape(*weight.shape, part)
+    rows, columns = weight.shape
+    shape = plane_shape(rows, columns, part)
     return torch.empty(shape, dtype=torch.float32 if part is Part.SCALE else torch.uint8, device="meta")
 
 
@@ -172,7 +175,8 @@ def _quantized_linear(
 ) -> fx.Node:
     activation, weight = node.args[:2]
     bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
-    assert isinstance(activation, fx.Node) and isinstance(weight, fx.Node)
+    assert isinstance(activation, fx.Node)
+    assert isinstance(weight, fx.Node)
     example = weight.meta[EXAMPLE]
     read = planes.of(weight, level.weight)
     new_bias = copies[bias] if isinstance(bias, fx.Node) else None

@@ -1,4 +1,4 @@
-"""Complexity policy: probe two steps at 8 bits, then let the score choose (thresholds after the TurboDiffusion proposal)."""
+"""Complexity policy: probe two steps at 8 bits, then let the score choose by two thresholds."""
 
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -13,7 +13,7 @@ PROBE_STEPS = 2
 
 @dataclass(frozen=True)
 class Complexity:
-    """Below `low` 6 bits, below `high` 8 bits, from there 8 bits with key blocks at 16; first and last block at 16 always.
+    """Below `low` 6 bits, below `high` 8, from there 8 with key blocks at 16; first and last block at 16 always.
 
     Key blocks are the share `key_blocks` of the middle blocks that changed their input most while they were probed.
 

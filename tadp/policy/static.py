@@ -9,7 +9,7 @@ from tadp.runtime.signals import Signals
 
 @dataclass(frozen=True)
 class Static:
-    """Every block at `level`, the attention products at `attention`; `keep_ends` leaves first and last block at 16 bits."""
+    """Every block at `level`, attention products at `attention`; `keep_ends` leaves first and last block at 16 bits."""
 
     level: Level
     keep_ends: bool = False

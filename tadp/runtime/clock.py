@@ -8,7 +8,7 @@ UNCONDITIONAL = "uncond"
 
 @dataclass(frozen=True)
 class Tick:
-    """One forward of the model: generation and step count from 1; `branch` is "cond", "uncond" or "cond#2" and so on."""
+    """One forward of the model: generation and step count from 1; `branch` is "cond", "uncond", "cond#2" and so on."""
 
     generation: int
     step: int

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
@@ -13,23 +13,33 @@ from tadp.runtime.signals import BlockSignals, read
 
 
 class Piece(Protocol):
-    """What the dispatcher needs to know of a piece; passes/partition.py makes them."""
+    """What the dispatcher needs to know of a piece; passes/partition.py makes them and says what each field means."""
 
-    name: str
-    block: str | None
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    dead: tuple[int, ...]
-    weight: int | None
-    structure: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def block(self) -> str | None: ...
+    @property
+    def inputs(self) -> tuple[int, ...]: ...
+    @property
+    def outputs(self) -> tuple[int, ...]: ...
+    @property
+    def dead(self) -> tuple[int, ...]: ...
+    @property
+    def weight(self) -> int | None: ...
 
 
-class Partition(Protocol):
+PieceT = TypeVar("PieceT", bound=Piece)
+PieceT_co = TypeVar("PieceT_co", bound=Piece, covariant=True)
+
+
+class Partition(Protocol[PieceT_co]):
     """What the dispatcher needs to know of a partition."""
 
-    pieces: tuple[Piece, ...]
-    slots: int
-
+    @property
+    def pieces(self) -> tuple[PieceT_co, ...]: ...
+    @property
+    def slots(self) -> int: ...
     def collect(self, environment: list[object]) -> object: ...
 
 
@@ -50,10 +60,6 @@ class Variant:
     readings: tuple[tuple[str, str], ...] = ()
 
 
-VariantSource = Callable[[Piece, Recipe, bool], Variant]
-"""Gives, compiling it if need be, the variant of a piece for a recipe, probing or not."""
-
-
 @dataclass(frozen=True)
 class _Bound:
     """A variant together with the weights of one block."""
@@ -69,19 +75,23 @@ class _Bound:
         return any(part == "master" for _, part in self.variant.weights)
 
 
-class Dispatcher:
+class Dispatcher(Generic[PieceT]):
     """Runs one captured graph; the plan and whether to probe are set from outside and hold until set again.
+
+    `variant` gives, compiling it if need be, the variant of a piece for a recipe, probing or not.
 
     Blocks are told apart by their first weight, not by their place in the graph: where a model's code runs the same
     captured graph for several blocks, each still follows its own recipe.
     """
 
-    def __init__(self, partition: Partition, pool: WeightPool, variant: VariantSource) -> None:
+    def __init__(
+        self, partition: Partition[PieceT], pool: WeightPool, variant: Callable[[PieceT, Recipe, bool], Variant]
+    ) -> None:
         self.partition = partition
         self._measured: list[BlockSignals] = []
         self._pool = pool
         self._variant = variant
-        self._served: dict[str, Piece] = {}
+        self._served: dict[str, PieceT] = {}
         self._recipes: dict[str, Recipe] = {}
         self._probing = False
         self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
@@ -103,7 +113,7 @@ class Dispatcher:
         measured, self._measured = self._measured, []
         return measured
 
-    def served(self) -> tuple[tuple[str, Piece], ...]:
+    def served(self) -> tuple[tuple[str, PieceT], ...]:
         """Every block that was run so far, with its piece; pieces outside blocks go by their own name."""
         return tuple(self._served.items())
 
@@ -128,7 +138,7 @@ class Dispatcher:
             self._measured.append(read(bound.block, [(kind, layer, value) for (kind, layer), value in rows]))
         return self.partition.collect(environment)
 
-    def _bind(self, piece: Piece, key: object, environment: Sequence[object]) -> _Bound:
+    def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:
         block = self._pool.block_of(key) or piece.block
         self._served[block or piece.name] = piece
         recipe = self._recipes.get(block, Recipe()) if block else Recipe()

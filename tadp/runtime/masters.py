@@ -1,7 +1,7 @@
 """Masters: the 16-bit originals of packed weights, in a memory-mapped safetensors file instead of in memory.
 
-The file is written here, weight by weight, while a model is packed. It belongs to one process, which holds a lock on it as
-long as it lives: a file nobody holds was left by a crash and is removed at the next start.
+The file is written weight by weight while a model is packed. It belongs to one process, which keeps a lock on it while
+it lives: a file nobody holds was left by a crash and is removed at the next start.
 """
 
 import fcntl

@@ -26,9 +26,9 @@ Pack = Callable[[torch.Tensor], PlaneWeight]
 class WeightPool:
     """Hands out planes and masters.
 
-    Weights that `tadp.compile` packed have their master in a file; it is mapped in while some piece runs at 16 bits and
-    let go afterwards. A plain weight (a model compiled through `torch.compile(backend="tadp")` keeps its own) is its own
-    master, and is packed when planes of it are first asked for.
+    Weights that `tadp.compile` packed have their master in a file; it is mapped in while their block runs at 16 bits
+    and let go afterwards. A plain weight, as `torch.compile(backend="tadp")` leaves it in the model, is its own master
+    and is packed when planes of it are first asked for.
     """
 
     def __init__(self, pack: Pack) -> None:
@@ -58,7 +58,7 @@ class WeightPool:
         return named[1] if named else None
 
     def part(self, weight: torch.Tensor, part: str) -> torch.Tensor:
-        """"master", or one of the plane tensors "high", "mid", "low", "scale" of a weight."""
+        """One part of a weight: "master", or the plane tensor "high", "mid", "low" or "scale"."""
         if part == "master":
             return self._master(weight)
         tensor: torch.Tensor = getattr(self._planes(weight), part)

@@ -23,6 +23,7 @@ def attention_entropy(
         query: ``(batch, heads, queries, dim)``.
         key: ``(batch, heads, keys, dim)``.
         mask: None, boolean (True: attend) or additive, broadcastable to ``(batch, heads, queries, keys)``.
+        samples: how many queries are looked at.
 
     Returns:
         ``(batch, 1)`` float32.
@@ -60,7 +61,7 @@ def activation_moments(values: torch.Tensor) -> torch.Tensor:
 
 
 def relative_change(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """``||after - before|| / ||before||`` of a block, per sample: ``(batch, 1)`` float32 (6Bit-Diffusion, 2603.18742)."""
+    """``||after - before|| / ||before||`` of a block: ``(batch, 1)`` float32 (6Bit-Diffusion, arXiv 2603.18742)."""
     before, after = before.float().flatten(1), after.float().flatten(1)
     return ((after - before).norm(dim=1) / before.norm(dim=1).clamp(min=1e-12))[:, None]
 

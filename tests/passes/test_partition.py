@@ -21,7 +21,7 @@ def test_structures_tell_shapes_apart() -> None:
 
 
 def test_values_are_let_go_once_nothing_reads_them() -> None:
-    found, arguments = pieces_of(tiny_transformer(), tiny_inputs())
+    found, _ = pieces_of(tiny_transformer(), tiny_inputs())
     written = {slot for piece in found.pieces for slot in piece.outputs}
     freed = {slot for piece in found.pieces for slot in piece.dead}
     assert len(written - freed) == 1  # all but the result

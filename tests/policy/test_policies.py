@@ -39,7 +39,7 @@ def test_unknown_names_say_which_are_known(name: str) -> None:
 
 
 def test_only_strings_and_policies_are_policies() -> None:
-    with pytest.raises(TypeError, match="a policy is a string or an object of tadp.policy"):
+    with pytest.raises(TypeError, match="a policy is a string or an object"):
         parse(8)  # type: ignore[arg-type]
 
 
@@ -54,13 +54,18 @@ def test_high_scores_put_the_most_changing_blocks_at_16() -> None:
     changes = dict(zip(BLOCKS, (9.0, 0.1, 0.9, 0.2, 0.8, 0.1, 0.1, 0.1, 0.1, 9.0), strict=True))
     signals = Signals(tuple(BlockSignals(block, relative_change=(change,)) for block, change in changes.items()))
     levels = dict(zip(BLOCKS, _levels(Complexity(), 0.7, (signals,)), strict=True))
-    assert {block for block, level in levels.items() if level == "16"} == {"blocks.0", "blocks.2", "blocks.4", "blocks.9"}
-    assert {level for level in levels.values()} == {"16", "8"}
+    assert {block for block, level in levels.items() if level == "16"} == {
+        "blocks.0",
+        "blocks.2",
+        "blocks.4",
+        "blocks.9",
+    }
+    assert set(levels.values()) == {"16", "8"}
 
 
 @pytest.mark.parametrize("arguments", [{"low": 0.8}, {"high": 1.2}, {"low": -0.1}, {"key_blocks": 2.0}])
 def test_impossible_thresholds_are_refused(arguments: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="between 0 and 1|0 <= low"):
+    with pytest.raises(ValueError, match=r"between 0 and 1|0 <= low"):
         Complexity(**arguments)
 
 
