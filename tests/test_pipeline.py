@@ -1,0 +1,116 @@
+"""A whole diffusers pipeline, untrained and tiny, under tadp.compile."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanPipeline
+
+import tadp
+from tadp.demo.architecture import (
+    make_autoencoder,
+    make_scheduler,
+    make_text_encoder,
+    make_tokenizer,
+    make_transformer,
+)
+from tadp.policy import Complexity
+
+CALL = {
+    "height": 32,
+    "width": 32,
+    "num_frames": 5,
+    "num_inference_steps": 4,
+    "max_sequence_length": 32,
+    "output_type": "pt",
+}
+
+
+def _pipeline() -> WanPipeline:
+    torch.manual_seed(0)
+    return WanPipeline(
+        tokenizer=make_tokenizer(),
+        text_encoder=make_text_encoder().bfloat16(),
+        vae=make_autoencoder().bfloat16(),
+        transformer=make_transformer().bfloat16().eval(),
+        scheduler=make_scheduler(),
+    )
+
+
+def _clip(pipeline: WanPipeline, prompt: str | list[str], **options: object) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return pipeline(prompt, generator=generator, **{**CALL, **options}).frames
+
+
+@pytest.fixture(scope="module")
+def compiled() -> WanPipeline:
+    torch._dynamo.reset()
+    pipeline = tadp.compile(_pipeline(), policy="complexity")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_prompt_branches_and_steps_are_observed(compiled: WanPipeline) -> None:
+    assert isinstance(compiled, WanPipeline)
+    first = len(compiled.tadp.history)
+    _clip(compiled, "a red circle moves left on a black background", guidance_scale=4.0)
+    records = compiled.tadp.history[first:]
+    assert [(record.step, record.branch, record.phase) for record in records] == [
+        (step, branch, "probe" if step <= 2 else "run") for step in (1, 2, 3, 4) for branch in ("cond", "uncond")
+    ]
+    assert len({record.generation for record in records}) == 1
+    assert compiled.tadp.score.text is not None
+
+
+def test_the_same_seed_and_plan_give_the_same_clip(compiled: WanPipeline) -> None:
+    clips = [_clip(compiled, "a red circle", guidance_scale=1.0) for _ in range(2)]
+    assert torch.equal(*clips)
+
+
+def test_every_generation_is_probed_anew(compiled: WanPipeline) -> None:
+    first = len(compiled.tadp.history)
+    for _ in range(2):
+        _clip(compiled, "a red circle", guidance_scale=1.0)
+    phases = [record.phase for record in compiled.tadp.history[first:]]
+    assert phases == ["probe", "probe", "run", "run"] * 2
+
+
+def test_the_plan_follows_the_thresholds(compiled: WanPipeline) -> None:
+    levels = {}
+    for name, policy in {"low": Complexity(low=1.0, high=1.0), "high": Complexity(low=0.0, high=0.0)}.items():
+        compiled.tadp.use(policy)
+        _clip(compiled, "a red circle", guidance_scale=1.0)
+        levels[name] = {str(recipe) for _, recipe in compiled.tadp.plan}
+    compiled.tadp.use("complexity")
+    assert levels == {"low": {"6", "16"}, "high": {"8", "16"}}
+
+
+def test_a_batch_of_prompts_is_judged_by_its_most_complex_one(compiled: WanPipeline) -> None:
+    simple, busy = "a red circle", "a red circle bounces, then a blue star moves left behind a green square that grows"
+    text = []
+    for prompt in ([simple], [simple, busy]):
+        _clip(compiled, prompt, guidance_scale=1.0)
+        text.append(compiled.tadp.score.text)
+    assert text[1] > text[0]
+
+
+def test_an_empty_prompt_is_refused(compiled: WanPipeline) -> None:
+    with pytest.raises(ValueError, match="prompt is empty"):
+        _clip(compiled, "  ")
+
+
+def test_a_prompt_of_10000_characters_works(compiled: WanPipeline) -> None:
+    clip = _clip(compiled, "a red circle moves left and " * 400, guidance_scale=1.0)
+    assert clip.isfinite().all()
+
+
+def test_the_compiled_pipeline_saves_its_configuration_under_its_own_name(compiled: WanPipeline, tmp_path: Path) -> None:
+    compiled.save_config(tmp_path)
+    assert '"_class_name": "WanPipeline"' in (tmp_path / "model_index.json").read_text()
+
+
+def test_a_pipeline_without_transformer_is_refused() -> None:
+    pipeline = _pipeline()
+    pipeline.transformer = None
+    with pytest.raises(tadp.UnsupportedModelError, match="no transformer among its components"):
+        tadp.compile(pipeline)
