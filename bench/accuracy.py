@@ -6,21 +6,12 @@ import torch
 from diffusers import WanPipeline, WanTransformer3DModel
 
 import tadp
-from bench.model import demo_inputs, demo_pipeline, demo_transformer
+from bench.model import GENERATION, demo_inputs, demo_pipeline, demo_transformer
 from bench.record import parser, record
 from tadp.demo.scenes import sample_scene
 from tadp.quality.fidelity import psnr
 
 POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
-GENERATION = {
-    "height": 64,
-    "width": 64,
-    "num_frames": 17,
-    "num_inference_steps": 20,
-    "guidance_scale": 4.0,
-    "max_sequence_length": 64,
-    "output_type": "np",
-}
 
 
 def main() -> None:

@@ -5,6 +5,17 @@ from diffusers import WanPipeline, WanTransformer3DModel
 
 from tadp.demo import PIPELINE_DIR
 
+GENERATION = {
+    "height": 64,
+    "width": 64,
+    "num_frames": 17,
+    "num_inference_steps": 20,
+    "guidance_scale": 4.0,
+    "max_sequence_length": 64,
+    "output_type": "np",
+}
+"""What the embedded pipeline is called with."""
+
 
 def demo_transformer(dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
     """The trained transformer of the embedded pipeline."""

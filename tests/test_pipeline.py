@@ -104,7 +104,9 @@ def test_a_prompt_of_10000_characters_works(compiled: WanPipeline) -> None:
     assert clip.isfinite().all()
 
 
-def test_the_compiled_pipeline_saves_its_configuration_under_its_own_name(compiled: WanPipeline, tmp_path: Path) -> None:
+def test_the_compiled_pipeline_saves_its_configuration_under_its_own_name(
+    compiled: WanPipeline, tmp_path: Path
+) -> None:
     compiled.save_config(tmp_path)
     assert '"_class_name": "WanPipeline"' in (tmp_path / "model_index.json").read_text()
 
