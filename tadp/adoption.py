@@ -13,6 +13,11 @@ import torch
 
 from tadp.controller import Controller
 
+CAPTURES_PER_BLOCK_CLASS = 256
+"""Shapes, times models, that one class of blocks is captured for. At Dynamo's own limit of 8 blocks would silently run
+uncompiled, and no longer follow the plan.
+"""
+
 TIMESTEP_NAMES = ("timestep", "timesteps", "t", "sigma", "time")
 
 
@@ -28,7 +33,7 @@ def adopt_module(model: torch.nn.Module, controller: Controller) -> None:
             raise TypeError(f"{base.__name__}.forward: {error}") from None
         tensors = [(name, value) for name, value in given.items() if _is_floating(value)]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=CAPTURES_PER_BLOCK_CLASS):
                 return controller.step(
                     timestep_of(given), lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors
                 )

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKLWan, WanPipeline
 from tadp.demo import PIPELINE_DIR
 from tadp.demo.architecture import make_scheduler, make_tokenizer
 from tadp.demo.train_autoencoder import train_autoencoder
-from tadp.demo.train_transformer import Phase, train_transformer
+from tadp.demo.train_transformer import Phase, load_average, train_transformer
 
 AUTOENCODER_STEPS = 1300
 PHASES = (
@@ -42,8 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     autoencoder = _autoencoder(options.runs, device)
     tokenizer = make_tokenizer()
     if options.export_only:
-        phases = ()
-    transformer, text_encoder = train_transformer(options.runs, phases, autoencoder, tokenizer, device)
+        transformer, text_encoder = load_average(options.runs)
+    else:
+        transformer, text_encoder = train_transformer(options.runs, phases, autoencoder, tokenizer, device)
     pipeline = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder.to("cpu", torch.bfloat16),

@@ -89,6 +89,18 @@ def train_transformer(
     return average["transformer"].eval(), average["text_encoder"].eval()
 
 
+def load_average(directory: Path) -> tuple[WanTransformer3DModel, UMT5EncoderModel]:
+    """The averaged networks of the newest checkpoint, for looking at a training that is under way.
+
+    Raises:
+        FileNotFoundError: where there is no checkpoint yet.
+    """
+    average = torch.nn.ModuleDict({"transformer": make_transformer(), "text_encoder": make_text_encoder()})
+    if load_state(directory / "transformer", {"average": average}, {}) is None:
+        raise FileNotFoundError(f"no checkpoint in {directory / 'transformer'}")
+    return average["transformer"].eval(), average["text_encoder"].eval()
+
+
 def encode_captions(
     tokenizer: PreTrainedTokenizerFast, text_encoder: UMT5EncoderModel, captions: list[str], length: int
 ) -> torch.Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _SUFFIX = ".masters.safetensors"
@@ -72,9 +72,19 @@ class Masters:
         self._finalizer = weakref.finalize(self, _remove, path, lock)
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:
-        """The master of a layer; on CPUs it is backed by the file, not by memory."""
-        with safe_open(self.path, framework="pt", device="cpu") as file:
-            tensor: torch.Tensor = file.get_tensor(key)
+        """The master of a layer; on CPUs it is backed by the file, not by memory.
+
+        Raises:
+            RuntimeError: where the file is gone or damaged.
+        """
+        try:
+            with safe_open(self.path, framework="pt", device="cpu") as file:
+                tensor: torch.Tensor = file.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            raise RuntimeError(
+                f"the 16-bit master of {key} cannot be read from {self.path} ({error}); the file was removed or "
+                "damaged while the model was in use: load the model and compile it again, or stay below 16 bits"
+            ) from error
         return tensor.to(device)
 
     def close(self) -> None:

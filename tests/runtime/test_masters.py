@@ -39,6 +39,17 @@ def test_tensors_outlive_the_file(tmp_path: Path) -> None:
     assert torch.equal(tensor, WEIGHTS["a"])
 
 
+@pytest.mark.parametrize("damage", ["removed", "cut off"])
+def test_a_lost_file_is_reported_with_the_layer_and_a_way_out(tmp_path: Path, damage: str) -> None:
+    masters = _spill(tmp_path)
+    if damage == "removed":
+        masters.path.unlink()
+    else:
+        masters.path.write_bytes(masters.path.read_bytes()[:-20])
+    with pytest.raises(RuntimeError, match=r"master of a cannot be read .* compile it again"):
+        masters.get("a", torch.device("cpu"))
+
+
 def test_a_file_in_use_is_not_abandoned(tmp_path: Path) -> None:
     masters = _spill(tmp_path)
     assert remove_abandoned(tmp_path) == []
