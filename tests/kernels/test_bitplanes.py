@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchao.quantization import quantize_
 
+from bench.planes import DISTRIBUTIONS, rounded_alone, signal_to_noise
 from tadp.kernels import (
     BitPlaneConfig,
     BitPlaneWeight,
@@ -21,33 +22,12 @@ from tadp.kernels import (
 from tests.kernels.cases import COLUMNS, FLOATS, ROWS, SEEDS, WIDTHS, random_codes
 
 
-def student_t(seed: int, degrees: int, rows: int = 512, columns: int = 1536) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    squares = sum(torch.randn(rows, columns, generator=generator).square() for _ in range(degrees))
-    return torch.randn(rows, columns, generator=generator) / (squares / degrees).sqrt()
-
-
-def independent_rounding(weight: torch.Tensor, width: int) -> torch.Tensor:
-    """What a width gives that need not share its codes with others: symmetric, one scale per row, zero included."""
-    scale = weight.abs().amax(1, keepdim=True) / (2 ** (width - 1) - 1)
-    return (weight / scale).round() * scale
-
-
-def signal_to_noise(weight: torch.Tensor, restored: torch.Tensor) -> float:
-    noise = (weight.double() - restored.double()).square().sum()
-    return (10 * torch.log10(weight.double().square().sum() / noise)).item()
-
-
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["gaussian", "student-t 3", "student-t 4", "student-t 6"])
-def test_nesting_costs_no_quality(width: int, kind: str) -> None:
-    if kind == "gaussian":
-        weight = torch.randn(512, 1536, generator=torch.Generator().manual_seed(0))
-    else:
-        weight = student_t(0, int(kind[-1]))
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_nesting_costs_no_quality(width: int, name: str) -> None:
+    weight = DISTRIBUTIONS[name](torch.Generator().manual_seed(1))
     nested = signal_to_noise(weight, BitPlaneWeight.pack(weight).dequantize(width))
-    alone = signal_to_noise(weight, independent_rounding(weight, width))
-    assert nested >= alone - 0.2
+    assert nested >= signal_to_noise(weight, rounded_alone(weight, width)) - 0.2
 
 
 @settings(deadline=None, max_examples=60)
