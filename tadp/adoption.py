@@ -4,12 +4,14 @@ The object stays the same and gets a subclass of its own class, as PyTorch's FSD
 state_dict and isinstance are untouched, and only the call goes through the controller.
 """
 
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._dynamo.exc import TorchDynamoException, TorchRuntimeError
 
 from tadp.controller import Controller
 
@@ -18,14 +20,26 @@ CAPTURES_PER_BLOCK_CLASS = 256
 uncompiled, and no longer follow the plan.
 """
 
+SHAPE_COMPLAINTS = (
+    "shapes cannot be multiplied",
+    "size of tensor",
+    "Sizes of tensors",
+    "expected input",
+    "normalized_shape",
+)
 TIMESTEP_NAMES = ("timestep", "timesteps", "t", "sigma", "time")
 
 
-def adopt_module(model: torch.nn.Module, controller: Controller) -> None:
+Relocate = Callable[[Callable[[torch.Tensor], torch.Tensor], Callable[[], object]], object]
+"""Applies a function to packed weights in its own way, and calls back for everything else."""
+
+
+def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Relocate) -> None:
     """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``."""
     signature = inspect.signature(model.forward)
     base = type(model)
 
+    @functools.wraps(base.__call__)
     def call(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
         try:
             given = signature.bind(*args, **kwargs).arguments
@@ -38,12 +52,22 @@ def adopt_module(model: torch.nn.Module, controller: Controller) -> None:
                     timestep_of(given), lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors
                 )
         except RuntimeError as error:
-            if not _is_about_shapes(error):
+            inside_compiler = isinstance(error, TorchDynamoException) and not isinstance(error, TorchRuntimeError)
+            if inside_compiler or not _is_about_shapes(error):
                 raise
             shapes = ", ".join(f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
             raise ValueError(f"{base.__name__} cannot run on {shapes}: {_first_line(error)}") from error
 
-    members: dict[str, object] = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
+    def apply(self: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> object:
+        """What `to`, `cuda`, `half` and their like come down to."""
+        return relocate(function, lambda: base._apply(self, function, recurse))
+
+    members: dict[str, object] = {
+        "__call__": call,
+        "_apply": apply,
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+    }
     if hasattr(base, "cache_context"):
         members["cache_context"] = _observed_cache_context(base, controller)
     model.__class__ = type(base.__name__, (base,), members)
@@ -55,6 +79,7 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
     base = type(pipeline)
     signature = inspect.signature(base.__call__)
 
+    @functools.wraps(base.__call__)
     def call(self: object, *args: object, **kwargs: object) -> object:
         given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
         prompt, steps = given.get("prompt"), given.get("num_inference_steps")
@@ -106,11 +131,7 @@ def _is_floating(value: object) -> bool:
 
 def _is_about_shapes(error: RuntimeError) -> bool:
     """Whether PyTorch refused tensors that do not fit together, as against running out of memory and the like."""
-    text = str(error)
-    return any(
-        part in text
-        for part in ("shapes cannot be multiplied", "size of tensor", "Sizes of tensors", "shape", "expected input")
-    )
+    return any(part in str(error) for part in SHAPE_COMPLAINTS)
 
 
 def _first_line(error: RuntimeError) -> str:

@@ -4,7 +4,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import fx
@@ -16,16 +16,16 @@ from tadp.controller import Controller
 from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
 from tadp.explanation import Explanation
 from tadp.kernels import registry
-from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
+from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.packing import move_packed, pack_blocks
 from tadp.passes.annotate import LINEAR, module_path
-from tadp.passes.blocks import block_linears, block_paths
+from tadp.passes.blocks import block_paths
 from tadp.passes.partition import EXAMPLE, Partition, Piece
 from tadp.passes.quantize import Decision, Part
 from tadp.policy import Policy, parse
-from tadp.precision import L16, Plan, Recipe
+from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime import signals
 from tadp.runtime.dispatcher import Dispatcher, Variant
-from tadp.runtime.masters import SpillWriter, cache_directory
 from tadp.runtime.pool import WeightPool
 
 Model = TypeVar("Model")
@@ -59,7 +59,7 @@ def compile(
 
     Returns:
         The same object, with its `Controller` as attribute ``tadp``. A pipeline keeps one controller per transformer;
-        ``pipeline.tadp`` is that of the first.
+        ``pipeline.tadp`` is that of the first, and passes changes of policy on to the others.
 
     Raises:
         UnsupportedModelError: where no repeated blocks with linear layers are found.
@@ -82,6 +82,7 @@ def compile(
     if not isinstance(model, torch.nn.Module):
         if getattr(model, "tadp", None) is None:
             adopt_pipeline(model, tuple(controllers))
+        controllers[0].lead(controllers[1:])
         object.__setattr__(model, "tadp", controllers[0])
     return model
 
@@ -89,12 +90,18 @@ def compile(
 def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object) -> Callable[..., object]:
     """What ``torch.compile(model, backend="tadp")`` calls: the complexity policy on a model that is left as it is.
 
-    The model keeps its weights, so nothing is saved in memory; planes are packed at the first forward.
+    The model keeps its weights, so nothing is saved in memory; planes are packed at the first forward. `tadp.compile`
+    does more: it saves memory, follows generations through graph breaks, and takes any policy.
     """
+    if any(isinstance(example, torch.SymInt) for example in example_inputs):
+        _warn("this graph has symbolic shapes and runs uncompiled at 16 bits: pass dynamic=False to torch.compile")
+        return graph.forward
     pool = WeightPool(BitPlaneWeight.pack)
     compiler = Compiler(pool, precompile=True, options={})
     controller = compiler.control("complexity", blocks=None)
     run = compiler(graph, example_inputs)
+    if not controller.blocks:
+        _warn("no repeated blocks in this graph, it runs at 16 bits: use tadp.compile(model) for models that break")
     timestep = _timestep_input(graph)
 
     def call(*arguments: object) -> object:
@@ -113,7 +120,7 @@ class Compiler:
         self._precompile = precompile
         self._options = options
         self._variants: dict[tuple[str, Recipe, bool], Variant] = {}
-        self._decisions: dict[tuple[str, Recipe], tuple[Decision, ...]] = {}
+        self._decisions: dict[tuple[str, str, Recipe], tuple[Decision, ...]] = {}
         self._partitions: list[Partition] = []
         self._dispatchers: list[Dispatcher[Piece]] = []
         self._blocks: frozenset[str] | None = None
@@ -140,7 +147,7 @@ class Compiler:
         controller = Controller(
             policy,
             self._pool,
-            prepare=lambda chosen: self._prepare(self._partitions, chosen),
+            prepare=lambda chosen: self._prepare(self._partitions, chosen) if self._precompile else None,
             explain=self._explain,
             blocks=blocks or (),
             other_weight_bytes=other_weight_bytes,
@@ -203,7 +210,7 @@ class Compiler:
                 warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
 
     def _decide(self, piece: Piece, recipe: Recipe) -> tuple[Decision, ...]:
-        key = (piece.name, recipe)
+        key = (piece.name, piece.structure, recipe)
         if key not in self._decisions:
             self._decisions[key] = passes.quantize(piece.graph, recipe).decisions
         return self._decisions[key]
@@ -214,11 +221,20 @@ class Compiler:
             _row("outside", "", Decision(layer, None, L16, shape, "outside the blocks"), "eager")
             for layer, shape in self._outside.items()
         ]
+        shown: set[tuple[str, Role | None]] = set()  # a layer that was captured at several shapes stands once
         for dispatcher in self._dispatchers:
             for block, piece in dispatcher.served():
                 for decision in self._decide(piece, recipes.get(block, Recipe())):
                     named = replace(decision, layer=_renamed(decision.layer, piece.block, block))
-                    rows.append(_row(block, piece.structure, named, _kernel(decision, _device(piece.graph))))
+                    if (named.layer, named.role) not in shown:
+                        shown.add((named.layer, named.role))
+                        rows.append(_row(block, piece.structure, named, _kernel(decision, _device(piece.graph))))
+        if self._dispatchers:
+            seen = {layer for layer, _ in shown}
+            for block, layer, shape in self._pool.layers():
+                if layer not in seen:
+                    decision = Decision(layer, None, L16, shape, "not captured: uncompiled code runs it at 16 bits")
+                    rows.append(_row(block, "", decision, "eager"))
         order = {block: index for index, block in enumerate(self._known_blocks())}
         return Explanation(tuple(sorted(rows, key=lambda row: order.get(str(row["piece"]), len(order)))))
 
@@ -252,14 +268,12 @@ def _compile_module(
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.pack)
-    _pack(model, pool)
-    plain = {
-        name: parameter for name, parameter in model.named_parameters() if not isinstance(parameter, BitPlaneWeight)
-    }
+    packed = pack_blocks(model, pool)
+    plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     outside = {
         name: module.weight
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain
+        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(blocks)
     }
     compiler = Compiler(pool, precompile, options)
     controller = compiler.control(policy, blocks, outside, sum(parameter.nbytes for parameter in plain.values()))
@@ -267,22 +281,15 @@ def _compile_module(
     capture = _weak(compiler)
     for block in blocks:
         model.get_submodule(block).compile(backend=capture, dynamic=False, **torch_compile_options)
-    adopt_module(model, controller)
+
+    def relocate(function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
+        moved, result = move_packed(packed, pool, function, rest)
+        if moved:
+            controller.relocate()
+        return result
+
+    adopt_module(model, controller, relocate)
     return controller
-
-
-def _pack(model: torch.nn.Module, pool: WeightPool) -> None:
-    """Pack the blocks' linear layers one by one: at no time is more than one of them in memory twice."""
-    linears = list(block_linears(model))
-    writer = SpillWriter(cache_directory() / "masters", {linear.layer: linear.module.weight for linear in linears})
-    for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
-        writer.write(linear.layer, linear.module.weight)
-        try:
-            pack_linear_(linear.module)
-        except ValueError as error:
-            raise ValueError(f"{linear.layer}: {error}") from error
-    packed = [(linear.block, linear.layer, cast(BitPlaneWeight, linear.module.weight)) for linear in linears]
-    pool.adopt(packed, writer.finish())
 
 
 def _transformers(model: object) -> list[torch.nn.Module]:
@@ -318,6 +325,10 @@ def _timestep_input(graph: fx.GraphModule) -> int | None:
     return None
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, PrecisionFallbackWarning, stacklevel=3)
+
+
 def _weak(function: Callable[..., object]) -> Callable[..., object]:
     """A function that PyTorch may keep in its global caches without keeping a model's weights alive with it."""
     reference = weakref.ref(function)
@@ -351,7 +362,7 @@ def _renamed(layer: str, captured: str | None, block: str) -> str:
 def _device(graph: fx.GraphModule) -> torch.device:
     for node in graph.graph.find_nodes(op="placeholder"):
         example = node.meta.get(EXAMPLE)
-        if isinstance(example, torch.Tensor):
+        if isinstance(example, torch.Tensor) and example.device.type not in ("cpu", "meta"):
             return example.device
     return torch.device("cpu")
 

@@ -1,7 +1,9 @@
 """The controller of a compiled module: it follows a generation step by step and sets the variant of every piece."""
 
+import math
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
@@ -22,6 +24,8 @@ from tadp.runtime.pool import WeightPool
 from tadp.runtime.signals import Signals
 
 Result = TypeVar("Result")
+
+HISTORY_LENGTH = 10_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Controller:
         self._blocks = tuple(blocks)
         self._other_weight_bytes = other_weight_bytes
         self._dispatchers: list[Dispatcher[Any]] = []
-        self._history: list[StepRecord] = []
+        self._history: deque[StepRecord] = deque(maxlen=HISTORY_LENGTH)
+        self._companions: tuple[Controller, ...] = ()
         self._generation = _Generation(0)
         self._probing = False
         self._plan = self._policy.plan(self._blocks)
@@ -105,7 +110,7 @@ class Controller:
 
     @property
     def history(self) -> tuple[StepRecord, ...]:
-        """A record per forward, oldest first."""
+        """A record per forward, oldest first; of the last `HISTORY_LENGTH` forwards."""
         return tuple(self._history)
 
     @property
@@ -125,6 +130,18 @@ class Controller:
         self._prepare(chosen)
         self._policy = chosen
         self._follow(*self._choose(self._generation, step=None))
+        for companion in self._companions:
+            companion.use(chosen)
+
+    def lead(self, companions: Iterable["Controller"]) -> None:
+        """Pass changes of policy on to the controllers of a pipeline's other transformers."""
+        self._companions = tuple(companions)
+
+    def relocate(self) -> None:
+        """Forget where weights are: they were moved to another device and are bound anew at the next forward."""
+        for dispatcher in self._dispatchers:
+            dispatcher.forget_weights()
+        self._pool.keep_masters(frozenset())
 
     def begin(
         self, prompt: str | Sequence[str] | None = None, image: object = None, num_steps: int | None = None
@@ -151,10 +168,13 @@ class Controller:
     def attach(self, dispatcher: Dispatcher[Any], blocks: Iterable[str]) -> None:
         """Take charge of a newly captured graph and of the blocks found in it."""
         self._dispatchers.append(dispatcher)
-        self._blocks = tuple(dict.fromkeys((*self._blocks, *blocks)))
-        plan, probing = self._choose(self._generation, step=None)
-        self._plan, self._probing = plan, probing
-        dispatcher.use(plan, probing)
+        known = tuple(dict.fromkeys((*self._blocks, *blocks)))
+        if known != self._blocks:
+            self._blocks = known
+            score = self._generation.score
+            total = None if self._probing or score is None else score.total
+            self._follow(self._policy.plan(known, total, tuple(self._generation.signals)), self._probing)
+        dispatcher.use(self._plan, self._probing)
 
     def step(
         self, timestep: float | None, forward: Callable[[], Result], inputs: Iterable[tuple[str, torch.Tensor]] = ()
@@ -174,15 +194,20 @@ class Controller:
         generation = self._generation
         plan, probing = self._choose(generation, tick.step)
         self._follow(plan, probing)
+        for dispatcher in self._dispatchers:
+            dispatcher.take_measured()  # left over where an earlier forward failed
         started = time.perf_counter()
         result = forward()
+        signals = self._collect(generation, tick) if probing else None
+        if generation.fallback and probing:
+            self._follow(*self._choose(generation, tick.step))
+            result = forward()
         seconds = time.perf_counter() - started
-        signals = self._collect(generation, tick) if self._probing else None
         self._history.append(
             StepRecord(
                 generation=tick.generation,
                 step=tick.step,
-                phase="probe" if self._probing else "run",
+                phase="probe" if probing else "run",
                 branch=tick.branch,
                 timestep=timestep,
                 signals=signals,
@@ -208,9 +233,10 @@ class Controller:
         """The score, from whatever is known; None where there is neither prompt nor signal."""
         wording = max((text.score(prompt).total for prompt in generation.prompts), default=None)
         features = feature_of(generation.signals)
-        if wording is None and features is None:
+        weights = getattr(self._policy, "weights", ScoreWeights())
+        if (wording is None or not weights.text) and (features is None or not weights.feature):
             return None
-        return combine(getattr(self._policy, "weights", ScoreWeights()), text=wording, feature=features)
+        return combine(weights, text=wording, feature=features)
 
     def _follow(self, plan: Plan, probing: bool) -> None:
         if plan == self._plan and probing == self._probing:
@@ -231,7 +257,8 @@ class Controller:
         if broken and not generation.fallback:
             generation.fallback = True
             warnings.warn(
-                f"NaN or infinity in {broken[0]} at step {tick.step}: the rest of this generation runs at 16 bits",
+                f"NaN or infinity in {broken[0]} at step {tick.step}: the step is repeated at 16 bits, and the rest of "
+                "the generation stays there",
                 PrecisionFallbackWarning,
                 stacklevel=3,
             )
@@ -241,13 +268,17 @@ class Controller:
 def feature_of(signals: Sequence[Signals]) -> float | None:
     """Complexity in [0, 1] that the model's own signals tell, over all probed forwards; None without signals."""
     blocks = [block for forward in signals for block in forward.blocks]
-    entropies = [value for block in blocks for value in block.entropy]
-    if not entropies:
+    entropies = _finite(value for block in blocks for value in block.entropy)
+    kurtoses = _finite(value for block in blocks for values in block.kurtosis.values() for value in values)
+    changes = _finite(value for block in blocks for value in block.relative_change)
+    if not (entropies or kurtoses or changes):
         return None
-    kurtoses = [value for block in blocks for values in block.kurtosis.values() for value in values]
-    changes = [value for block in blocks for value in block.relative_change]
     return feature(
-        entropy=fmean(entropies),
+        entropy=fmean(entropies) if entropies else None,
         kurtosis=median(kurtoses) if kurtoses else None,
         relative_change=fmean(changes) if changes else None,
     )
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

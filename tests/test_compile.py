@@ -122,6 +122,8 @@ def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DMod
     assert 0 < block.entropy[0] <= 1
     assert block.relative_change[0] > 0
     assert len(block.kurtosis) == 7
+    assert all(layer.startswith("blocks.1.") for layer in block.kurtosis)
+    assert all(layer.startswith("blocks.2.") for layer in records[0].signals.blocks[1].kurtosis)
     assert records[-1].signals is None
     assert 0 <= records[-1].score <= 1
     assert compiled.tadp.score.text is not None
@@ -260,6 +262,103 @@ def test_the_backend_is_found_by_name_and_keeps_the_weights() -> None:
     assert relative_error(results[0], expected) < 0.05
     assert not torch.equal(results[0], expected)
     assert type(model.blocks[0].ffn.net[2].weight) is torch.nn.Parameter
+
+
+def test_the_backend_follows_weights_that_change_in_place() -> None:
+    torch._dynamo.reset()
+    model = tiny_transformer(3)
+    compiled = torch.compile(model, backend="tadp", dynamic=False)
+    with torch.no_grad():
+        before = compiled(**tiny_inputs())[0]
+        for parameter in model.blocks.parameters():
+            parameter.mul_(0.5)
+        expected = model(**tiny_inputs())[0]
+        assert relative_error(compiled(**tiny_inputs(timestep=1000.0))[0], before) > 0.1
+        assert relative_error(compiled(**tiny_inputs())[0], expected) < 0.05
+
+
+def test_the_backend_says_what_it_cannot_do() -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(torch.nn.Linear(4, 4), backend="tadp")
+    with pytest.warns(tadp.PrecisionFallbackWarning, match="no repeated blocks"), torch.no_grad():
+        compiled(torch.randn(2, 4))
+    with pytest.warns(tadp.PrecisionFallbackWarning, match="dynamic=False"), torch.no_grad():
+        compiled(torch.randn(3, 4))
+
+
+def test_the_backend_keeps_blocks_apart_where_graphs_break() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = _Breaking()
+    x, timestep = torch.randn(2, 8, 32), torch.tensor([500.0, 500.0])
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", tadp.PrecisionFallbackWarning)
+        result = torch.compile(model, backend="tadp", dynamic=False)(x, timestep)
+        assert relative_error(result, model(x, timestep)) < 1e-5
+
+
+def test_moving_a_compiled_model_keeps_it_working_and_its_type_is_fixed() -> None:
+    model = tadp.compile(tiny_transformer(2), policy="static:8")
+    before = model(**tiny_inputs())[0]
+    assert torch.equal(model.to("cpu")(**tiny_inputs())[0], before)
+    with pytest.raises(ValueError, match=r"stays torch\.bfloat16: convert it to torch\.float16 first"):
+        model.half()
+    assert torch.equal(model(**tiny_inputs())[0], before)
+
+
+def test_weights_that_cannot_be_packed_stay_at_16_bits_with_a_warning() -> None:
+    model = tiny_transformer(2)
+    model.blocks[1].ffn.net[2].weight.data[0, 0] = float("nan")
+    with pytest.warns(
+        tadp.PrecisionFallbackWarning, match=r"blocks\.1\.ffn\.net\.2 stays at 16 bits: its weight holds NaN"
+    ):
+        tadp.compile(model, policy="static:8")
+    assert type(model.blocks[1].ffn.net[2].weight) is torch.nn.Parameter
+
+
+class _PartlyUncompiled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(_PartlyUncompiledBlock() for _ in range(2))
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class _PartlyUncompiledBlock(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = torch.nn.Linear(32, 64)
+        self.down = torch.nn.Linear(64, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.uncompiled(torch.nn.functional.gelu(self.up(x)))
+
+    @torch.compiler.disable
+    def uncompiled(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(x)
+
+
+def test_layers_that_are_not_captured_run_at_16_bits_with_one_warning_each() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = _PartlyUncompiled()
+    x, timestep = torch.randn(2, 8, 32), torch.tensor([500.0, 500.0])
+    with torch.no_grad():
+        expected = model(x, timestep)
+    tadp.compile(model, policy="static:16")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert relative_error(model(x, timestep), expected) < 1e-5
+        model(x, timestep)
+    messages = [str(item.message) for item in caught if item.category is tadp.PrecisionFallbackWarning]
+    assert len(messages) == 2
+    assert "blocks.0.down stays at 16 bits" in messages[0]
+    reasons = {row["layer"]: row["reason"] for row in model.tadp.explain().rows}
+    assert "not captured" in reasons["blocks.1.down"]
+    assert reasons["blocks.1.up"] == ""
 
 
 def test_a_model_without_blocks_is_refused() -> None:

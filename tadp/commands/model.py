@@ -125,9 +125,8 @@ def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:
 
 
 def takes(pipeline: Any, argument: str) -> bool:
-    """Whether a pipeline's call has an argument; a compiled one takes anything, so its base classes are asked too."""
-    calls = [vars(kind)["__call__"] for kind in type(pipeline).__mro__ if "__call__" in vars(kind)]
-    return any(argument in inspect.signature(call).parameters for call in calls)
+    """Whether a pipeline's call has an argument."""
+    return argument in inspect.signature(type(pipeline).__call__).parameters
 
 
 def read_tokens(pipeline: Any, arguments: Mapping[str, Any]) -> int | None:

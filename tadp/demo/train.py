@@ -17,7 +17,7 @@ from tadp.demo.train_transformer import Phase, load_average, train_transformer
 AUTOENCODER_STEPS = 1300
 PHASES = (
     Phase(size=32, batch=16, steps=1600, rate=2.0e-3, final_rate=1.0e-3),
-    Phase(size=64, batch=6, steps=750, rate=1.0e-3, final_rate=2.0e-5),
+    Phase(size=64, batch=6, steps=700, rate=1.0e-3, final_rate=2.0e-5),
 )
 """Small clips first: a step of 16 clips of 32x32 costs less than one of 6 at full size, and teaches the captions."""
 

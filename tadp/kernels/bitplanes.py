@@ -36,6 +36,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         scale: ``(rows,)`` float32, signed.
         columns: true number of columns; ``padded`` is the next multiple of four.
         dtype: floating type that the weight stands for, and to which ``dequantize`` rounds.
+        uncaptured: where set, gives the 16-bit weight that a linear outside captured graphs runs on instead of 8 bits.
     """
 
     tensor_data_names = ["high", "mid", "low", "scale"]
@@ -71,6 +72,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
     ) -> None:
         super().__init__()
         self.high, self.mid, self.low, self.scale, self.columns = high, mid, low, scale, columns
+        self.uncaptured: Callable[[torch.device], torch.Tensor] | None = None
 
     @classmethod
     def from_hp(cls, weight: torch.Tensor) -> "BitPlaneWeight":
@@ -177,6 +179,8 @@ def _to_copy_dispatch(
 def _packed_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     if not isinstance(weight, BitPlaneWeight):
         raise TypeError("a BitPlaneWeight can be the weight of a linear only, not its input or bias")
+    if weight.uncaptured is not None:
+        return torch.nn.functional.linear(input, weight.uncaptured(input.device), bias)
     return weight.linear(input, bias)
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from tadp.kernels.bitplanes import DTYPES
+from tadp.passes.annotate import role_of
+
 
 @dataclass(frozen=True)
 class BlockLinear:
@@ -35,11 +38,23 @@ def block_paths(model: torch.nn.Module) -> tuple[str, ...]:
 
 
 def block_linears(model: torch.nn.Module) -> Iterator[BlockLinear]:
-    """Every linear layer inside a block that can be packed: an `nn.Linear` with a floating two-dimensional weight."""
+    """Every linear layer inside a block; `unpackable` says of each whether its weight can become bit planes."""
     for block in block_paths(model):
         for name, module in model.get_submodule(block).named_modules():
-            if isinstance(module, torch.nn.Linear) and module.weight.is_floating_point():
+            if isinstance(module, torch.nn.Linear):
                 yield BlockLinear(block, f"{block}.{name}", module)
+
+
+def unpackable(linear: BlockLinear) -> str:
+    """Why a layer's weight has to stay as it is; "" where it can be packed."""
+    weight = linear.module.weight
+    if type(weight) is not torch.nn.Parameter or weight.dtype not in DTYPES:
+        return f"its weight is a {type(weight).__name__} of {weight.dtype}, not a plain floating parameter"
+    if role_of(linear.layer, *weight.shape) is None:
+        return "neither its name nor its shape tells its role"
+    if not weight.isfinite().all():
+        return "its weight holds NaN or infinity"
+    return ""
 
 
 def _holds_linear(module: torch.nn.Module) -> bool:

@@ -30,7 +30,7 @@ class Piece:
         outputs: slots that the graph's outputs go to.
         dead: slots that nothing reads once this piece has run.
         weight: slot of the first linear's weight, by which a block is told from another that runs the same graph; None
-            outside blocks.
+            where no linear has its weight as an input.
         structure: hash of the graph with the shapes and types of its inputs; pieces with equal ones share variants.
     """
 
@@ -91,7 +91,7 @@ def partition(graph: fx.GraphModule) -> Partition:
                 inputs=tuple(slots[node] for node in inputs),
                 outputs=tuple(slots[node] for node in crossing[index]),
                 dead=dead,
-                weight=_first_weight(nodes, slots) if block else None,
+                weight=_first_weight(nodes, slots),
                 structure=structure_of(module),
             )
         )

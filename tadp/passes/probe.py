@@ -10,6 +10,9 @@ from torch import fx
 from tadp.passes.annotate import ATTENTION, LINEAR, annotation
 from tadp.passes.partition import EXAMPLE
 
+ATTENTION_ARGUMENTS = ((0, "query"), (1, "key"), (3, "attn_mask"), (6, "scale"))
+"""What is measured of an attention product, by position and name in scaled_dot_product_attention."""
+
 Measure = Callable[..., torch.Tensor]
 
 
@@ -18,7 +21,7 @@ class Measures:
     """The functions that a probe runs inside a piece; each gives one row of numbers per sample of the batch.
 
     Attributes:
-        attention: of query, key and the mask (or None) of an attention product.
+        attention: of query, key, mask and scale (None where not given) of an attention product.
         activation: of the input of a linear layer that may be quantized.
         change: of a block's input and output.
     """
@@ -47,7 +50,7 @@ def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tu
         found = annotation(node)
         layer = found.layer or node.name
         if node.op == "call_function" and node.target in ATTENTION:
-            given = [_argument(node, index, name) for index, name in ((0, "query"), (1, "key"), (3, "attn_mask"))]
+            given = [_argument(node, index, name) for index, name in ATTENTION_ARGUMENTS]
             measured.append(_insert(graph, output, measures.attention, *given))
             readings.append(Reading("attention", layer))
         elif node.op == "call_function" and node.target in (*LINEAR, torch.ops.tadp.quantize.default):

@@ -101,6 +101,7 @@ def quantize(piece: fx.GraphModule, recipe: Recipe) -> Quantized:
             copies[node] = graph.node_copy(node, lambda source: copies[source])
         else:
             copies[node] = _quantized_linear(graph, node, level, copies, codes, planes)
+            copies[node].meta = dict(node.meta)
     order = [index for index, source in enumerate(sources) if source.part is Part.ITSELF]
     order += [index for index, source in enumerate(sources) if source.part is not Part.ITSELF]
     _reorder_placeholders(graph, order)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from tadp.complexity.score import ScoreWeights
-from tadp.policy.plans import uniform_plan
+from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L6, L8, Plan, Recipe
 from tadp.runtime.signals import Signals
 
@@ -19,7 +19,7 @@ class Complexity:
 
     Attributes:
         low, high: thresholds of the score, 0 <= low <= high <= 1.
-        weights: what text, image and features of the model count in the score; None takes the task's default.
+        weights: what text, image and features of the model count in the score.
         key_blocks: share of the middle blocks in [0, 1].
     """
 
@@ -49,7 +49,8 @@ class Complexity:
         plan = uniform_plan(blocks, Recipe(L8), keep_ends=True)
         if score < self.high:
             return plan
-        keys = self._most_changing(blocks[1:-1], signals)
+        middle = tuple(block for block in blocks if block not in ends(blocks))
+        keys = self._most_changing(middle, signals)
         return Plan.of((block, Recipe() if block in keys else recipe) for block, recipe in plan)
 
     def _most_changing(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> set[str]:

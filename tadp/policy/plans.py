@@ -4,6 +4,18 @@ from tadp.precision import Plan, Recipe
 
 
 def uniform_plan(blocks: tuple[str, ...], recipe: Recipe, keep_ends: bool) -> Plan:
-    """The same recipe for all blocks; with `keep_ends` the first and the last one stay at 16 bits (SPEC A5)."""
-    ends = {blocks[0], blocks[-1]} if keep_ends and blocks else set()
-    return Plan.of((block, Recipe() if block in ends else recipe) for block in blocks)
+    """The same recipe for all blocks; with `keep_ends` the first and the last of every list stay at 16 bits.
+
+    Of every list, because the order in which a model runs its lists is not known: the model's first and last block are
+    among them.
+    """
+    kept = ends(blocks) if keep_ends else frozenset()
+    return Plan.of((block, Recipe() if block in kept else recipe) for block in blocks)
+
+
+def ends(blocks: tuple[str, ...]) -> frozenset[str]:
+    """The first and the last block of every list."""
+    lists: dict[str, list[str]] = {}
+    for block in blocks:
+        lists.setdefault(block.rpartition(".")[0], []).append(block)
+    return frozenset(block for found in lists.values() for block in (found[0], found[-1]))

@@ -15,6 +15,10 @@ class Static:
     keep_ends: bool = False
     attention: Level = L16
 
+    def __post_init__(self) -> None:
+        for name in ("level", "attention"):
+            object.__setattr__(self, name, Level.parse(str(getattr(self, name))))
+
     @property
     def probe_steps(self) -> int:
         return 0
@@ -31,4 +35,4 @@ class Static:
 
     def __str__(self) -> str:
         attention = "" if self.attention == L16 else "+attention"
-        return f"static:{self.level}{attention}"
+        return f"static:{self.level}{attention}{' (ends at 16)' if self.keep_ends else ''}"

@@ -19,8 +19,9 @@ class Tick:
 class Clock:
     """Tells time from the timesteps that a model is called with, and from the pipeline where it says more.
 
-    Samplers walk timesteps downwards: a call with a larger one than before begins a new generation, an equal one is the
-    next guidance branch of the same step. What a pipeline announces (branch, step) goes before what is inferred.
+    Samplers walk timesteps downwards, or upwards, which the first steps after `begin` tell: a call that goes the other
+    way begins a new generation, one at an equal timestep is the next guidance branch of the same step. What a pipeline
+    announces (branch, step) goes before what is inferred.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,8 @@ class Clock:
         self._step = 0
         self._timestep: float | None = None
         self._branches: list[str] = []
+        self._direction = -1
+        self._direction_known = True
         self._announced_branch: str | None = None
         self._announced_step: int | None = None
 
@@ -38,6 +41,10 @@ class Clock:
 
     def begin(self) -> None:
         """Start of a generation: the next forward is its first step, whatever its timestep."""
+        self._next_generation()
+        self._direction_known = False
+
+    def _next_generation(self) -> None:
         self._generation += 1
         self._step = 0
         self._timestep = None
@@ -51,10 +58,13 @@ class Clock:
     def tick(self, timestep: float | None) -> Tick:
         """Count one forward."""
         if self._generation == 0 or self._restarts(timestep):
-            self.begin()
+            self._next_generation()
         if self._step == 0 or self._advances(timestep):
             self._step += 1
             self._branches = []
+        if timestep is not None and self._timestep is not None and timestep != self._timestep:
+            self._direction = 1 if timestep > self._timestep else -1
+            self._direction_known = True
         self._timestep = timestep
         branch = self._announced_branch or (CONDITIONAL if not self._branches else UNCONDITIONAL)
         repeats = self._branches.count(branch)
@@ -64,7 +74,9 @@ class Clock:
     def _restarts(self, timestep: float | None) -> bool:
         if self._announced_step is not None:
             return self._announced_step == 0 and self._step > 1
-        return timestep is not None and self._timestep is not None and timestep > self._timestep
+        if timestep is None or self._timestep is None or not self._direction_known:
+            return False
+        return (timestep - self._timestep) * self._direction < 0
 
     def _advances(self, timestep: float | None) -> bool:
         if timestep is None or self._timestep is None:

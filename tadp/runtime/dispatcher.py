@@ -65,10 +65,25 @@ class _Bound:
     """A variant together with the weights of one block."""
 
     block: str
+    captured: str | None  # the block that the graph, and so the names of its layers, come from
     variant: Variant
     values: Callable[[Sequence[object]], Sequence[object]]
     weights: tuple[torch.Tensor, ...]
     key: object  # the block's first weight: kept alive, for its id stands for the block
+    versions: tuple[tuple[torch.Tensor, int], ...]  # of weights that the model keeps and may change in place
+
+    def is_stale(self) -> bool:
+        """Whether a weight was changed in place since its planes were packed."""
+        return any(weight._version != version for weight, version in self.versions)
+
+    def named(self, values: Sequence[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
+        """Kind, layer in this block, and value of every reading."""
+        rows = zip(self.variant.readings, values, strict=True)
+        return [(kind, self._own(layer), value) for (kind, layer), value in rows]
+
+    def _own(self, layer: str) -> str:
+        captured = self.captured or self.block
+        return self.block + layer[len(captured) :] if layer.startswith(captured) else layer
 
     @property
     def needs_masters(self) -> bool:
@@ -88,7 +103,7 @@ class Dispatcher(Generic[PieceT]):
         self, partition: Partition[PieceT], pool: WeightPool, variant: Callable[[PieceT, Recipe, bool], Variant]
     ) -> None:
         self.partition = partition
-        self._measured: list[BlockSignals] = []
+        self._readings: list[tuple[_Bound, Sequence[torch.Tensor]]] = []
         self._pool = pool
         self._variant = variant
         self._served: dict[str, PieceT] = {}
@@ -108,10 +123,15 @@ class Dispatcher(Generic[PieceT]):
         }
         self._current = [{} for _ in self.partition.pieces]
 
+    def forget_weights(self) -> None:
+        """Bind everything anew at the next forward."""
+        self._kept = {}
+        self._current = [{} for _ in self.partition.pieces]
+
     def take_measured(self) -> list[BlockSignals]:
-        """What probing variants measured since this was last called."""
-        measured, self._measured = self._measured, []
-        return measured
+        """What probing variants measured since this was last called; waits for the device."""
+        readings, self._readings = self._readings, []
+        return [read(bound.block, bound.named(values)) for bound, values in readings]
 
     def served(self) -> tuple[tuple[str, PieceT], ...]:
         """Every block that was run so far, with its piece; pieces outside blocks go by their own name."""
@@ -120,11 +140,10 @@ class Dispatcher(Generic[PieceT]):
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""
         environment: list[object] = [*arguments, *[None] * (self.partition.slots - len(arguments))]
-        readings: list[tuple[_Bound, Sequence[torch.Tensor]]] = []
         for piece, current in zip(self.partition.pieces, self._current, strict=True):
             key = None if piece.weight is None else environment[piece.weight]
             bound = current.get(id(key))
-            if bound is None:
+            if bound is None or bound.is_stale():
                 bound = current[id(key)] = self._bind(piece, key, environment)
             results = bound.variant.function(*bound.values(environment), *bound.weights)
             for slot, value in zip(piece.outputs, results, strict=False):
@@ -132,10 +151,7 @@ class Dispatcher(Generic[PieceT]):
             for slot in piece.dead:
                 environment[slot] = None
             if bound.variant.readings:
-                readings.append((bound, results[len(piece.outputs) :]))
-        for bound, values in readings:
-            rows = zip(bound.variant.readings, values, strict=True)
-            self._measured.append(read(bound.block, [(kind, layer, value) for (kind, layer), value in rows]))
+                self._readings.append((bound, results[len(piece.outputs) :]))
         return self.partition.collect(environment)
 
     def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:
@@ -144,15 +160,19 @@ class Dispatcher(Generic[PieceT]):
         recipe = self._recipes.get(block, Recipe()) if block else Recipe()
         probing = self._probing and recipe != Recipe()  # blocks that stay at 16 bits are not measured
         entry = (piece.name, id(key), recipe, probing)
-        if entry not in self._kept:
+        if entry not in self._kept or self._kept[entry].is_stale():
             variant = self._variant(piece, recipe, probing)
-            weights = []
+            owned: list[torch.Tensor] = []
+            weights: list[torch.Tensor] = []
             for index, part in variant.weights:
                 weight = environment[piece.inputs[index]]
                 assert isinstance(weight, torch.Tensor)
                 weights.append(self._pool.part(weight, part))
+                if self._pool.block_of(weight) is None:
+                    owned.append(weight)
             values = _getter([piece.inputs[index] for index in variant.values])
-            self._kept[entry] = _Bound(block or piece.name, variant, values, tuple(weights), key)
+            versions = tuple((weight, weight._version) for weight in owned)
+            self._kept[entry] = _Bound(block or piece.name, piece.block, variant, values, tuple(weights), key, versions)
         return self._kept[entry]
 
 

@@ -34,10 +34,7 @@ class SpillWriter:
     def __init__(self, directory: Path, layout: Mapping[str, torch.Tensor]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         remove_abandoned(directory)
-        handle, name = tempfile.mkstemp(suffix=_SUFFIX, dir=directory)
-        self.path = Path(name)
-        self._file: BinaryIO = os.fdopen(handle, "wb")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.path, self._file = _locked_file(directory)
         header: dict[str, object] = {}
         offset = 0
         for key, tensor in layout.items():
@@ -58,6 +55,10 @@ class SpillWriter:
         flat = tensor.detach().cpu().contiguous().view(-1)
         self._file.write(flat.view(torch.uint8).numpy().data)
 
+    def abort(self) -> None:
+        """Give the file up."""
+        _remove(self.path, self._file, os.getpid())
+
     def finish(self) -> "Masters":
         """Close the file for writing and map it."""
         self._file.flush()
@@ -69,7 +70,7 @@ class Masters:
 
     def __init__(self, path: Path, lock: BinaryIO) -> None:
         self.path = path
-        self._finalizer = weakref.finalize(self, _remove, path, lock)
+        self._finalizer = weakref.finalize(self, _remove, path, lock, os.getpid())
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:
         """The master of a layer; on CPUs it is backed by the file, not by memory.
@@ -106,6 +107,18 @@ def remove_abandoned(directory: Path) -> list[Path]:
     return removed
 
 
-def _remove(path: Path, lock: BinaryIO) -> None:
-    path.unlink(missing_ok=True)
-    lock.close()
+def _locked_file(directory: Path) -> tuple[Path, BinaryIO]:
+    """A new file, locked by this process before anybody else took it for abandoned."""
+    while True:
+        handle, name = tempfile.mkstemp(suffix=_SUFFIX, dir=directory)
+        file = os.fdopen(handle, "wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if Path(name).exists():
+            return Path(name), file
+        file.close()
+
+
+def _remove(path: Path, lock: BinaryIO, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child that ends must not take the file from its parent
+        path.unlink(missing_ok=True)
+        lock.close()

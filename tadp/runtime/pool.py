@@ -1,12 +1,15 @@
 """Weight pool: which tensor a variant gets for a weight, and what of it is in memory."""
 
 import time
+import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
 
+from tadp.errors import PrecisionFallbackWarning
 from tadp.runtime.masters import Masters
 
 
@@ -18,6 +21,10 @@ class PlaneWeight(Protocol):
     mid: torch.Tensor
     low: torch.Tensor
     scale: torch.Tensor
+    uncaptured: Callable[[torch.device], torch.Tensor] | None
+
+    @property
+    def shape(self) -> torch.Size: ...
 
 
 Pack = Callable[[torch.Tensor], PlaneWeight]
@@ -34,6 +41,7 @@ class WeightPool:
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
         self._masters: Masters | None = None
+        self._warned: set[str] = set()
         self._layers: dict[int, tuple[str, str]] = {}
         self._adopted: list[PlaneWeight] = []  # kept alive: a weight's id is its name here
         self._packed: dict[int, tuple[weakref.ref[torch.Tensor], int, PlaneWeight]] = {}
@@ -42,10 +50,36 @@ class WeightPool:
 
     def adopt(self, weights: Iterable[tuple[str, str, PlaneWeight]], masters: Masters) -> None:
         """Take in packed weights, each with its block's and its layer's path, and the file of their masters."""
-        for block, layer, weight in weights:
-            self._layers[id(weight)] = block, layer
-            self._adopted.append(weight)
         self._masters = masters
+        self.replace(weights)
+
+    def replace(self, weights: Iterable[tuple[str, str, PlaneWeight]]) -> bool:
+        """Know packed weights by these objects from now on; returns whether any of them is new."""
+        found = list(weights)
+        known = {id(weight) for weight in self._adopted}
+        self._adopted = [weight for _, _, weight in found]
+        self._layers = {id(weight): (block, layer) for block, layer, weight in found}
+        for _, layer, weight in found:
+            weight.uncaptured = partial(self._uncaptured, layer)
+        return {id(weight) for weight in self._adopted} != known
+
+    def layers(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """Block, layer and shape of every packed weight."""
+        for weight in self._adopted:
+            block, layer = self._layers[id(weight)]
+            yield block, layer, tuple(weight.shape)
+
+    def _uncaptured(self, layer: str, device: torch.device) -> torch.Tensor:
+        """The master of a layer that runs outside all captured graphs, where no plan reaches it."""
+        if layer not in self._warned:
+            self._warned.add(layer)
+            warnings.warn(
+                f"{layer} stays at 16 bits: torch.compile did not capture the code that calls it",
+                PrecisionFallbackWarning,
+                stacklevel=2,
+            )
+        assert self._masters is not None
+        return self._masters.get(layer, device)
 
     def block_of(self, weight: object) -> str | None:
         """Path of the block that a packed weight belongs to."""

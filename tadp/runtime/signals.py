@@ -10,19 +10,27 @@ from dataclasses import dataclass, field
 import torch
 
 SAMPLED_QUERIES = 64
+HIDDEN_BELOW = -1e3
+"""Additive masks use minus infinity or some large negative number; scores do not get there."""
 
 
 def attention_entropy(
-    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None = None, samples: int = SAMPLED_QUERIES
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+    samples: int = SAMPLED_QUERIES,
 ) -> torch.Tensor:
     """Entropy of the attention weights over the logarithm of the number of keys: 1 is uniform, 0 is one-hot.
 
-    Taken from `samples` evenly spaced queries and all heads.
+    Taken from about `samples` evenly spaced queries and all heads. Of masked attention only the keys that a query may
+    see count; queries that see one key or none say nothing and are left out.
 
     Args:
         query: ``(batch, heads, queries, dim)``.
-        key: ``(batch, heads, keys, dim)``.
+        key: ``(batch, heads, keys, dim)``; fewer heads than queries have are shared among them.
         mask: None, boolean (True: attend) or additive, broadcastable to ``(batch, heads, queries, keys)``.
+        scale: factor of the scores, 1 / sqrt(dim) where None.
         samples: how many queries are looked at.
 
     Returns:
@@ -30,16 +38,21 @@ def attention_entropy(
     """
     count, keys = query.shape[-2], key.shape[-2]
     stride = max(1, count // samples)
-    picked = query[..., ::stride, :]
-    scores = torch.matmul(picked, key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
-    if mask is not None:
-        rows = mask[..., ::stride, :] if mask.shape[-2] == count else mask
-        hidden = scores.masked_fill(~rows, float("-inf")) if rows.dtype == torch.bool else scores + rows
-        scores = hidden.clamp(min=torch.finfo(torch.float32).min)
-    logs = torch.log_softmax(scores, dim=-1)
-    entropy = -(logs.exp() * logs).sum(-1)
-    attended = torch.tensor(float(keys)).log() if mask is None else _attended_keys(mask, scores).log()
-    return (entropy / attended.clamp(min=1e-6)).flatten(1).mean(1, keepdim=True)
+    if key.shape[1] != query.shape[1]:
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores = torch.matmul(query[..., ::stride, :], key.transpose(-1, -2)).float()
+    scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is None:
+        logs = torch.log_softmax(scores, dim=-1)
+        return -(logs.exp() * logs).sum(-1).flatten(1).mean(1, keepdim=True) / math.log(max(keys, 2))
+    rows = mask[..., ::stride, :] if mask.shape[-2] == count else mask
+    seen = (rows if rows.dtype == torch.bool else rows > HIDDEN_BELOW).expand(scores.shape)
+    scores = scores if rows.dtype == torch.bool else scores + rows
+    logs = torch.log_softmax(scores.masked_fill(~seen, torch.finfo(torch.float32).min), dim=-1)
+    number = seen.sum(-1)
+    share = -(logs.exp() * logs * seen).sum(-1) / number.clamp(min=2).float().log()
+    counted = number > 1
+    return ((share * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1))[:, None]
 
 
 def activation_moments(values: torch.Tensor) -> torch.Tensor:
@@ -92,7 +105,11 @@ class Signals:
 
     def not_finite(self) -> tuple[str, ...]:
         """Names of the blocks that a NaN or an infinity came out of."""
-        return tuple(block.piece for block in self.blocks if not all(map(math.isfinite, block.relative_change)))
+        return tuple(
+            block.piece
+            for block in self.blocks
+            if not all(map(math.isfinite, (*block.relative_change, *block.entropy)))
+        )
 
 
 def read(piece: str, readings: Iterable[tuple[str, str, torch.Tensor]]) -> BlockSignals:
@@ -112,8 +129,3 @@ def read(piece: str, readings: Iterable[tuple[str, str, torch.Tensor]]) -> Block
         else:
             raise ValueError(f"unknown kind of reading {kind!r}")
     return BlockSignals(piece, entropy, kurtosis, skewness, change)
-
-
-def _attended_keys(mask: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """How many keys each sampled query may attend to."""
-    return (scores > torch.finfo(torch.float32).min / 2).sum(-1).float().clamp(min=1.0)

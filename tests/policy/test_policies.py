@@ -21,6 +21,18 @@ def test_static_can_keep_the_ends() -> None:
     assert plan["blocks.1"] == Recipe(L8)
 
 
+def test_the_ends_of_every_list_are_kept() -> None:
+    blocks = ("double.0", "double.1", "double.2", "single.0", "single.1", "single.2")
+    plan = Static(L8, keep_ends=True).plan(blocks)
+    assert {block for block, recipe in plan if recipe == Recipe(L8)} == {"double.1", "single.1"}
+
+
+def test_levels_may_be_given_as_numbers() -> None:
+    assert Static(8) == Static(L8)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="valid levels"):
+        Static(Level(5, 8))
+
+
 def test_attention_is_named_by_itself() -> None:
     policy = parse("static:8+attention")
     assert policy.plan(BLOCKS)["blocks.3"][Role.ATTENTION] == L8

@@ -18,6 +18,13 @@ def test_a_larger_timestep_begins_a_generation() -> None:
     assert _ticks(Clock(), [900, 500, 900]) == [(1, 1, "cond"), (1, 2, "cond"), (2, 1, "cond")]
 
 
+def test_rising_timesteps_are_steps_too_once_a_generation_was_announced() -> None:
+    clock = Clock()
+    clock.begin()
+    assert _ticks(clock, [0.0, 0.0, 0.1, 0.2]) == [(1, 1, "cond"), (1, 1, "uncond"), (1, 2, "cond"), (1, 3, "cond")]
+    assert _ticks(clock, [0.0]) == [(2, 1, "cond")]
+
+
 def test_begin_makes_the_next_forward_a_first_step_even_at_the_same_timestep() -> None:
     clock = Clock()
     _ticks(clock, [900])

@@ -31,6 +31,28 @@ def test_masked_keys_do_not_count() -> None:
     assert attention_entropy(query, key, mask).item() == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("hidden", [float("-inf"), -10000.0])
+def test_additive_masks_count_like_boolean_ones(hidden: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 2, 70, 8, generator=generator), torch.randn(2, 2, 50, 8, generator=generator)
+    seen = torch.rand(2, 1, 70, 50, generator=generator) > 0.5
+    additive = torch.zeros(seen.shape).masked_fill(~seen, hidden)
+    torch.testing.assert_close(attention_entropy(query, key, additive), attention_entropy(query, key, seen))
+
+
+def test_queries_that_see_nothing_are_left_out() -> None:
+    query, key = torch.randn(1, 2, 64, 8), torch.zeros(1, 2, 50, 8)
+    mask = torch.ones(1, 1, 64, 50, dtype=torch.bool)
+    mask[:, :, 32:] = False
+    assert attention_entropy(query, key, mask).item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_shared_heads_and_another_scale() -> None:
+    query, key = torch.randn(1, 4, 64, 8), torch.randn(1, 2, 50, 8)
+    assert 0 < attention_entropy(query, key).item() < 1
+    assert attention_entropy(query, key, scale=0.0).item() == pytest.approx(1.0, abs=1e-6)
+
+
 def test_moments_of_known_distributions() -> None:
     generator = torch.Generator().manual_seed(0)
     gaussian = torch.randn(1, 200, 1000, generator=generator)
