@@ -63,7 +63,7 @@ bench: install ## Run every benchmark; results go to bench/results
 	@for file in $(BENCHMARKS); do \
 	    module=$${file%.py}; module=$${module//\//.}; \
 	    echo "== $$module"; \
-	    $(BIN)/python -m "$$module" $(BENCH_ARGS); \
+	    $(BIN)/python -m "$$module" --json "bench/results/$${module#bench.}.json" $(BENCH_ARGS); \
 	done
 
 clean: ## Remove what was built, cached or generated; keeps the virtual environment and training runs

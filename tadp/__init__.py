@@ -1,8 +1,12 @@
 """tadp: diffusion transformers at the precision that their content needs, chosen while they are sampling."""
 
-from tadp.compiler import compile
+from typing import TYPE_CHECKING, Any
+
 from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
 from tadp.precision import Level, Plan, Recipe, Role
+
+if TYPE_CHECKING:
+    from tadp.compiler import compile
 
 __version__ = "0.1.0"
 
@@ -16,3 +20,12 @@ __all__ = [
     "__version__",
     "compile",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the compiler, and PyTorch with it, when it is first asked for: `tadp --help` needs neither."""
+    if name == "compile":
+        from tadp.compiler import compile
+
+        return compile
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

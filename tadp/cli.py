@@ -1,6 +1,7 @@
 """The `tadp` command: reads its arguments, hands them to a module of tadp.commands, and turns errors into messages."""
 
 import argparse
+import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for a request that cannot be met as given, 130 after an interrupt.
     """
+    for library in ("torchao", "torch.utils._pytree", "diffusers.quantizers"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # what they say at import is about kernels not used here
     arguments = vars(build_parser().parse_args(argv))
     command, show_traceback = arguments.pop("command"), arguments.pop("traceback")
     as_json = arguments.pop("json", False)

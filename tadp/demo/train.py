@@ -11,6 +11,7 @@ from diffusers import AutoencoderKLWan, WanPipeline
 
 from tadp.demo import PIPELINE_DIR
 from tadp.demo.architecture import make_scheduler, make_tokenizer
+from tadp.demo.plot import plot_training
 from tadp.demo.train_autoencoder import train_autoencoder
 from tadp.demo.train_transformer import Phase, load_average, train_transformer
 
@@ -53,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
         scheduler=make_scheduler(),
     )
     save_pipeline(pipeline, options.out)
-    print(f"wrote {options.out}")
+    plot_training(options.runs / "transformer.jsonl", options.runs / "transformer.png")
+    print(f"wrote {options.out}; log and loss curve are in {options.runs}")
 
 
 def save_pipeline(pipeline: WanPipeline, directory: Path) -> None:

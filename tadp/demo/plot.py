@@ -1,0 +1,26 @@
+"""The loss curve of a training run, from its log."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def plot_training(log: Path, picture: Path) -> None:
+    """Draw loss over steps, one colour a clip size, and write it as a PNG."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    for size in sorted({line["size"] for line in lines}):
+        chosen = [line for line in lines if line["size"] == size]
+        label = f"clips of {size:.0f}x{size:.0f}"
+        axes.plot([line["step"] for line in chosen], [line["loss"] for line in chosen], label=label)
+    axes.set(xlabel="step", ylabel="flow-matching loss", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    partial = picture.with_suffix(".partial.png")
+    figure.savefig(partial, dpi=120)
+    plt.close(figure)
+    partial.replace(picture)
