@@ -29,7 +29,7 @@ PYTHON ?= $(shell first=; \
 
 BUILD_SOURCES := $(shell find csrc -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
 FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
-BENCHMARKS = $(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null)
+BENCHMARKS = $(filter-out bench/page.py,$(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null))
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \
@@ -65,6 +65,7 @@ bench: install ## Run every benchmark; results go to bench/results
 	    echo "== $$module"; \
 	    $(BIN)/python -m "$$module" --json "bench/results/$${module#bench.}.json" $(BENCH_ARGS); \
 	done
+	@$(BIN)/python -m bench.page
 
 clean: ## Remove what was built, cached or generated; keeps the virtual environment and training runs
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks

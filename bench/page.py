@@ -1,0 +1,67 @@
+"""Write docs/results.md from bench/results/*.json: every figure with the command that printed it."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ORDER = ("alignment", "accuracy", "compile_time", "switching", "dispatch", "memory", "planes", "linear")
+INTRODUCTION = """# Results
+
+Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
+interleaved runs; on a shared machine only ratios within one table mean anything.
+"""
+
+
+def main() -> None:
+    """Write the page; benchmarks that were not run are left out."""
+    sections = [INTRODUCTION]
+    for name in ORDER:
+        path = ROOT / "bench" / "results" / f"{name}.json"
+        if path.exists():
+            sections.append(section(name, json.loads(path.read_text())))
+    page = ROOT / "docs" / "results.md"
+    partial = page.with_suffix(".partial")
+    partial.write_text("\n".join(sections))
+    partial.replace(page)
+
+
+def section(name: str, result: Mapping[str, object]) -> str:
+    """One benchmark: its question, its command, where and when it ran, its table and what else it found."""
+    rows, machine, versions = result["rows"], result["machine"], result["versions"]
+    assert isinstance(rows, list)
+    assert isinstance(machine, dict)
+    assert isinstance(versions, dict)
+    question = (importlib.import_module(f"bench.{name}").__doc__ or name).strip()
+    columns = list(rows[0])
+    lines = [f"## {name}", "", question, ""]
+    lines += [f"`python -m bench.{name}`, {result['date']}, {_machine(machine)}, torch {versions['torch']}.", ""]
+    lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    lines += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in rows]
+    known = {"name", "date", "machine", "versions", "rows"}
+    facts = [f"- {key.replace('_', ' ')}: {_fact(value)}" for key, value in result.items() if key not in known]
+    return "\n".join([*lines, "", *facts, ""])
+
+
+def _machine(machine: Mapping[str, object]) -> str:
+    gpu = f", {machine['gpu']}" if "gpu" in machine else ""
+    isa = machine["isa"]
+    assert isinstance(isa, list)
+    return f"{machine['cores']} cores ({', '.join(isa)}), {machine['threads']} threads{gpu}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    return _cell(value)
+
+
+if __name__ == "__main__":
+    main()
