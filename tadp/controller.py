@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from tadp.complexity import text
-from tadp.complexity.score import Score, ScoreWeights, combine, feature
+from tadp.complexity.score import FeatureRanges, Score, ScoreWeights, combine, feature
 from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
 from tadp.policy import Policy, parse
@@ -232,7 +232,7 @@ class Controller:
     def _judge(self, generation: _Generation) -> Score | None:
         """The score, from whatever is known; None where there is neither prompt nor signal."""
         wording = max((text.score(prompt).total for prompt in generation.prompts), default=None)
-        features = feature_of(generation.signals)
+        features = feature_of(generation.signals, getattr(self._policy, "ranges", FeatureRanges()))
         weights = getattr(self._policy, "weights", ScoreWeights())
         if (wording is None or not weights.text) and (features is None or not weights.feature):
             return None
@@ -265,7 +265,7 @@ class Controller:
         return signals
 
 
-def feature_of(signals: Sequence[Signals]) -> float | None:
+def feature_of(signals: Sequence[Signals], ranges: FeatureRanges) -> float | None:
     """Complexity in [0, 1] that the model's own signals tell, over all probed forwards; None without signals."""
     blocks = [block for forward in signals for block in forward.blocks]
     entropies = _finite(value for block in blocks for value in block.entropy)
@@ -277,6 +277,7 @@ def feature_of(signals: Sequence[Signals]) -> float | None:
         entropy=fmean(entropies) if entropies else None,
         kurtosis=median(kurtoses) if kurtoses else None,
         relative_change=fmean(changes) if changes else None,
+        ranges=ranges,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from tadp.commands.errors import InputError
 from tadp.commands.generate import read_policies
-from tadp.commands.model import call_arguments, compile_pipeline, controllers, load_pipeline
+from tadp.commands.model import call_arguments, compile_pipeline, controllers, is_embedded, load_pipeline
 from tadp.commands.settings import Settings
 from tadp.report.document import to_json
 from tadp.report.table import format_bytes
@@ -24,7 +24,7 @@ def explain(settings: Settings, as_json: bool = False) -> int:
     Raises:
         InputError: for a model or policy that cannot be used as given.
     """
-    (policy,) = read_policies([settings.policy])
+    (policy,) = read_policies([settings.policy], is_embedded(settings.model)).values()
     pipeline = load_pipeline(settings)
     arguments = call_arguments(pipeline, settings)
     # Variants that this one step does not run would only be compiled to be thrown away.
@@ -33,7 +33,7 @@ def explain(settings: Settings, as_json: bool = False) -> int:
     explanations = {name: controller.explain() for name, controller in controllers(compiled).items()}
     if as_json:
         rows = {name: to_json(explanation.rows) for name, explanation in explanations.items()}
-        print(json.dumps({"policy": policy, "modules": rows}, indent=1))
+        print(json.dumps({"policy": str(policy), "modules": rows}, indent=1))
         return 0
     for name, explanation in explanations.items():
         print(f"{name} under {policy}\n{explanation}\n")

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tadp.commands.model import (
 )
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.complexity import text
-from tadp.demo import PIPELINE_DIR
+from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
 from tadp.policy import Complexity, Policy, parse
 from tadp.report.clips import write_clip
 from tadp.report.document import describe_run, new_document, to_json, write_document
@@ -68,19 +69,21 @@ def generate(settings: Settings) -> int:
         InputError: for a request that cannot be met as given.
     """
     prompts = collect_prompts(settings)
-    policies = read_policies((settings.policy, *settings.compare))
+    policies = read_policies((settings.policy, *settings.compare), is_embedded(settings.model))
     names = list(policies)
     _make_directory(settings.out)
     pipeline = load_pipeline(settings)
     arguments = call_arguments(pipeline, settings)
     tokens = warn_of_long_prompts(pipeline, prompts, arguments)
-    compiled = compile_pipeline(pipeline, names[0])
+    compiled = compile_pipeline(pipeline, policies[names[0]])
     document = new_document(settings, _describe_model(pipeline, settings, arguments), names)
     console, rows = Console(), list[Row]()
     try:
         for number, (prompt, stem) in enumerate(zip(prompts, unique_slugs(prompts), strict=True)):
             label = f"[{number + 1}/{len(prompts)}] {shorten(prompt, 30)}"
-            runs = [run_policy(compiled, policy, prompt, arguments, settings.seed, label) for policy in names]
+            runs = [
+                run_policy(compiled, policy, prompt, arguments, settings.seed, label) for policy in policies.values()
+            ]
             entry, new_rows = _write_prompt(settings, prompt, stem, runs, policies)
             document["prompts"].append({**entry, "tokens": tokens[number]})
             rows += new_rows
@@ -95,16 +98,21 @@ def generate(settings: Settings) -> int:
     return 0
 
 
-def read_policies(names: Sequence[str]) -> dict[str, Policy]:
+def read_policies(names: Sequence[str], embedded: bool) -> dict[str, Policy]:
     """Policies by their own names, each once, in the order given; read before any model is loaded.
+
+    The embedded model's signals have known ranges, which the complexity policy then uses.
 
     Raises:
         InputError: for an unknown policy or level; the message lists the known ones.
     """
     try:
-        return {str(policy): policy for policy in map(parse, names)}
+        policies = list(map(parse, names))
     except ValueError as error:
         raise InputError(str(error)) from error
+    if embedded:
+        policies = [replace(p, ranges=FEATURE_RANGES) if isinstance(p, Complexity) else p for p in policies]
+    return {str(policy): policy for policy in policies}
 
 
 def warn_of_long_prompts(pipeline: Any, prompts: Sequence[str], arguments: Mapping[str, Any]) -> list[int | None]:
@@ -122,7 +130,7 @@ def warn_of_long_prompts(pipeline: Any, prompts: Sequence[str], arguments: Mappi
 
 
 def run_policy(
-    pipeline: Any, policy: str, prompt: str, arguments: Mapping[str, Any], seed: int, label: str = ""
+    pipeline: Any, policy: Policy, prompt: str, arguments: Mapping[str, Any], seed: int, label: str = ""
 ) -> Run:
     """Generate one clip under one policy and gather what the controllers recorded meanwhile."""
     watched = controllers(pipeline)
@@ -153,7 +161,7 @@ def run_policy(
         )
         for name, controller in watched.items()
     }
-    return Run(policy, _first_clip(output), seconds, observed, timer.seconds)
+    return Run(str(policy), _first_clip(output), seconds, observed, timer.seconds)
 
 
 def _write_prompt(

@@ -16,6 +16,7 @@ import tadp
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
 from tadp.demo import PIPELINE_DIR
+from tadp.policy import Policy
 
 EMBEDDED_DEFAULTS: Mapping[str, Any] = {
     "num_inference_steps": 20,
@@ -143,7 +144,7 @@ def count_tokens(pipeline: Any, prompt: str) -> int | None:
     return None if tokenizer is None else len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
 
 
-def compile_pipeline(pipeline: Any, policy: str, precompile: bool = True) -> Any:
+def compile_pipeline(pipeline: Any, policy: Policy, precompile: bool = True) -> Any:
     """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks."""
     try:
         return tadp.compile(pipeline, policy=policy, precompile=precompile)

@@ -2,5 +2,18 @@
 
 from pathlib import Path
 
+from tadp.complexity.score import FeatureRange, FeatureRanges
+
 PIPELINE_DIR = Path(__file__).parent / "pipeline"
 """The trained pipeline in diffusers format; `diffusers.WanPipeline.from_pretrained` loads it without tadp."""
+
+FEATURE_RANGES = FeatureRanges(
+    entropy=FeatureRange(0.717, 0.733, weight=-0.5),
+    kurtosis=FeatureRange(4.22, 4.55, weight=0.0),
+    relative_change=FeatureRange(0.481, 0.512, weight=0.0),
+)
+"""Where this model's signals lie: 5th and 95th percentile over 25 captions of one to five objects.
+
+Entropy falls with the number of objects (correlation -0.71); the other two say little here (0.27 and 0.08) and weigh
+nothing.
+"""

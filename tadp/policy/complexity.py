@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from tadp.complexity.score import ScoreWeights
+from tadp.complexity.score import FeatureRanges, ScoreWeights
 from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L6, L8, Plan, Recipe
 from tadp.runtime.signals import Signals
@@ -21,12 +21,14 @@ class Complexity:
         low, high: thresholds of the score, 0 <= low <= high <= 1.
         weights: what text, image and features of the model count in the score.
         key_blocks: share of the middle blocks in [0, 1].
+        ranges: where this model's signals lie between simple and complex content; wide defaults where it is not known.
     """
 
     low: float = 0.3
     high: float = 0.7
     weights: ScoreWeights = field(default_factory=ScoreWeights)
     key_blocks: float = 0.25
+    ranges: FeatureRanges = field(default_factory=FeatureRanges)
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:

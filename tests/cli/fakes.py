@@ -9,6 +9,7 @@ import torch
 
 from tadp.complexity.score import Score
 from tadp.controller import StepRecord
+from tadp.policy import Policy, parse
 from tadp.precision import L4, L6, L8, L16, Plan, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals
 
@@ -41,11 +42,9 @@ class FakeController:
     used: list[str] = field(default_factory=list)
     generation: int = 0
 
-    def use(self, policy: str) -> None:
-        if policy not in POLICIES:
-            raise ValueError(f"unknown policy {policy!r}; valid policies are {', '.join(POLICIES)}")
-        self.policy = policy
-        self.used.append(policy)
+    def use(self, policy: Policy | str) -> None:
+        self.policy = str(parse(policy))
+        self.used.append(self.policy)
 
     @property
     def plan(self) -> Plan:
