@@ -1,19 +1,22 @@
 """Does the embedded model show what it is asked for? Colours, shapes and motions found in its clips."""
 
 import statistics
+from collections.abc import Sequence
 
 import torch
+from diffusers import WanPipeline
 from tqdm import tqdm
 
 import tadp
 from bench.model import GENERATION, demo_pipeline
 from bench.record import parser, record
 from tadp.demo.scenes import sample_scene
-from tadp.quality.alignment import alignment, parse_caption
+from tadp.quality.alignment import AlignmentScore, alignment, parse_caption
 
 FIRST_SEED = 5 * 10**9
 """Scenes from here on were never rendered for training."""
 
+PARTS = ("color", "shape", "motion")
 DIRECTIONS = {"moves left", "moves right", "moves up", "moves down"}
 
 
@@ -29,24 +32,25 @@ def main() -> None:
     for objects in range(1, 6):
         count = chosen.single if objects == 1 else chosen.several
         captions = [sample_scene(FIRST_SEED + 1000 * objects + index, objects).caption for index in range(count)]
-        scores = []
-        for index, caption in enumerate(tqdm(captions, desc=f"{objects} objects")):
-            generator = torch.Generator().manual_seed(index)
-            clip = pipeline(caption, generator=generator, **GENERATION).frames[0]
-            scores.append(alignment(clip, caption))
-        means = {
-            name: statistics.fmean(getattr(score, name) for score in scores) for name in ("color", "shape", "motion")
-        }
-        straight = [score.motion for score, caption in zip(scores, captions, strict=True) if _goes_straight(caption)]
+        scores = scores_of(pipeline, captions)
+        means = {name: statistics.fmean(getattr(score, name) for score in scores) for name in PARTS}
+        straight = [score.motion for score, caption in zip(scores, captions, strict=True) if goes_straight(caption)]
         found: dict[str, object] = {f"{name} found": mean for name, mean in means.items()}
-        direction = statistics.fmean(straight) if straight else "-"
-        rows.append(
-            {"objects": objects, "clips": count, **found, "direction found": direction, "of clips": len(straight)}
-        )
+        found |= {"direction found": statistics.fmean(straight) if straight else "-", "of clips": len(straight)}
+        rows.append({"objects": objects, "clips": count, **found})
     record("alignment", rows, chosen.json, policy=chosen.policy)
 
 
-def _goes_straight(caption: str) -> bool:
+def scores_of(pipeline: WanPipeline, captions: Sequence[str]) -> list[AlignmentScore]:
+    """Generate a clip for each caption, from seeds 0, 1, 2, ..., and look for what it asks for."""
+    scores = []
+    for seed, caption in enumerate(tqdm(captions, unit="clip")):
+        clip = pipeline(caption, generator=torch.Generator().manual_seed(seed), **GENERATION).frames[0]
+        scores.append(alignment(clip, caption))
+    return scores
+
+
+def goes_straight(caption: str) -> bool:
     """Whether all objects of a caption move left, right, up or down throughout."""
     return all(item.motions and set(item.motions) <= DIRECTIONS for item in parse_caption(caption))
 

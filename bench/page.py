@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = ("alignment", "accuracy", "compile_time", "switching", "dispatch", "memory", "planes", "linear")
+ORDER = ("alignment", "direction", "accuracy", "compile_time", "switching", "dispatch", "memory", "planes", "linear")
 INTRODUCTION = """# Results
 
 Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
