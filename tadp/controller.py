@@ -92,6 +92,7 @@ class Controller:
         self._generation = _Generation(0)
         self._probing = False
         self._plan = self._policy.plan(self._blocks)
+        self._followed: tuple[Plan, bool] | None = None
 
     @property
     def policy(self) -> Policy:
@@ -129,7 +130,7 @@ class Controller:
         chosen = parse(policy)
         self._prepare(chosen)
         self._policy = chosen
-        self._follow(*self._choose(self._generation, step=None))
+        self._plan, self._probing = self._choose(self._generation, step=None)
         for companion in self._companions:
             companion.use(chosen)
 
@@ -239,9 +240,11 @@ class Controller:
         return combine(weights, text=wording, feature=features)
 
     def _follow(self, plan: Plan, probing: bool) -> None:
-        if plan == self._plan and probing == self._probing:
-            return
+        """Let the dispatchers run a plan; masters that it does not need are let go here, not when the policy changes."""
         self._plan, self._probing = plan, probing
+        if self._followed == (plan, probing):
+            return
+        self._followed = plan, probing
         at_16 = frozenset(block for block, recipe in plan if recipe.has(L16))
         for dispatcher in self._dispatchers:
             dispatcher.use(plan, probing, keep_masters=at_16)
