@@ -240,7 +240,7 @@ class Controller:
         return combine(weights, text=wording, feature=features)
 
     def _follow(self, plan: Plan, probing: bool) -> None:
-        """Let the dispatchers run a plan; masters that it does not need are let go here, not when the policy changes."""
+        """Let the dispatchers run a plan; masters that it needs no longer are let go here, not in `use`."""
         self._plan, self._probing = plan, probing
         if self._followed == (plan, probing):
             return
