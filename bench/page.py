@@ -10,7 +10,8 @@ ORDER = ("alignment", "direction", "accuracy", "compile_time", "switching", "dis
 INTRODUCTION = """# Results
 
 Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
-interleaved runs; on a shared machine only ratios within one table mean anything.
+interleaved runs; on a shared machine only ratios within one table mean anything. Two runs were shortened: accuracy with
+`--clips 5`, linear with `--short`.
 """
 
 
