@@ -20,6 +20,17 @@ CAPTURES_PER_BLOCK_CLASS = 256
 uncompiled, and no longer follow the plan.
 """
 
+DYNAMO: dict[str, Any] = {
+    "recompile_limit": CAPTURES_PER_BLOCK_CLASS,
+    "assume_static_by_default": True,
+    "automatic_dynamic_shapes": False,
+    "record_runtime_overhead": False,
+}
+"""Dynamo's settings while a model runs: every shape is compiled on its own, and its calls leave no mark in profiles.
+
+Set once for a forward. The same through ``dynamic=False`` is set and unset at the call of every block.
+"""
+
 SHAPE_COMPLAINTS = (
     "shapes cannot be multiplied",
     "size of tensor",
@@ -36,18 +47,16 @@ Relocate = Callable[[Callable[[torch.Tensor], torch.Tensor], Callable[[], object
 
 def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Relocate) -> None:
     """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``."""
-    signature = inspect.signature(model.forward)
+    names = tuple(inspect.signature(model.forward).parameters)
     base = type(model)
+    settings = torch._dynamo.config.patch(**DYNAMO)  # one for all calls: making it takes longer than entering it
 
     @functools.wraps(base.__call__)
     def call(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}  # too many or too few: forward itself will say so
+        tensors = _floating(given)
         try:
-            given = signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise TypeError(f"{base.__name__}.forward: {error}") from None
-        tensors = [(name, value) for name, value in given.items() if _is_floating(value)]
-        try:
-            with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=CAPTURES_PER_BLOCK_CLASS):
+            with torch.no_grad(), settings:
                 return controller.step(
                     timestep_of(given), lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors
                 )
@@ -97,7 +106,7 @@ def timestep_of(arguments: Mapping[str, object]) -> float | None:
     for name in TIMESTEP_NAMES:
         value = arguments.get(name)
         if isinstance(value, torch.Tensor) and value.numel():
-            return float(value.max())
+            return float(value.max() if value.numel() > 1 else value)
         if isinstance(value, (int, float)):
             return float(value)
     return None
@@ -125,8 +134,12 @@ def _check_prompt(prompt: object) -> None:
         raise ValueError("the prompt is empty: describe what the clip is to show, or pass prompt_embeds")
 
 
-def _is_floating(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
+def _floating(arguments: Mapping[str, object]) -> list[tuple[str, torch.Tensor]]:
+    return [
+        (name, value)
+        for name, value in arguments.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+    ]
 
 
 def _is_about_shapes(error: RuntimeError) -> bool:

@@ -15,6 +15,7 @@ from tadp.adoption import adopt_module, adopt_pipeline, timestep_of
 from tadp.controller import Controller
 from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
 from tadp.explanation import Explanation
+from tadp.guards import guard_filter
 from tadp.kernels import registry
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.packing import move_packed, pack_blocks
@@ -265,6 +266,7 @@ def _compile_module(
             "one class that hold linear layers"
         )
     options = dict(torch_compile_options.pop("options", None) or {})
+    guards = guard_filter(options.pop("guard_filter_fn", None))
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.pack)
@@ -280,7 +282,8 @@ def _compile_module(
     # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
     capture = _weak(compiler)
     for block in blocks:
-        model.get_submodule(block).compile(backend=capture, dynamic=False, **torch_compile_options)
+        dynamo_options = {"guard_filter_fn": guards}  # one for each: torch.compile takes out what it understands
+        model.get_submodule(block).compile(backend=capture, options=dynamo_options, **torch_compile_options)
 
     def relocate(function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
         moved, result = move_packed(packed, pool, function, rest)

@@ -93,6 +93,7 @@ class Controller:
         self._probing = False
         self._plan = self._policy.plan(self._blocks)
         self._followed: tuple[Plan, bool] | None = None
+        self._laid: tuple[tuple[object, ...], Plan] | None = None
 
     @property
     def policy(self) -> Policy:
@@ -227,8 +228,15 @@ class Controller:
         probing = len(generation.probed_steps) < policy.probe_steps or step in generation.probed_steps
         if policy.probe_steps and not probing and generation.score is None:
             generation.score = self._judge(generation)
-        total = generation.score.total if generation.score is not None else None
-        return policy.plan(self._blocks, None if probing else total, tuple(generation.signals)), probing
+        total = generation.score.total if generation.score is not None and not probing else None
+        return self._lay(generation, total), probing
+
+    def _lay(self, generation: _Generation, total: float | None) -> Plan:
+        """The policy's plan; the last one again while nothing that it depends on has changed."""
+        grounds = (self._policy, self._blocks, total, generation.number, len(generation.signals))
+        if self._laid is None or self._laid[0] != grounds:
+            self._laid = grounds, self._policy.plan(self._blocks, total, tuple(generation.signals))
+        return self._laid[1]
 
     def _judge(self, generation: _Generation) -> Score | None:
         """The score, from whatever is known; None where there is neither prompt nor signal."""

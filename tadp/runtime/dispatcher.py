@@ -143,7 +143,7 @@ class Dispatcher(Generic[PieceT]):
         for piece, current in zip(self.partition.pieces, self._current, strict=True):
             key = None if piece.weight is None else environment[piece.weight]
             bound = current.get(id(key))
-            if bound is None or bound.is_stale():
+            if bound is None or (bound.versions and bound.is_stale()):
                 bound = current[id(key)] = self._bind(piece, key, environment)
             results = bound.variant.function(*bound.values(environment), *bound.weights)
             for slot, value in zip(piece.outputs, results, strict=False):
