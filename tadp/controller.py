@@ -1,12 +1,10 @@
 """The controller of a compiled module: it follows a generation step by step and sets the variant of every piece."""
 
-import math
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +19,7 @@ from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.pool import WeightPool
-from tadp.runtime.signals import Signals
+from tadp.runtime.signals import Averages, Signals, averages
 
 Result = TypeVar("Result")
 
@@ -278,19 +276,9 @@ class Controller:
 
 def feature_of(signals: Sequence[Signals], ranges: FeatureRanges) -> float | None:
     """Complexity in [0, 1] that the model's own signals tell, over all probed forwards; None without signals."""
-    blocks = [block for forward in signals for block in forward.blocks]
-    entropies = _finite(value for block in blocks for value in block.entropy)
-    kurtoses = _finite(value for block in blocks for values in block.kurtosis.values() for value in values)
-    changes = _finite(value for block in blocks for value in block.relative_change)
-    if not (entropies or kurtoses or changes):
+    known = averages(signals)
+    if known == Averages():
         return None
     return feature(
-        entropy=fmean(entropies) if entropies else None,
-        kurtosis=median(kurtoses) if kurtoses else None,
-        relative_change=fmean(changes) if changes else None,
-        ranges=ranges,
+        entropy=known.entropy, kurtosis=known.kurtosis, relative_change=known.relative_change, ranges=ranges
     )
-
-
-def _finite(values: Iterable[float]) -> list[float]:
-    return [value for value in values if math.isfinite(value)]

@@ -4,8 +4,9 @@ The first three functions run inside the compiled probe variant; what they retur
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, median
 
 import torch
 
@@ -110,6 +111,35 @@ class Signals:
             for block in self.blocks
             if not all(map(math.isfinite, (*block.relative_change, *block.entropy)))
         )
+
+
+@dataclass(frozen=True)
+class Averages:
+    """One number per signal, over all blocks, layers, samples and forwards of a probe; None where there is none.
+
+    Kurtosis is a median, as single layers with outliers would hide the others; the rest are means.
+    """
+
+    entropy: float | None = None
+    kurtosis: float | None = None
+    relative_change: float | None = None
+
+
+def averages(signals: Sequence[Signals]) -> Averages:
+    """What a probe comes down to; values that are not finite are left out."""
+    blocks = [block for forward in signals for block in forward.blocks]
+    entropies = _finite(value for block in blocks for value in block.entropy)
+    kurtoses = _finite(value for block in blocks for values in block.kurtosis.values() for value in values)
+    changes = _finite(value for block in blocks for value in block.relative_change)
+    return Averages(
+        entropy=fmean(entropies) if entropies else None,
+        kurtosis=median(kurtoses) if kurtoses else None,
+        relative_change=fmean(changes) if changes else None,
+    )
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def read(piece: str, readings: Iterable[tuple[str, str, torch.Tensor]]) -> BlockSignals:
