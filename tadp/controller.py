@@ -279,6 +279,4 @@ def feature_of(signals: Sequence[Signals], ranges: FeatureRanges) -> float | Non
     known = averages(signals)
     if known == Averages():
         return None
-    return feature(
-        entropy=known.entropy, kurtosis=known.kurtosis, relative_change=known.relative_change, ranges=ranges
-    )
+    return feature(entropy=known.entropy, kurtosis=known.kurtosis, relative_change=known.relative_change, ranges=ranges)
