@@ -20,8 +20,10 @@ from tadp.precision import Level
 Mode = Literal["compiled", "eager", "absent"]
 Shape = tuple[int, int, int]
 
-TOKENS = (16, 512, 1280)
-LAYERS = ((192, 192), (384, 384), (384, 1536), (1536, 384), (768, 768), (1536, 1536))
+TOKENS = (1, 16, 512, 1280)
+LAYERS = ((192, 192), (384, 384), (384, 1536), (1536, 384), (1024, 1024), (1536, 1536), (1536, 8960), (8960, 1536))
+"""Widths ``(in, out)`` of the embedded model and of small ones, then those of Wan2.1-1.3B."""
+
 SHORT: tuple[Shape, ...] = ((16, 1536, 1536), (512, 384, 1536), (1280, 192, 192), (1280, 384, 1536), (1280, 1536, 384))
 BASE, RIVAL = "bfloat16", "torchao int8"
 

@@ -4,6 +4,9 @@
 // A tile of 64 weight rows is unpacked once into [columns / 4][64][4] bytes, so that one register holds four columns of
 // 16 weight rows. The register tile is 6 tokens by 64 weight rows: 24 sums, 4 weights and one broadcast activation fit
 // the 32 registers, and each loaded weight register is used six times.
+//
+// For few tokens the transposition of a tile would take longer than its products. There four unpacked rows at a time
+// are multiplied along their columns, with 16 partial sums each, which are added up at the end.
 #include "avx512.h"
 
 #if defined(__x86_64__)
@@ -17,7 +20,10 @@ namespace tadp {
 namespace {
 
 constexpr int kTokens = 6;
+constexpr int kRows = 4;
 constexpr int64_t kLane = 64;  // bytes of a register
+constexpr int64_t kFewTokens = 16;
+static_assert(kFewTokens <= kTileTokens, "few tokens are one block, so that a task is a tile of columns");
 
 // Scratch of a thread, kept from call to call: fresh pages would cost as much as unpacking into them.
 uint8_t* aligned_scratch(int64_t bytes) {
@@ -55,20 +61,25 @@ TADP_AVX512_INLINE void transpose(__m512i (&rows)[16]) {
   }
 }
 
-// Unpacks weight rows [first, first + lanes * 16) into [padded / 4][lanes][16][4]; rows behind the last one are zero.
+// Unpacks weight rows [first, first + count), each to `stride` bytes; rows behind the last one are zero.
+template <int Width>
+TADP_AVX512 void unpack_rows(const Planes& planes, int64_t first, int64_t count, int64_t stride, uint8_t* to) {
+  for (int64_t row = first; row < first + count; ++row, to += stride) {
+    if (row < planes.rows) {
+      unpack_row<Width>(planes, row, to);
+    } else {
+      std::memset(to, 0, static_cast<size_t>(planes.padded));
+    }
+  }
+}
+
+// Unpacks weight rows [first, first + lanes * 16) into [padded / 4][lanes][16][4].
 template <int Width>
 TADP_AVX512 void unpack_tile(const Planes& planes, int64_t first, int64_t lanes, uint8_t* rows_scratch, uint8_t* tile) {
   const int64_t groups = planes.padded / 4;
   const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
   for (int64_t lane = 0; lane < lanes; ++lane) {
-    for (int64_t r = 0; r < 16; ++r) {
-      const int64_t row = first + lane * 16 + r;
-      if (row < planes.rows) {
-        unpack_row<Width>(planes, row, rows_scratch + r * stride);
-      } else {
-        std::memset(rows_scratch + r * stride, 0, static_cast<size_t>(planes.padded));
-      }
-    }
+    unpack_rows<Width>(planes, first + lane * 16, 16, stride, rows_scratch);
     for (int64_t group = 0; group < groups; group += 16) {
       __m512i block[16];
 #pragma GCC unroll 16
@@ -120,6 +131,47 @@ TADP_AVX512 void multiply(const int8_t* codes, int64_t padded, const uint8_t* ti
   }
 }
 
+// The sums over all lanes of four registers.
+TADP_AVX512_INLINE __m128i add_lanes(const __m512i (&sums)[kRows]) {
+  __m256i halves[kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    halves[r] = _mm256_add_epi32(_mm512_castsi512_si256(sums[r]), _mm512_extracti64x4_epi64(sums[r], 1));
+  }
+  const __m256i quarters =
+      _mm256_hadd_epi32(_mm256_hadd_epi32(halves[0], halves[1]), _mm256_hadd_epi32(halves[2], halves[3]));
+  return _mm_add_epi32(_mm256_castsi256_si128(quarters), _mm256_extracti128_si256(quarters, 1));
+}
+
+// The integer sums of Tokens tokens with kRows unpacked weight rows, to out[token * pitch + row].
+template <int Tokens>
+TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, const uint8_t* rows, int64_t stride, int32_t* out,
+                               int64_t pitch) {
+  __m512i sums[Tokens][kRows];
+#pragma GCC unroll 6
+  for (int t = 0; t < Tokens; ++t) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) sums[t][r] = _mm512_setzero_si512();
+  }
+  for (int64_t k = 0; k < padded; k += kLane) {
+    // Activations behind the end read as zero, so it does not matter what the scratch holds there.
+    const __mmask64 present = padded - k >= kLane ? ~__mmask64{0} : (__mmask64{1} << (padded - k)) - 1;
+    __m512i weights[kRows];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) weights[r] = _mm512_load_si512(rows + r * stride + k);
+#pragma GCC unroll 6
+    for (int t = 0; t < Tokens; ++t) {
+      const __m512i activation = _mm512_maskz_loadu_epi8(present, codes + t * padded + k);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) multiply_add(sums[t][r], weights[r], activation);
+    }
+  }
+#pragma GCC unroll 6
+  for (int t = 0; t < Tokens; ++t) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + t * pitch), add_lanes(sums[t]));
+  }
+}
+
 // Scales the sums of `tokens` tokens and `columns` output columns, adds the bias, and stores them as T. The same steps
 // in the same order as linear_portable.cpp, so that results agree to the bit.
 template <int Width, typename T>
@@ -162,8 +214,37 @@ constexpr std::array<Multiply, kTokens + 1> kMultiply = {nullptr,
 constexpr std::array<std::array<Multiply, kTokens + 1>, 4> kMultiplyBySize = {kMultiply<1>, kMultiply<2>, kMultiply<3>,
                                                                               kMultiply<4>};
 
+using MultiplyRows = void (*)(const int8_t*, int64_t, const uint8_t*, int64_t, int32_t*, int64_t);
+
+constexpr std::array<MultiplyRows, kTokens + 1> kMultiplyRows = {nullptr,          multiply_rows<1>, multiply_rows<2>,
+                                                                 multiply_rows<3>, multiply_rows<4>, multiply_rows<5>,
+                                                                 multiply_rows<6>};
+
+template <int Width, typename T>
+void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
+  const Planes& planes = problem.planes;
+  const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
+  uint8_t* rows_scratch = aligned_scratch(kRows * stride);
+  alignas(kLane) int32_t sums[kFewTokens * kTileColumns];
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t first = task * kTileColumns;
+    const int64_t columns = std::min(kTileColumns, planes.rows - first);
+    const int64_t lanes = (columns + 15) / 16;
+    for (int64_t row = 0; row < lanes * 16; row += kRows) {
+      unpack_rows<Width>(planes, first + row, kRows, stride, rows_scratch);
+      for (int64_t token = 0; token < problem.tokens; token += kTokens) {
+        const int64_t tokens = std::min<int64_t>(kTokens, problem.tokens - token);
+        kMultiplyRows[tokens](problem.codes + token * planes.padded, planes.padded, rows_scratch, stride,
+                              sums + token * lanes * 16 + row, lanes * 16);
+      }
+    }
+    finish<Width, T>(problem, 0, problem.tokens, first, columns, lanes, sums);
+  }
+}
+
 template <int Width, typename T>
 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
+  if (problem.tokens <= kFewTokens) return run_few_tokens<Width, T>(problem, begin, end);
   const Planes& planes = problem.planes;
   const int64_t blocks = token_blocks(problem);
   const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
