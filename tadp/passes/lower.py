@@ -1,6 +1,12 @@
 """Last pass: one Inductor compilation for a graph whose inputs are known by shape and type."""
 
+import functools
+import hashlib
+import importlib.metadata
+import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FunctionType
 from typing import Any, cast
 
 import torch
@@ -8,6 +14,7 @@ from torch import fx
 from torch._guards import TracingContext, tracing
 from torch._inductor.compile_fx import compile_fx
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from tadp.passes.partition import EXAMPLE
 
@@ -25,11 +32,35 @@ def lower(graph: fx.GraphModule, device: torch.device, options: dict[str, object
         device: where the graph will run.
         options: Inductor options, as `torch.compile` takes them.
     """
-    mode = FakeTensorMode(static_shapes=True)
+    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # without one Inductor's disk cache is bypassed
     with mode:
         inputs: list[Any] = [_like(node.meta[EXAMPLE], device) for node in graph.graph.find_nodes(op="placeholder")]
-    with torch.no_grad(), tracing(TracingContext(mode)):
-        return cast(Compiled, compile_fx(graph, inputs, config_patches=dict(options or {})))
+    tag = f"{torch.compiler.config.cache_key_tag}tadp-{_version()}"
+    settings = torch.compiler.config.patch(cache_key_tag=tag)  # type: ignore[attr-defined]
+    with torch.no_grad(), tracing(TracingContext(mode)), settings:
+        patches = {"unsafe_marked_cacheable_functions": _measures(graph), **(options or {})}
+        return cast(Compiled, compile_fx(graph, inputs, config_patches=patches))
+
+
+@functools.cache
+def _version() -> str:
+    """Compiled graphs on disk hold calls of this package's operators, so those of another version must not be found."""
+    return importlib.metadata.version("tadp")
+
+
+def _measures(graph: fx.GraphModule) -> dict[str, str]:
+    """The Python functions that a probe calls, each with a hash of the file it comes from: they may be found on disk.
+
+    PyTorch trusts its own functions only, as a cached graph would outlive a change of any other.
+    """
+    found: dict[str, str] = {}
+    for node in graph.graph.nodes:
+        if isinstance(node.target, FunctionType) and not node.target.__module__.startswith("torch"):
+            source = inspect.getsourcefile(node.target)
+            if source is not None:
+                digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+                found[f"{node.target.__module__}.{node.target.__name__}"] = digest
+    return found
 
 
 def _like(example: object, device: torch.device) -> object:

@@ -5,6 +5,7 @@ The level is written into the graph as operators and as inputs: a variant takes 
 """
 
 import math
+import operator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -188,13 +189,9 @@ def _quantized_linear(
     if activation not in codes:
         both = graph.call_function(torch.ops.tadp.quantize.default, (copies[activation],))
         both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
-        codes[activation] = tuple(graph.call_function(_pick, (both, position)) for position in range(3))
+        codes[activation] = tuple(graph.call_function(operator.getitem, (both, position)) for position in range(3))
     args = (*codes[activation], *read, new_bias, example.dtype)
     return graph.call_function(torch.ops.tadp.linear.default, args)
-
-
-def _pick(values: tuple[torch.Tensor, ...], index: int) -> torch.Tensor:
-    return values[index]
 
 
 def _reorder_placeholders(graph: fx.Graph, order: list[int]) -> None:
