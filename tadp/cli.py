@@ -67,15 +67,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="show the pieces of a model, their levels and kernels, and every fallback with its reason",
         description="Compile a model, run it once, and print its pieces with structure, roles, levels and kernels.",
     )
-    explain.add_argument(
-        "model",
-        nargs="?",
-        metavar="MODEL",
-        default=argparse.SUPPRESS,
-        help="as --model of generate (default: embedded)",
-    )
     explain.add_argument("--json", action="store_true", help="print the rows as JSON instead of as a table")
-    for name, command in (("generate", generate), ("explain", explain)):
+    precompile = commands.add_parser(
+        "precompile",
+        help="compile all variants of a policy ahead of time, so that the first generation starts at once",
+        description="Compile every variant that a policy may choose for a model at a size, and keep them on disk.",
+    )
+    for command in (explain, precompile):
+        command.add_argument(
+            "model",
+            nargs="?",
+            metavar="MODEL",
+            default=argparse.SUPPRESS,
+            help="as --model of generate (default: embedded)",
+        )
+    for name, command in (("generate", generate), ("explain", explain), ("precompile", precompile)):
         positional = {"prompts"} if name == "generate" else {"model"}
         for option in OPTIONS:
             if name in option.commands and option.name not in positional:
@@ -93,6 +99,10 @@ def _run(command: str, settings: Settings, as_json: bool) -> int:
         from tadp.commands.generate import generate
 
         return generate(settings)
+    if command == "precompile":
+        from tadp.commands.precompile import precompile
+
+        return precompile(settings)
     from tadp.commands.explain import explain
 
     return explain(settings, as_json=as_json)

@@ -42,7 +42,7 @@ class Option:
     read: Callable[[Any], Any]
     help: str
     metavar: str
-    commands: tuple[str, ...] = ("generate", "explain")
+    commands: tuple[str, ...] = ("generate", "explain", "precompile")
 
     @property
     def flag(self) -> str:

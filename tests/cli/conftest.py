@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import tadp
-from tadp.commands import explain, generate
+from tadp.commands import explain, generate, precompile
 from tests.cli.fakes import FakeController, FakePipeline
 
 
@@ -20,8 +20,8 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
         return model
 
     monkeypatch.setattr(tadp, "compile", compile_fake, raising=False)
-    monkeypatch.setattr(generate, "load_pipeline", lambda settings: fake)
-    monkeypatch.setattr(explain, "load_pipeline", lambda settings: fake)
+    for command in (generate, explain, precompile):
+        monkeypatch.setattr(command, "load_pipeline", lambda settings: fake)
     return fake
 
 

@@ -152,7 +152,7 @@ def test_an_unknown_option_is_refused_by_name(capsys: pytest.CaptureFixture[str]
     assert "--colour" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["generate", "explain"])
+@pytest.mark.parametrize("command", ["generate", "explain", "precompile"])
 def test_help_names_every_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -172,6 +172,15 @@ def test_explain_prints_rows_totals_and_reasons(pipeline: FakePipeline, capsys: 
     assert "2 layers: outside blocks" in printed
     assert pipeline.calls[0]["steps"] == 1
     assert pipeline.calls[0]["output_type"] == "latent"
+
+
+def test_precompile_runs_one_step_and_says_where_variants_are(
+    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["precompile", "--policy", "static:8", "--height", "32"]) == 0
+    assert "static:8: 0 variants compiled" in capsys.readouterr().out
+    assert pipeline.calls[0]["steps"] == 1
+    assert pipeline.calls[0]["height"] == 32
 
 
 def test_explain_prints_json(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
