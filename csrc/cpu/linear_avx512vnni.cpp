@@ -143,10 +143,39 @@ TADP_AVX512_INLINE __m128i add_lanes(const __m512i (&sums)[kRows]) {
   return _mm_add_epi32(_mm256_castsi256_si128(quarters), _mm256_extracti128_si256(quarters, 1));
 }
 
+// Where the planes of the next kRows weight rows stand, null where there is nothing to fetch. Multiplying leaves the
+// memory idle and unpacking waits for it, so the bytes of the next unpacking are asked for while multiplying.
+struct Ahead {
+  const uint8_t* high = nullptr;
+  const uint8_t* mid = nullptr;
+  const uint8_t* low = nullptr;
+};
+
+template <int Width>
+Ahead planes_ahead(const Planes& planes, int64_t row) {
+  const int64_t quarter = planes.padded / 4;
+  Ahead ahead;
+  if (row + kRows > planes.rows) return ahead;
+  ahead.high = planes.high + row * 2 * quarter;
+  if constexpr (Width >= 6) ahead.mid = planes.mid + row * quarter;
+  if constexpr (Width == 8) ahead.low = planes.low + row * quarter;
+  return ahead;
+}
+
+// Of kRows rows there are 2 * padded bytes in high and padded in mid and low: so much for each k that all are asked for
+// in one run over the columns.
+TADP_AVX512_INLINE void fetch(const Ahead& ahead, int64_t k) {
+  if (ahead.high == nullptr) return;
+  _mm_prefetch(ahead.high + 2 * k, _MM_HINT_T1);
+  _mm_prefetch(ahead.high + 2 * k + kLane, _MM_HINT_T1);
+  if (ahead.mid != nullptr) _mm_prefetch(ahead.mid + k, _MM_HINT_T1);
+  if (ahead.low != nullptr) _mm_prefetch(ahead.low + k, _MM_HINT_T1);
+}
+
 // The integer sums of Tokens tokens with kRows unpacked weight rows, to out[token * pitch + row].
 template <int Tokens>
-TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, const uint8_t* rows, int64_t stride, int32_t* out,
-                               int64_t pitch) {
+TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, const uint8_t* rows, int64_t stride,
+                               const Ahead& ahead, int32_t* out, int64_t pitch) {
   __m512i sums[Tokens][kRows];
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t) {
@@ -156,6 +185,7 @@ TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, const uint8_
   for (int64_t k = 0; k < padded; k += kLane) {
     // Activations behind the end read as zero, so it does not matter what the scratch holds there.
     const __mmask64 present = padded - k >= kLane ? ~__mmask64{0} : (__mmask64{1} << (padded - k)) - 1;
+    fetch(ahead, k);
     __m512i weights[kRows];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) weights[r] = _mm512_load_si512(rows + r * stride + k);
@@ -214,7 +244,7 @@ constexpr std::array<Multiply, kTokens + 1> kMultiply = {nullptr,
 constexpr std::array<std::array<Multiply, kTokens + 1>, 4> kMultiplyBySize = {kMultiply<1>, kMultiply<2>, kMultiply<3>,
                                                                               kMultiply<4>};
 
-using MultiplyRows = void (*)(const int8_t*, int64_t, const uint8_t*, int64_t, int32_t*, int64_t);
+using MultiplyRows = void (*)(const int8_t*, int64_t, const uint8_t*, int64_t, const Ahead&, int32_t*, int64_t);
 
 constexpr std::array<MultiplyRows, kTokens + 1> kMultiplyRows = {nullptr,          multiply_rows<1>, multiply_rows<2>,
                                                                  multiply_rows<3>, multiply_rows<4>, multiply_rows<5>,
@@ -234,7 +264,8 @@ void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
       unpack_rows<Width>(planes, first + row, kRows, stride, rows_scratch);
       for (int64_t token = 0; token < problem.tokens; token += kTokens) {
         const int64_t tokens = std::min<int64_t>(kTokens, problem.tokens - token);
-        kMultiplyRows[tokens](problem.codes + token * planes.padded, planes.padded, rows_scratch, stride,
+        const Ahead ahead = token == 0 ? planes_ahead<Width>(planes, first + row + kRows) : Ahead{};
+        kMultiplyRows[tokens](problem.codes + token * planes.padded, planes.padded, rows_scratch, stride, ahead,
                               sums + token * lanes * 16 + row, lanes * 16);
       }
     }

@@ -1,7 +1,7 @@
 """Schemas of ``torch.ops.tadp``, with the shapes they promise to a tracer.
 
-The CPU implementations are csrc/cpu, registered when the library is loaded. On other devices the reference runs until a
-variant of its own is registered; callers see the operator only.
+The CPU implementations are csrc/cpu, registered when the library is loaded. On NVIDIA GPUs linear is a Triton kernel
+where triton can be imported; the reference serves what is left. Callers see the operator only.
 
     quantize(x (..., columns)) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
     linear(codes, scale, sum, planes, weight_scale (rows,) float32, bias (rows,), dtype) -> (..., rows)
@@ -12,15 +12,13 @@ bits, with mid 6, with low 8. Floating types are float32, bfloat16 and float16. 
 reference.py.
 """
 
+from typing import Any
+
 import torch
 
 from tadp.kernels import reference
-from tadp.kernels.planes import padded_columns
-
-MAX_COLUMNS = 65536
-"""Longest row whose sums fit 32 bits: 65,536 * 255 * 127 < 2^31."""
-
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+from tadp.kernels import triton as triton_kernels
+from tadp.kernels.checks import FLOATS, check_linear_types, check_planes
 
 _SCHEMAS = {
     "quantize": "(Tensor x) -> (Tensor codes, Tensor scale, Tensor sum)",
@@ -37,14 +35,23 @@ _SCHEMAS = {
 for _name, _schema in _SCHEMAS.items():
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-for _name in ("quantize", "linear", "dequantize"):
+for _name in ("quantize", "dequantize"):
     torch.library.impl(f"tadp::{_name}", "CUDA", getattr(reference, _name))
+
+
+@torch.library.impl("tadp::linear", "CUDA")
+def _linear_on_cuda(codes: torch.Tensor, *others: Any) -> torch.Tensor:
+    if not triton_kernels.is_used(codes.device):
+        return reference.linear(codes, *others)
+    from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
+
+    return linear(codes, *others)
 
 
 @torch.library.register_fake("tadp::quantize")
 def _fake_quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
-    torch._check(x.dtype in _FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+    torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
     tokens = x.shape[:-1]
     codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     return codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(tokens, dtype=torch.int32)
@@ -62,8 +69,7 @@ def _fake_linear(
     bias: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    torch._check(codes.dtype == torch.int8, lambda: f"tadp: codes must be int8, got {codes.dtype}")
-    _check_planes(high, mid, low, codes.shape[-1], dtype)
+    check_linear_types(codes, high, mid, low, dtype)
     return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
 
 
@@ -76,18 +82,5 @@ def _fake_dequantize(
     columns: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    _check_planes(high, mid, low, columns, dtype)
+    check_planes(high, mid, low, columns, dtype)
     return torch.empty((high.shape[0], columns), dtype=dtype, device=high.device)
-
-
-def _check_planes(
-    high: torch.Tensor, mid: torch.Tensor | None, low: torch.Tensor | None, columns: int, dtype: torch.dtype
-) -> None:
-    torch._check(dtype in _FLOATS, lambda: f"tadp: dtype must be float32, bfloat16 or float16, got {dtype}")
-    torch._check(mid is not None or low is None, lambda: "tadp: the low plane needs the mid plane before it")
-    for name, plane, per_byte in (("high", high, 2), ("mid", mid, 4), ("low", low, 4)):
-        if plane is not None:
-            torch._check(
-                plane.shape[1] == padded_columns(columns) // per_byte,
-                lambda name=name: f"tadp: {name} does not fit a weight of {columns} columns",
-            )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tadp.kernels import triton as triton_kernels
 from tadp.precision import Level
 
 
@@ -62,6 +63,10 @@ def _reference_integer() -> str:
     return "reference"
 
 
+def _cuda_linear() -> str:
+    return "triton" if triton_kernels.is_used() else "reference"
+
+
 def _reference_weight_only() -> str:
     return "reference dequantize + aten linear"
 
@@ -70,6 +75,7 @@ for _width in (8, 6, 4):
     _integer, _weight_only = Level(_width, 8), Level(_width, 16)
     for _operator in ("quantize", "linear"):
         register(Variant(_operator, _integer, "cpu", _cpu_integer))
-        register(Variant(_operator, _integer, "cuda", _reference_integer))
+    register(Variant("quantize", _integer, "cuda", _reference_integer))
+    register(Variant("linear", _integer, "cuda", _cuda_linear))
     register(Variant("linear", _weight_only, "cpu", _cpu_weight_only))
     register(Variant("linear", _weight_only, "cuda", _reference_weight_only))

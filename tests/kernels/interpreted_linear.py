@@ -1,0 +1,138 @@
+"""The Triton kernel of linear in Triton's interpreter; test_triton_linear.py runs this file in a process of its own.
+
+The interpreter works on numpy arrays, which have no bfloat16: where a GPU rounds to it, the interpreter cuts bits off.
+Results of that type are therefore compared with cut ones here; that the compiled kernel rounds is in
+test_triton_compile.py.
+"""
+
+import pytest
+import torch
+import triton
+
+from tadp.kernels import BitPlaneWeight, planes, reference
+from tadp.kernels.triton.linear import linear, tile_for
+from tests.kernels.cases import WIDTHS, Product, operands, product_bound, tokens_with_outliers
+from tests.kernels.test_linear import integer_product, real_product
+
+# One, primes, one more and one less than tiles of 16, 64 and 128; columns around the padding and around whole steps.
+SHAPES = (
+    (1, 1, 1),
+    (1, 64, 256),
+    (2, 3, 2),
+    (3, 1, 3),
+    (5, 7, 5),
+    (7, 65, 67),
+    (15, 63, 255),
+    (16, 64, 512),
+    (17, 127, 257),
+    (31, 130, 97),
+    (63, 33, 260),
+    (65, 128, 128),
+    (129, 129, 131),
+    (257, 131, 384),
+)
+TYPES = (  # of result and bias
+    (torch.float32, None),
+    (torch.float32, torch.float16),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.float16, torch.float32),
+)
+
+pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="TRITON_INTERPRET is not set")
+
+
+def expected_bits(product: Product, width: int, dtype: torch.dtype) -> torch.Tensor:
+    if dtype != torch.bfloat16:
+        return product.run(width, dtype)
+    cut = product.run(width, torch.float32).view(torch.int32) & ~0xFFFF
+    return cut.view(torch.float32).bfloat16()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("tokens", "rows", "columns"), SHAPES)
+def test_integer_sums_are_exact(tokens: int, rows: int, columns: int, width: int) -> None:
+    product = integer_product(tokens, tokens, rows, columns)
+    found = product.run(width, torch.float32, linear)
+    assert torch.equal(found.double(), product.run(width, torch.float64, reference.linear))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("tokens", "rows", "columns"), SHAPES)
+def test_real_products(tokens: int, rows: int, columns: int, width: int) -> None:
+    for index, (dtype, bias) in enumerate(TYPES):
+        product = real_product(index, tokens, rows, columns, bias)
+        found = product.run(width, dtype, linear)
+        assert found.dtype == dtype
+        assert torch.equal(found, expected_bits(product, width, dtype))  # as the CPU's kernel has it
+        if dtype != torch.bfloat16:
+            exact = product.run(width, torch.float64, reference.linear)
+            fits = exact.abs() < torch.finfo(dtype).max
+            error = (found.double() - exact).abs()
+            assert (error <= product_bound(exact, product, dtype))[fits].all()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_longest_row_does_not_overflow(width: int, sign: int) -> None:
+    columns = 65536
+    cut = planes.cut(torch.tensor([[255], [0]], dtype=torch.uint8).expand(2, columns))
+    weight = BitPlaneWeight(*cut, torch.ones(2), columns, torch.float32)
+    codes = torch.full((1, columns), 127 * sign, dtype=torch.int8)
+    product = Product(codes, torch.ones(1), codes.sum(-1, dtype=torch.int32), weight, None)
+    exact = product.run(width, torch.float64, reference.linear)
+    found = product.run(width, torch.float32, linear)
+    assert ((found.double() - exact).abs() <= product_bound(exact, product, torch.float32)).all()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nan_reaches_its_own_token_only(width: int) -> None:
+    x = tokens_with_outliers(3, (9, 65))
+    weight = BitPlaneWeight.pack(torch.randn(70, 65, generator=torch.Generator().manual_seed(4)))
+    clean = linear(*reference.quantize(x), *operands(weight, width), weight.scale, None, torch.float32)
+    x[4, 1] = torch.nan
+    found = linear(*reference.quantize(x), *operands(weight, width), weight.scale, None, torch.float32)
+    assert found[4].isnan().all()
+    others = torch.arange(9) != 4
+    assert torch.equal(found[others], clean[others])
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (0,), (2, 3), (2, 0, 4), (1, 2, 3, 4)])
+def test_leading_dimensions(leading: tuple[int, ...]) -> None:
+    weight = BitPlaneWeight.pack(torch.randn(20, 13, generator=torch.Generator().manual_seed(5)))
+    quantized = reference.quantize(tokens_with_outliers(6, (*leading, 13)))
+    arguments = (*quantized, *operands(weight, 8), weight.scale, None, torch.float32)
+    assert torch.equal(linear(*arguments), torch.ops.tadp.linear(*arguments))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 8), (5, 0), (0, 0)])
+def test_empty_weights(rows: int, columns: int) -> None:
+    weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
+    bias = torch.arange(float(rows))
+    quantized = reference.quantize(torch.ones(3, columns))
+    found = linear(*quantized, *operands(weight, 8), weight.scale, bias, torch.float32)
+    assert torch.equal(found, bias.expand(3, rows))
+
+
+def test_strided_arguments() -> None:
+    product = real_product(5, 12, 24, 32, torch.float32)
+    expected = product.run(8, torch.float32)
+    arguments = (product.codes, product.scale, product.sum, *operands(product.weight, 8), product.weight.scale)
+    spread = [torch.stack([tensor, tensor], -1)[..., 0] for tensor in (*arguments, product.bias)]
+    assert not any(tensor.is_contiguous() for tensor in spread)
+    assert torch.equal(linear(*spread, torch.float32), expected)
+
+
+def test_more_tiles_than_a_group_holds() -> None:
+    tokens = 9 * tile_for(1000, 8).tokens + 3
+    product = real_product(7, tokens, 300, 8, None)
+    assert torch.equal(product.run(8, torch.float32, linear), product.run(8, torch.float32))
+
+
+def test_planes_of_other_widths_are_not_read() -> None:
+    product = real_product(8, 3, 5, 64, None)
+    product.weight.low.random_(0, 256, generator=torch.Generator().manual_seed(9))
+    before = [product.run(width, torch.float32, linear) for width in (6, 4)]
+    product.weight.low.zero_()
+    assert torch.equal(product.run(6, torch.float32, linear), before[0])
+    product.weight.mid.zero_()
+    assert torch.equal(product.run(4, torch.float32, linear), before[1])

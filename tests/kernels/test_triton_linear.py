@@ -1,0 +1,162 @@
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tadp.kernels import planes, registry
+from tadp.kernels import triton as triton_kernels
+from tadp.kernels.checks import check_linear
+from tadp.kernels.triton.unpack import unpack_ptx
+from tadp.precision import Level
+from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes
+from tests.kernels.test_linear import real_product
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+
+def run_python(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def interpreter_fails() -> bool:
+    """Triton 3.6 makes loop bounds integers in a way that numpy refuses from 2.4 on."""
+    versions = [tuple(map(int, importlib.metadata.version(name).split(".")[:2])) for name in ("triton", "numpy")]
+    return versions[0] < (3, 7) and versions[1] >= (2, 4)
+
+
+@pytest.mark.slow
+@needs_triton
+def test_numerics_in_the_interpreter() -> None:
+    # Triton asks for the variable when it is first imported, and this process compiles kernels in another test.
+    if interpreter_fails():
+        pytest.skip("the interpreter of Triton 3.6 needs numpy below 2.4")
+    file = Path(__file__).with_name("interpreted_linear.py")
+    out = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(file), TRITON_INTERPRET="1")
+    assert " passed" in out
+    assert "skipped" not in out
+
+
+def test_the_reference_stands_in_for_a_missing_triton() -> None:
+    out = run_python(
+        "-c",
+        "import sys; sys.modules['triton'] = None\n"
+        "import tadp\n"
+        "from tadp.kernels import registry\n"
+        "from tadp.precision import Level\n"
+        "print(registry.variant_name('linear', Level(8, 8), 'cuda'))",
+    )
+    assert out.split() == ["reference"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_registry_names_the_variant(width: int) -> None:
+    name = registry.variant_name("linear", Level(width, 8), "cuda")
+    assert name == ("triton" if triton_kernels.is_used() else "reference")
+    assert registry.variant_name("quantize", Level(width, 8), "cuda") == "reference"
+
+
+@needs_triton
+def test_triton_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    for capability, used in (((7, 5), False), ((8, 0), True), ((9, 0), True), ((12, 0), True)):
+        monkeypatch.setattr(triton_kernels, "_capability", lambda device, found=capability: found)
+        assert triton_kernels.is_used(torch.device("cuda", 0)) == used
+        assert triton_kernels.is_used() == used
+
+
+def run_ptx(text: str, words: list[int]) -> int:
+    """Evaluate the few instructions that unpack_ptx uses."""
+    values = {f"${index + 1}": word for index, word in enumerate(words)}
+    for name, arguments in re.findall(r"^(mov|shl|shr|and|xor)\.[bu]32 (.*);$", text, re.MULTILINE):
+        target, *sources = arguments.split(", ")
+        first, *second = [values[source] if source in values else int(source, 0) for source in sources]
+        values[target] = {
+            "mov": lambda a: a,
+            "shl": lambda a, b: a << b & 0xFFFFFFFF,
+            "shr": lambda a, b: a >> b,
+            "and": lambda a, b: a & b,
+            "xor": lambda a, b: a ^ b,
+        }[name](first, *second)
+    return values["$0"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("quarter", range(4))
+def test_ptx_unpacks_four_codes(width: int, quarter: int) -> None:
+    words_per_quarter = 64
+    cut = planes.cut(random_codes(width, 1, 16 * words_per_quarter))
+    high, mid, low = (plane.view(-1, 4).view(torch.int32).flatten().tolist() for plane in cut)
+    codes = planes.join(*(*cut[: width // 2 - 1], None, None)[:3], 16 * words_per_quarter)
+    expected = codes.view(4, words_per_quarter, 4)[quarter].tolist()
+    for index in range(words_per_quarter):
+        words = [high[quarter % 2 * words_per_quarter + index], mid[index], low[index]]
+        found = run_ptx(unpack_ptx(width, quarter), [word & 0xFFFFFFFF for word in words])
+        flip = 128 if width == 8 else 0
+        assert [byte ^ flip for byte in found.to_bytes(4, "little")] == expected[index]
+
+
+def test_refuses() -> None:
+    product = real_product(1, 3, 8, 16, torch.float32)
+    high, mid, low = operands(product.weight, 8)
+    good = {
+        "codes": product.codes,
+        "scale": product.scale,
+        "sum": product.sum,
+        "high": high,
+        "mid": mid,
+        "low": low,
+        "weight_scale": product.weight.scale,
+        "bias": product.bias,
+        "dtype": torch.float32,
+    }
+    check_linear(**good)
+    long = torch.zeros(1, 65540, dtype=torch.int8)
+    long_high = torch.zeros(8, 32770, dtype=torch.uint8)
+    for changes, message in (
+        ({"codes": product.codes.int()}, "codes must be int8"),
+        ({"codes": torch.tensor(1, dtype=torch.int8)}, "at least one dimension"),
+        ({"scale": product.scale[:2]}, r"scale must be torch.float32 of shape \(3,\)"),
+        ({"sum": product.sum.long()}, "sum must be torch.int32"),
+        ({"high": high.int()}, "high must be uint8"),
+        ({"high": high[:, 1:]}, "high does not fit"),
+        ({"mid": mid[1:]}, "mid must be uint8, two-dimensional, with as many rows"),
+        ({"mid": None}, "low plane needs the mid plane"),
+        ({"low": low[:, :2]}, "low does not fit"),
+        ({"weight_scale": product.weight.scale[1:]}, r"weight_scale must be torch.float32 of shape \(8,\)"),
+        ({"bias": torch.zeros(3)}, r"bias must be .* of shape \(8,\)"),
+        ({"bias": torch.zeros(8, dtype=torch.int32)}, "bias must be float32"),
+        ({"bias": torch.zeros(8, device="meta")}, "on the device of codes"),
+        ({"dtype": torch.float64}, "dtype must be float32"),
+        ({"codes": long, "high": long_high, "mid": None, "low": None}, "at most 65536"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            check_linear(**{**good, **changes})
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("tokens", "rows", "columns"), [(0, 8, 8), (1, 1, 1), (1, 1536, 1536), (50, 130, 259), (1000, 1536, 8960)]
+)
+def test_a_gpu_gives_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, width: int) -> None:
+    for dtype in FLOATS:
+        product = real_product(3, tokens, rows, columns, dtype)
+        planes_read = operands(product.weight, width)
+        arguments = (product.codes, product.scale, product.sum, *planes_read, product.weight.scale, product.bias)
+        on_gpu = [None if argument is None else argument.cuda() for argument in arguments]
+        found = torch.ops.tadp.linear(*on_gpu, dtype)
+        assert torch.equal(found.cpu(), product.run(width, dtype))
