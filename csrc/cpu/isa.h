@@ -1,20 +1,24 @@
 // Which instruction set the CPU kernels use.
 #pragma once
 
-// The library is built for any x86-64; only functions with this attribute use AVX-512, and they are called only where
-// active_isa() says so. A template needs it at its first declaration.
+// The library is built for any x86-64; only functions with these attributes use more, and they are called only where
+// active_isa() says so. A template needs its attribute at its first declaration.
 #if defined(__x86_64__)
+#define TADP_AVX2 [[gnu::target("avx2")]]
 #define TADP_AVX512 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]]
 #else
+#define TADP_AVX2
 #define TADP_AVX512
 #endif
 
 namespace tadp {
 
-enum class Isa { kPortable, kAvx512Vnni };
+// From the slowest to the fastest. No set implies the ones before it: the first processors with AVX-512 VNNI lack
+// AVX-VNNI, the same instruction in the encoding for 256 bits.
+enum class Isa { kPortable, kAvx2, kAvxVnni, kAvx512Vnni };
 
-// The best set that this processor has, or the one that the environment variable TADP_CPU_ISA names ("portable" or
-// "avx512vnni"). It is read at every call, so that tests can compare both within one process.
+// The best set that this processor has, or the one that the environment variable TADP_CPU_ISA names by its isa_name().
+// It is read at every call, so that tests can compare all sets within one process.
 // Throws where the variable names something unknown, or something that this processor lacks.
 Isa active_isa();
 

@@ -44,6 +44,15 @@ void check_per_column(const char* name, const Tensor& tensor, int64_t rows) {
   TADP_CHECK(tensor.dim() == 1 && tensor.size(0) == rows, name, " must have shape (", rows, ",)");
 }
 
+auto tasks_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx2) return linear_tasks_avx2;
+  if (isa == Isa::kAvxVnni) return linear_tasks_avxvnni;
+  if (isa == Isa::kAvx512Vnni) return linear_tasks_avx512vnni;
+#endif
+  return linear_tasks_portable;
+}
+
 }  // namespace
 
 Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
@@ -93,10 +102,7 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
       .out = out.mutable_data_ptr(),
       .out_type = dtype,
   };
-  auto run_tasks = linear_tasks_portable;
-#if defined(__x86_64__)
-  if (active_isa() == Isa::kAvx512Vnni) run_tasks = linear_tasks_avx512vnni;
-#endif
+  const auto run_tasks = tasks_of(active_isa());
   const int64_t tile_columns = (planes.rows + kTileColumns - 1) / kTileColumns;
   const int64_t products = std::min(tokens, kTileTokens) * kTileColumns * std::max<int64_t>(1, planes.padded);
   torch::stable::parallel_for(0, tile_columns * token_blocks(problem),

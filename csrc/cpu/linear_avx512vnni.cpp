@@ -21,17 +21,9 @@ namespace {
 
 constexpr int kTokens = 6;
 constexpr int kRows = 4;
-constexpr int64_t kLane = 64;  // bytes of a register
+constexpr int64_t kLane = kScratchAlignment;  // bytes of a register
 constexpr int64_t kFewTokens = 16;
 static_assert(kFewTokens <= kTileTokens, "few tokens are one block, so that a task is a tile of columns");
-
-// Scratch of a thread, kept from call to call: fresh pages would cost as much as unpacking into them.
-uint8_t* aligned_scratch(int64_t bytes) {
-  thread_local std::vector<uint8_t> scratch;
-  if (static_cast<int64_t>(scratch.size()) < bytes + kLane) scratch.resize(static_cast<size_t>(bytes + kLane));
-  const auto address = reinterpret_cast<uintptr_t>(scratch.data());
-  return reinterpret_cast<uint8_t*>((address + kLane - 1) / kLane * kLane);
-}
 
 // Transposes 16 x 16 numbers of 32 bits.
 TADP_AVX512_INLINE void transpose(__m512i (&rows)[16]) {
@@ -300,19 +292,10 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
   }
 }
 
-template <typename T>
-void run_any_width(const LinearProblem& problem, int64_t begin, int64_t end) {
-  if (problem.planes.width == 8) return run<8, T>(problem, begin, end);
-  if (problem.planes.width == 6) return run<6, T>(problem, begin, end);
-  run<4, T>(problem, begin, end);
-}
-
 }  // namespace
 
 void linear_tasks_avx512vnni(const LinearProblem& problem, int64_t begin, int64_t end) {
-  if (problem.out_type == ScalarType::Float) return run_any_width<float>(problem, begin, end);
-  if (problem.out_type == ScalarType::BFloat16) return run_any_width<BFloat16>(problem, begin, end);
-  run_any_width<Half>(problem, begin, end);
+  for_width_and_type(problem, [&]<int Width, typename T>() { run<Width, T>(problem, begin, end); });
 }
 
 }  // namespace tadp

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tests.kernels.cases import (
+    ALL_ISAS,
     COLUMNS,
     FLOATS,
     ISAS,
@@ -14,7 +15,7 @@ from tests.kernels.cases import (
     WIDTHS,
     Product,
     cpu_isa,
-    needs_both_isas,
+    needs_vector_isas,
     operands,
     product_bound,
     random_codes,
@@ -73,19 +74,22 @@ def test_within_the_rounding_bound(
     assert (error <= product_bound(exact, product, dtype))[fits].all()
 
 
-@needs_both_isas
+@needs_vector_isas
 @settings(deadline=None, max_examples=60)
 @given(SEEDS, TOKENS, ROWS, COLUMNS, st.sampled_from(WIDTHS), st.sampled_from(FLOATS), st.booleans())
-def test_instruction_sets_agree_to_the_bit(
+def test_instruction_sets_agree_with_portable_to_the_bit(
     seed: int, tokens: int, rows: int, columns: int, width: int, dtype: torch.dtype, biased: bool
 ) -> None:
     product = real_product(seed, tokens, rows, columns, torch.float32 if biased else None)
     product.scale[0] = torch.nan
-    results = []
+    results = {}
     for isa in ISAS:
         with cpu_isa(isa):
-            results.append(product.run(width, dtype))
-    torch.testing.assert_close(*results, rtol=0, atol=0, equal_nan=True)
+            results[isa] = product.run(width, dtype)
+    for isa, found in results.items():
+        torch.testing.assert_close(
+            found, results["portable"], rtol=0, atol=0, equal_nan=True, msg=lambda text, i=isa: f"{i}: {text}"
+        )
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -192,5 +196,20 @@ def test_refuses() -> None:
 
 
 def test_unknown_instruction_set_is_refused() -> None:
-    with cpu_isa("sse9"), pytest.raises(RuntimeError, match="portable and avx512vnni"):
+    with cpu_isa("sse9"), pytest.raises(RuntimeError, match="'sse9'; valid are portable, avx2, avxvnni and avx512vnni"):
         torch.ops.tadp.cpu_isa()
+
+
+@pytest.mark.parametrize("isa", ALL_ISAS)
+def test_an_instruction_set_is_forced_or_refused(isa: str) -> None:
+    with cpu_isa(isa):
+        if isa in ISAS:
+            assert torch.ops.tadp.cpu_isa() == isa
+        else:
+            with pytest.raises(RuntimeError, match=f"asks for {isa}, which this processor does not have"):
+                torch.ops.tadp.cpu_isa()
+
+
+def test_the_best_instruction_set_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TADP_CPU_ISA", raising=False)
+    assert torch.ops.tadp.cpu_isa() == ISAS[-1]
