@@ -3,6 +3,7 @@
 Quantizing the activation is part of every time. All candidates run in one process, in turn, and medians are compared.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -61,10 +62,12 @@ def measure(shape: Shape, seconds: float, mode: Mode) -> dict[str, object]:
     first = {name: _timed(call) for name, call in candidates.items()}
     times: dict[str, list[float]] = {name: [_timed(call)] for name, call in candidates.items()}
     running = {name: call for name, call in candidates.items() if first[name] < _SLOW}
+    order, shuffle = list(running), random.Random(0).shuffle
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
-        for name, call in running.items():
-            times[name].append(_timed(call))
+        shuffle(order)  # whoever always came after the same rival would inherit its caches and its heap
+        for name in order:
+            times[name].append(_timed(running[name]))
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     row: dict[str, object] = {"tokens": tokens, "in": columns, "out": rows}
     row |= {f"{name}, ms": median * 1e3 for name, median in medians.items()}
