@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = ("alignment", "direction", "accuracy", "compile_time", "switching", "dispatch", "memory", "planes", "linear")
+ORDER = (
+    *("alignment", "direction", "signals", "accuracy", "layers", "planes"),
+    *("compile_time", "start", "switching", "dispatch", "step", "linear", "memory"),
+)
 INTRODUCTION = """# Results
 
 Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
 interleaved runs; on a shared machine only ratios within one table mean anything. Two runs were shortened: accuracy with
-`--clips 5`, linear with `--short`.
+`--clips 5`, linear with `--seconds 2`.
 """
 
 
