@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-from bench.record import parser, record
+from bench.record import parser, record, timed
 from tadp.kernels import BitPlaneWeight
 from tadp.precision import Level
 
@@ -59,15 +59,15 @@ def measure(shape: Shape, seconds: float, mode: Mode) -> dict[str, object]:
     x = torch.randn(tokens, columns, generator=generator).bfloat16()
     weight = (torch.randn(rows, columns, generator=generator) * 0.05).bfloat16()
     candidates = build(x, weight, mode)
-    first = {name: _timed(call) for name, call in candidates.items()}
-    times: dict[str, list[float]] = {name: [_timed(call)] for name, call in candidates.items()}
+    first = {name: timed(call) for name, call in candidates.items()}
+    times: dict[str, list[float]] = {name: [timed(call)] for name, call in candidates.items()}
     running = {name: call for name, call in candidates.items() if first[name] < _SLOW}
     order, shuffle = list(running), random.Random(0).shuffle
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         shuffle(order)  # whoever always came after the same rival would inherit its caches and its heap
         for name in order:
-            times[name].append(_timed(running[name]))
+            times[name].append(timed(running[name]))
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     row: dict[str, object] = {"tokens": tokens, "in": columns, "out": rows}
     row |= {f"{name}, ms": median * 1e3 for name, median in medians.items()}
@@ -109,12 +109,6 @@ def rival_linear(weight: torch.Tensor, mode: Mode) -> Callable[[torch.Tensor], t
     layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
     quantize_(layer, Int8DynamicActivationInt8WeightConfig())
     return torch.compile(layer) if mode == "compiled" else layer
-
-
-def _timed(call: Callable[[], torch.Tensor]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,13 @@ def parser(question: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=question)
     made.add_argument("--json", type=Path, help="also write the result here")
     return made
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def machine() -> dict[str, object]:

@@ -4,14 +4,12 @@ Two of the 30 blocks, at their real width: 1,536 channels, 12 heads, 8,960 in th
 """
 
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from diffusers import WanTransformer3DModel
 
 import tadp
-from bench.record import parser, record
+from bench.record import parser, record, timed
 
 POLICIES = ("static:16", "static:8", "static:6", "static:4")
 RIVAL = "torch.compile, bfloat16"
@@ -45,11 +43,11 @@ def measure(repeats: int) -> dict[str, list[float]]:
             model.tadp.use(policy)
             model(**inputs)
         for _ in range(repeats):
-            times[RIVAL].append(_timed(lambda: plain(**inputs)))
+            times[RIVAL].append(timed(lambda: plain(**inputs)))
             for policy in POLICIES:
                 model.tadp.use(policy)
                 model(**inputs)  # after a switch masters and planes come in: not part of a step
-                times[policy].append(_timed(lambda: model(**inputs)))
+                times[policy].append(timed(lambda: model(**inputs)))
     return times
 
 
@@ -67,12 +65,6 @@ def _inputs() -> dict[str, object]:
         "encoder_hidden_states": torch.randn(1, 512, 4096, generator=generator).bfloat16(),
         "return_dict": False,
     }
-
-
-def _timed(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

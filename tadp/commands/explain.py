@@ -5,11 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from tadp.commands.errors import InputError
-from tadp.commands.generate import read_policies
-from tadp.commands.model import call_arguments, compile_pipeline, controllers, is_embedded, load_pipeline
+from tadp.commands.capture import capture
+from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
 from tadp.report.document import to_json
 from tadp.report.table import format_bytes
@@ -24,12 +21,8 @@ def explain(settings: Settings, as_json: bool = False) -> int:
     Raises:
         InputError: for a model or policy that cannot be used as given.
     """
-    (policy,) = read_policies([settings.policy], is_embedded(settings.model)).values()
-    pipeline = load_pipeline(settings)
-    arguments = call_arguments(pipeline, settings)
     # Variants that this one step does not run would only be compiled to be thrown away.
-    compiled = compile_pipeline(pipeline, policy, precompile=False)
-    capture(compiled, arguments)
+    compiled, policy = capture(settings, precompile=False)
     explanations = {name: controller.explain() for name, controller in controllers(compiled).items()}
     if as_json:
         rows = {name: to_json(explanation.rows) for name, explanation in explanations.items()}
@@ -39,16 +32,6 @@ def explain(settings: Settings, as_json: bool = False) -> int:
         print(f"{name} under {policy}\n{explanation}\n")
         print("\n".join(summarize(explanation.rows)) + "\n")
     return 0
-
-
-def capture(pipeline: Any, arguments: Mapping[str, Any]) -> None:
-    """Run a compiled pipeline for one step at the size asked for; latents are left undecoded."""
-    pipeline.set_progress_bar_config(disable=True)
-    request = {**arguments, "num_inference_steps": 1, "output_type": "latent"}
-    try:
-        pipeline(prompt="a red circle", generator=torch.Generator("cpu").manual_seed(0), **request)
-    except ValueError as error:
-        raise InputError(f"{type(pipeline).__name__} cannot run at this size: {error}") from error
 
 
 def summarize(rows: Sequence[Mapping[str, Any]]) -> list[str]:

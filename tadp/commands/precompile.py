@@ -5,9 +5,7 @@ import time
 from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-from tadp.commands.explain import capture
-from tadp.commands.generate import read_policies
-from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
+from tadp.commands.capture import capture
 from tadp.commands.settings import Settings
 
 
@@ -20,12 +18,9 @@ def precompile(settings: Settings) -> int:
     Raises:
         InputError: for a model or policy that cannot be used as given.
     """
-    (policy,) = read_policies([settings.policy], is_embedded(settings.model)).values()
-    pipeline = load_pipeline(settings)
-    arguments = call_arguments(pipeline, settings)
     before = dict(counters["inductor"])
     started = time.perf_counter()
-    capture(compile_pipeline(pipeline, policy, precompile=True), arguments)
+    _, policy = capture(settings, precompile=True)
     seconds = time.perf_counter() - started
     new, found = (
         counters["inductor"][name] - before.get(name, 0) for name in ("fxgraph_cache_miss", "fxgraph_cache_hit")

@@ -27,18 +27,6 @@ def check_planes(
             )
 
 
-def check_linear_types(
-    codes: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    dtype: torch.dtype,
-) -> None:
-    """What a tracer asks of a linear."""
-    torch._check(codes.dtype == torch.int8, lambda: f"tadp: codes must be int8, got {codes.dtype}")
-    check_planes(high, mid, low, codes.shape[-1], dtype)
-
-
 def check_linear(
     codes: torch.Tensor,
     scale: torch.Tensor,
@@ -58,7 +46,8 @@ def check_linear(
             torch._check(
                 fits, lambda name=name: f"tadp: {name} must be uint8, two-dimensional, with as many rows as high"
             )
-    check_linear_types(codes, high, mid, low, dtype)
+    torch._check(codes.dtype == torch.int8, lambda: f"tadp: codes must be int8, got {codes.dtype}")
+    check_planes(high, mid, low, codes.shape[-1], dtype)
     columns, rows, tokens = codes.shape[-1], high.shape[0], codes.shape[:-1]
     torch._check(columns <= MAX_COLUMNS, lambda: f"tadp: at most {MAX_COLUMNS} columns, got {columns}")
     for name, tensor, wanted, shape in (

@@ -18,7 +18,7 @@ import torch
 
 from tadp.kernels import reference
 from tadp.kernels import triton as triton_kernels
-from tadp.kernels.checks import FLOATS, check_linear_types, check_planes
+from tadp.kernels.checks import FLOATS, check_linear, check_planes
 
 _SCHEMAS = {
     "quantize": "(Tensor x) -> (Tensor codes, Tensor scale, Tensor sum)",
@@ -69,7 +69,7 @@ def _fake_linear(
     bias: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    check_linear_types(codes, high, mid, low, dtype)
+    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype)
     return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
 
 

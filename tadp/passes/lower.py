@@ -38,7 +38,7 @@ def lower(graph: fx.GraphModule, device: torch.device, options: dict[str, object
     tag = f"{torch.compiler.config.cache_key_tag}tadp-{_version()}"
     settings = torch.compiler.config.patch(cache_key_tag=tag)  # type: ignore[attr-defined]
     with torch.no_grad(), tracing(TracingContext(mode)), settings:
-        patches = {"unsafe_marked_cacheable_functions": _measures(graph), **(options or {})}
+        patches = {"unsafe_marked_cacheable_functions": _cacheable_functions(graph), **(options or {})}
         return cast(Compiled, compile_fx(graph, inputs, config_patches=patches))
 
 
@@ -48,7 +48,7 @@ def _version() -> str:
     return importlib.metadata.version("tadp")
 
 
-def _measures(graph: fx.GraphModule) -> dict[str, str]:
+def _cacheable_functions(graph: fx.GraphModule) -> dict[str, str]:
     """The Python functions that a probe calls, each with a hash of the file it comes from: they may be found on disk.
 
     PyTorch trusts its own functions only, as a cached graph would outlive a change of any other.

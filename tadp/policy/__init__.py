@@ -22,7 +22,10 @@ class Policy(Protocol):
         """Every recipe that `plan` may name: what has to be compiled ahead."""
 
     def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
-        """The plan for blocks in running order; `score` is None until the probe is over."""
+        """The plan for blocks in running order; `score` is None until the probe is over.
+
+        A function of its arguments and of the policy's own fixed settings: it is asked again when these change only.
+        """
 
 
 def parse(policy: "str | Policy") -> Policy:

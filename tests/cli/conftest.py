@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import tadp
-from tadp.commands import explain, generate, precompile
+from tadp.commands import capture, generate
 from tests.cli.fakes import FakeController, FakePipeline
 
 
@@ -20,7 +20,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
         return model
 
     monkeypatch.setattr(tadp, "compile", compile_fake, raising=False)
-    for command in (generate, explain, precompile):
+    for command in (generate, capture):
         monkeypatch.setattr(command, "load_pipeline", lambda settings: fake)
     return fake
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -61,10 +62,22 @@ class Product:
 
     def run(self, width: int, dtype: torch.dtype, operator: object = None) -> torch.Tensor:
         chosen = torch.ops.tadp.linear if operator is None else operator
+        return chosen(**self.arguments(width, dtype))  # type: ignore[operator]
+
+    def arguments(self, width: int, dtype: torch.dtype) -> dict[str, Any]:
+        """By name, as the schema has them."""
         high, mid, low = operands(self.weight, width)
-        return chosen(  # type: ignore[operator]
-            self.codes, self.scale, self.sum, high, mid, low, self.weight.scale, self.bias, dtype
-        )
+        return {
+            "codes": self.codes,
+            "scale": self.scale,
+            "sum": self.sum,
+            "high": high,
+            "mid": mid,
+            "low": low,
+            "weight_scale": self.weight.scale,
+            "bias": self.bias,
+            "dtype": dtype,
+        }
 
 
 def operands(weight: BitPlaneWeight, width: int) -> tuple[torch.Tensor | None, ...]:

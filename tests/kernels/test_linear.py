@@ -162,18 +162,8 @@ def test_strided_arguments(isa: str) -> None:
 
 def test_refuses() -> None:
     product = real_product(1, 3, 8, 16, torch.float32)
-    high, mid, low = operands(product.weight, 8)
-    good = {
-        "codes": product.codes,
-        "scale": product.scale,
-        "sum": product.sum,
-        "high": high,
-        "mid": mid,
-        "low": low,
-        "weight_scale": product.weight.scale,
-        "bias": product.bias,
-        "dtype": torch.float32,
-    }
+    good = product.arguments(8, torch.float32)
+    high, mid, low = good["high"], good["mid"], good["low"]
     long = torch.zeros(1, 65540, dtype=torch.int8)
     for changes, message in (
         ({"codes": product.codes.int()}, "codes must be Char"),

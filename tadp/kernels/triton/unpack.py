@@ -5,6 +5,7 @@ for. A 32-bit register holds four bytes of a plane, and shifts treat them alike 
 carried across a byte's border.
 """
 
+import functools
 from typing import NamedTuple
 
 
@@ -32,6 +33,7 @@ def fields(width: int, quarter: int) -> tuple[Field, ...]:
     return (nibble, *pairs)
 
 
+@functools.cache
 def unpack_ptx(width: int, quarter: int) -> str:
     """PTX that sets ``$0`` to four codes from the words ``$1`` of high, ``$2`` of mid and ``$3`` of low.
 
