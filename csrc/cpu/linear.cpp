@@ -57,7 +57,8 @@ auto tasks_of(Isa isa) {
 
 Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
               const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
-              const std::optional<Tensor>& bias, ScalarType dtype) {
+              const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity, std::string kernel) {
+  TADP_CHECK(nonlinearity == "none" && kernel.empty(), "nonlinearity: not yet");
   check_float("dtype", dtype);
   check_cpu_type("codes", codes, ScalarType::Char);
   TADP_CHECK(codes.dim() >= 1, "codes must have at least one dimension, the columns");

@@ -2,17 +2,22 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <tuple>
 
 #include "checks.h"
 
 namespace tadp {
 
-std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x);
+std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups);
 
 Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
               const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
-              const std::optional<Tensor>& bias, ScalarType dtype);
+              const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity, std::string kernel);
+
+Tensor weight_only_linear(const Tensor& x, const Tensor& high, const std::optional<Tensor>& mid,
+                          const std::optional<Tensor>& low, const Tensor& weight_scale,
+                          const std::optional<Tensor>& bias, std::string nonlinearity, std::string kernel);
 
 Tensor dequantize(const Tensor& high, const std::optional<Tensor>& mid, const std::optional<Tensor>& low,
                   const Tensor& weight_scale, int64_t columns, ScalarType dtype);

@@ -33,7 +33,8 @@ void quantize_rows(const Tensor& x, int64_t rows, int64_t columns, Tensor& codes
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x) {
+std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups) {
+  TADP_CHECK(groups == 0, "groups: not yet");
   check_float("x", x.scalar_type());
   TADP_CHECK(x.dim() >= 1, "x must have at least one dimension, the columns");
   const Tensor dense = x.is_contiguous() ? x : torch::stable::contiguous(x);

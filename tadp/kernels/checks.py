@@ -5,26 +5,13 @@ Each check raises RuntimeError, as the compiled library does.
 
 import torch
 
-from tadp.kernels.planes import padded_columns
+from tadp.kernels.planes import GROUP_SIZES, padded_columns
+from tadp.kernels.reference import NONLINEARITIES
 
 MAX_COLUMNS = 65536
 """Longest row whose sums fit 32 bits: 65,536 * 255 * 127 < 2^31."""
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-
-
-def check_planes(
-    high: torch.Tensor, mid: torch.Tensor | None, low: torch.Tensor | None, columns: int, dtype: torch.dtype
-) -> None:
-    """Planes that fit a weight of ``columns`` columns, and a result type that is supported."""
-    torch._check(dtype in FLOATS, lambda: f"tadp: dtype must be float32, bfloat16 or float16, got {dtype}")
-    torch._check(mid is not None or low is None, lambda: "tadp: the low plane needs the mid plane before it")
-    for name, plane, per_byte in (("high", high, 2), ("mid", mid, 4), ("low", low, 4)):
-        if plane is not None:
-            torch._check(
-                plane.shape[1] == padded_columns(columns) // per_byte,
-                lambda name=name: f"tadp: {name} does not fit a weight of {columns} columns",
-            )
 
 
 def check_linear(
@@ -37,35 +24,93 @@ def check_linear(
     weight_scale: torch.Tensor,
     bias: torch.Tensor | None,
     dtype: torch.dtype,
+    nonlinearity: str,
 ) -> None:
     """All that a kernel relies on, so that it reads no memory outside its arguments."""
     torch._check(codes.dim() >= 1, lambda: "tadp: codes must have at least one dimension, the columns")
-    for name, plane in (("high", high), ("mid", mid), ("low", low)):
-        if plane is not None:
-            fits = plane.dtype == torch.uint8 and plane.dim() == 2 and plane.shape[0] == high.shape[0]
-            torch._check(
-                fits, lambda name=name: f"tadp: {name} must be uint8, two-dimensional, with as many rows as high"
-            )
     torch._check(codes.dtype == torch.int8, lambda: f"tadp: codes must be int8, got {codes.dtype}")
-    check_planes(high, mid, low, codes.shape[-1], dtype)
-    columns, rows, tokens = codes.shape[-1], high.shape[0], codes.shape[:-1]
-    torch._check(columns <= MAX_COLUMNS, lambda: f"tadp: at most {MAX_COLUMNS} columns, got {columns}")
-    for name, tensor, wanted, shape in (
-        ("scale", scale, torch.float32, tokens),
-        ("sum", sum, torch.int32, tokens),
-        ("weight_scale", weight_scale, torch.float32, (rows,)),
-    ):
+    check_dequantize(high, mid, low, weight_scale, codes.shape[-1], dtype)
+    _check_epilogue(bias, high.shape[0], nonlinearity)
+    tokens = codes.shape[:-1]
+    sums = tokens if weight_scale.dim() == 1 else (*tokens, weight_scale.shape[1])
+    for name, tensor, wanted, shape in (("scale", scale, torch.float32, tokens), ("sum", sum, torch.int32, sums)):
         torch._check(
             tensor.dtype == wanted and tensor.shape == shape,
             lambda name=name, wanted=wanted, shape=shape: f"tadp: {name} must be {wanted} of shape {tuple(shape)}",
         )
+    _check_devices(codes, scale, sum, high, mid, low, weight_scale, bias)
+
+
+def check_weight_only(
+    x: torch.Tensor,
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    nonlinearity: str,
+) -> None:
+    """The same for a product with activations as they are."""
+    torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
+    torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+    check_dequantize(high, mid, low, weight_scale, x.shape[-1], x.dtype)
+    _check_epilogue(bias, high.shape[0], nonlinearity)
+    _check_devices(x, high, mid, low, weight_scale, bias)
+
+
+def check_dequantize(
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    columns: int,
+    dtype: torch.dtype,
+) -> None:
+    """Planes and scales that fit a weight of ``columns`` columns, and a result type that is supported."""
+    torch._check(dtype in FLOATS, lambda: f"tadp: dtype must be float32, bfloat16 or float16, got {dtype}")
+    torch._check(columns <= MAX_COLUMNS, lambda: f"tadp: at most {MAX_COLUMNS} columns, got {columns}")
+    torch._check(mid is not None or low is None, lambda: "tadp: the low plane needs the mid plane before it")
+    for name, plane, per_byte in (("high", high, 2), ("mid", mid, 4), ("low", low, 4)):
+        if plane is None:
+            continue
+        fits = plane.dtype == torch.uint8 and plane.dim() == 2 and plane.shape[0] == high.shape[0]
+        torch._check(fits, lambda name=name: f"tadp: {name} must be uint8, two-dimensional, with as many rows as high")
+        torch._check(
+            plane.shape[1] == padded_columns(columns) // per_byte,
+            lambda name=name: f"tadp: {name} does not fit a weight of {columns} columns",
+        )
+    rows = high.shape[0]
+    torch._check(
+        weight_scale.dtype == torch.float32 and weight_scale.dim() in (1, 2) and weight_scale.shape[0] == rows,
+        lambda: f"tadp: weight_scale must be float32 of shape ({rows},) or ({rows}, groups)",
+    )
+    if weight_scale.dim() == 2:
+        torch._check(weight_scale.shape[1] > 0, lambda: "tadp: weight_scale has no groups")
+        check_groups(weight_scale.shape[1], columns)
+
+
+def check_groups(groups: int, columns: int) -> None:
+    """That so many groups of columns have a size that kernels support; 0 stands for no groups."""
+    torch._check(
+        groups == 0 or any(groups * size == columns for size in GROUP_SIZES),
+        lambda: f"tadp: {columns} columns in {groups} groups; groups are of {' or '.join(map(str, GROUP_SIZES))}",
+    )
+
+
+def _check_epilogue(bias: torch.Tensor | None, rows: int, nonlinearity: str) -> None:
     if bias is not None:
         torch._check(
             bias.dtype in FLOATS and bias.shape == (rows,),
             lambda: f"tadp: bias must be float32, bfloat16 or float16 of shape ({rows},)",
         )
-    for argument in (scale, sum, high, mid, low, weight_scale, bias):
-        torch._check(
-            argument is None or argument.device == codes.device,
-            lambda: f"tadp: all arguments must be on the device of codes, {codes.device}",
-        )
+    torch._check(
+        nonlinearity in NONLINEARITIES,
+        lambda: f"tadp: unknown nonlinearity {nonlinearity!r}; there are {', '.join(NONLINEARITIES)}",
+    )
+
+
+def _check_devices(first: torch.Tensor, *others: torch.Tensor | None) -> None:
+    torch._check(
+        all(other is None or other.device == first.device for other in others),
+        lambda: f"tadp: all arguments must be on one device, as the first is on {first.device}",
+    )

@@ -1,15 +1,18 @@
 """Schemas of ``torch.ops.tadp``, with the shapes they promise to a tracer.
 
-The CPU implementations are csrc/cpu, registered when the library is loaded. On NVIDIA GPUs linear is a Triton kernel
-where triton can be imported; the reference serves what is left. Callers see the operator only.
+The CPU implementations are csrc/cpu, registered when the library is loaded. On NVIDIA GPUs the products are Triton
+kernels where triton can be imported; the reference serves what is left. Callers see the operator only.
 
-    quantize(x (..., columns)) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
-    linear(codes, scale, sum, planes, weight_scale (rows,) float32, bias (rows,), dtype) -> (..., rows)
+    quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
+    linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel) -> (..., rows)
+    weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel) -> (..., rows), of x's type
     dequantize(planes, weight_scale, columns, dtype) -> (rows, columns)
 
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
-bits, with mid 6, with low 8. Floating types are float32, bfloat16 and float16. What the operators compute stands in
-reference.py.
+bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
+a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is a name in
+reference.NONLINEARITIES. ``kernel`` picks one of a device's implementations by name; empty, a rule does. What the
+operators compute stands in reference.py.
 """
 
 from typing import Any
@@ -18,24 +21,24 @@ import torch
 
 from tadp.kernels import reference
 from tadp.kernels import triton as triton_kernels
-from tadp.kernels.checks import FLOATS, check_linear, check_planes
+from tadp.kernels.checks import FLOATS, check_dequantize, check_groups, check_linear, check_weight_only
 
+_WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
+_EPILOGUE = 'str nonlinearity="none", str kernel=""'
 _SCHEMAS = {
-    "quantize": "(Tensor x) -> (Tensor codes, Tensor scale, Tensor sum)",
+    "quantize": "(Tensor x, int groups=0) -> (Tensor codes, Tensor scale, Tensor sum)",
     "linear": (
-        "(Tensor codes, Tensor scale, Tensor sum, Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale, "
-        "Tensor? bias, ScalarType dtype) -> Tensor"
+        f"(Tensor codes, Tensor scale, Tensor sum, {_WEIGHT}, Tensor? bias, ScalarType dtype, {_EPILOGUE}) -> Tensor"
     ),
-    "dequantize": (
-        "(Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale, int columns, ScalarType dtype) -> Tensor"
-    ),
+    "weight_only_linear": f"(Tensor x, {_WEIGHT}, Tensor? bias, {_EPILOGUE}) -> Tensor",
+    "dequantize": f"({_WEIGHT}, int columns, ScalarType dtype) -> Tensor",
     "cpu_isa": "() -> str",
 }
 
 for _name, _schema in _SCHEMAS.items():
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-for _name in ("quantize", "dequantize"):
+for _name in ("quantize", "weight_only_linear", "dequantize"):
     torch.library.impl(f"tadp::{_name}", "CUDA", getattr(reference, _name))
 
 
@@ -49,12 +52,14 @@ def _linear_on_cuda(codes: torch.Tensor, *others: Any) -> torch.Tensor:
 
 
 @torch.library.register_fake("tadp::quantize")
-def _fake_quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _fake_quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
     torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+    check_groups(groups, x.shape[-1])
     tokens = x.shape[:-1]
     codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
-    return codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(tokens, dtype=torch.int32)
+    sums = (*tokens, groups) if groups else tokens
+    return codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(sums, dtype=torch.int32)
 
 
 @torch.library.register_fake("tadp::linear")
@@ -68,9 +73,26 @@ def _fake_linear(
     weight_scale: torch.Tensor,
     bias: torch.Tensor | None,
     dtype: torch.dtype,
+    nonlinearity: str = "none",
+    kernel: str = "",
 ) -> torch.Tensor:
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype)
+    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
     return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
+
+
+@torch.library.register_fake("tadp::weight_only_linear")
+def _fake_weight_only_linear(
+    x: torch.Tensor,
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    nonlinearity: str = "none",
+    kernel: str = "",
+) -> torch.Tensor:
+    check_weight_only(x, high, mid, low, weight_scale, bias, nonlinearity)
+    return x.new_empty((*x.shape[:-1], high.shape[0]))
 
 
 @torch.library.register_fake("tadp::dequantize")
@@ -82,5 +104,5 @@ def _fake_dequantize(
     columns: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    check_planes(high, mid, low, columns, dtype)
+    check_dequantize(high, mid, low, weight_scale, columns, dtype)
     return torch.empty((high.shape[0], columns), dtype=dtype, device=high.device)

@@ -20,21 +20,31 @@ ZERO_POINT: dict[int, float] = {8: 134.0, 6: 132.5, 4: 126.5}
 
 WIDTHS: tuple[int, ...] = tuple(ZERO_POINT)
 
+GROUP_SIZES: tuple[int, ...] = (64, 128)
+"""Columns that may share a scale, where not all columns of a row do."""
+
 _ROWS_AT_ONCE = 1024
 """Weights are encoded in slices, so that packing a layer needs little more memory than the layer."""
 
 
-def encode(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round each row to eight-bit codes under one scale.
+def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round each row, or each group of columns of each row, to eight-bit codes under one scale.
 
     Args:
         weight: ``(rows, columns)``, floating, finite.
+        group_size: columns that share a scale; None for all columns of a row.
 
     Returns:
-        Codes ``(rows, columns)``, uint8, and scales ``(rows,)``, float32. A scale is negative where the row's largest
+        Codes ``(rows, columns)``, uint8, and scales, float32: ``(rows,)``, or ``(rows, groups)`` with a group size. A scale is negative where the row's largest
         positive value exceeds its largest negative one, and 1 where the row is zero or below float32's normal range.
     """
     rows, columns = weight.shape
+    if group_size is not None:
+        groups = columns // group_size
+        quarters = weight.reshape(rows, 4, groups, group_size // 4)
+        codes, scale = encode(quarters.transpose(1, 2).reshape(rows * groups, group_size))
+        codes = codes.view(rows, groups, 4, group_size // 4).transpose(1, 2).reshape(rows, columns)
+        return codes, scale.view(rows, groups)
     codes = torch.empty(rows, columns, dtype=torch.uint8, device=weight.device)
     scale = torch.ones(rows, dtype=torch.float32, device=weight.device)
     if columns == 0:
@@ -54,6 +64,16 @@ def encode(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         steps = (part / size[:, None]).round_().add_(zero).clamp_(0, 255)
         codes[start : start + _ROWS_AT_ONCE] = steps.masked_fill_(~usable[:, None], zero).to(torch.uint8)
     return codes, scale
+
+
+def group_of_columns(columns: int, groups: int) -> torch.Tensor:
+    """The group that each column of a weight belongs to, where several scales share a row: ``(columns,)`` int64.
+
+    A group is the columns that stand in ``padded / 4 / groups`` neighbouring bytes of ``mid``, hence a run of columns
+    from each quarter. What a kernel unpacks in one step then has one scale.
+    """
+    quarter = padded_columns(columns) // 4
+    return torch.arange(columns) % quarter // (quarter // groups)
 
 
 def padded_columns(columns: int) -> int:

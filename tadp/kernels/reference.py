@@ -4,24 +4,38 @@ The same names as in operators.py. ``quantize`` is defined by its float32 steps,
 The others are evaluated in float64, where every integer sum is exact; variants may round more often, see the tests.
 """
 
-import torch
+from collections.abc import Callable
+from functools import partial
 
-from tadp.kernels.planes import ZERO_POINT, join, width_of
+import torch
+from torch.nn import functional
+
+from tadp.kernels.planes import ZERO_POINT, group_of_columns, join, width_of
+
+NONLINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda value: value,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "silu": functional.silu,
+}
+"""What a product may be passed through before it is rounded."""
 
 SMALLEST_PEAK = 127 * torch.finfo(torch.float32).tiny
 """A token whose largest magnitude lies below would have a scale below float32's normal range; it counts as all zero."""
 
 
-def quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Symmetric int8 codes with one scale per token (ViDiT-Q, arXiv 2406.02540, section 3.2).
 
     Args:
         x: ``(..., columns)``, floating.
+        groups: for weights with several scales a row, how many: the codes of each group of columns are then summed
+            by themselves. 0 for one sum a token.
 
     Returns:
         codes ``(..., columns)`` int8, round-half-even(x * (127 / amax)); scale ``(...)`` float32, amax / 127, 1 for
-        an all-zero token; sum ``(...)`` int32 of the codes. A token that holds NaN or an infinity gets scale NaN and
-        codes 0, which makes its outputs NaN and no others.
+        an all-zero token; sum int32 of the codes, ``(...)`` or ``(..., groups)``. A token that holds NaN or an
+        infinity gets scale NaN and codes 0, which makes its outputs NaN and no others.
     """
     wide = x.float()
     peak = wide.abs().amax(-1) if x.shape[-1] else wide.new_zeros(x.shape[:-1])
@@ -32,7 +46,14 @@ def quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     steps = torch.full_like(safe, 127.0)
     codes = (wide * (steps / safe)[..., None]).round().masked_fill(empty[..., None], 0).to(torch.int8)
     scale = (safe / steps).masked_fill(broken, torch.nan)
-    return codes, scale, codes.sum(-1, dtype=torch.int32)
+    return codes, scale, sum_codes(codes, groups)
+
+
+def sum_codes(codes: torch.Tensor, groups: int) -> torch.Tensor:
+    """Sums of codes ``(..., columns)`` as ``quantize`` returns them: ``(...)``, or ``(..., groups)``."""
+    if groups == 0:
+        return codes.sum(-1, dtype=torch.int32)
+    return codes.unflatten(-1, (4, groups, -1)).sum((-3, -1), dtype=torch.int32)
 
 
 def linear(
@@ -45,19 +66,33 @@ def linear(
     weight_scale: torch.Tensor,
     bias: torch.Tensor | None,
     dtype: torch.dtype,
+    nonlinearity: str = "none",
+    kernel: str = "",
 ) -> torch.Tensor:
-    """s_a * s_w * (2^(8-b) * sum_k(u_b * a) - z_b * sum_k(a)) + bias, rounded to ``dtype`` once.
+    """f(s_a * sum_g(s_wg * (2^(8-b) * sum_k(u_b * a) - z_b * sum_k(a))) + bias), rounded to ``dtype`` once.
 
-    Args and shapes as in operators.py; ``dtype`` may be float64 too.
+    k runs over the columns of group g; without groups all columns are one. Args and shapes as in operators.py;
+    ``dtype`` may be float64 too, and ``kernel``, a choice among implementations, means nothing here.
     """
-    width = width_of(mid, low)
-    weights = join(high, mid, low, codes.shape[-1])
-    product = codes.double() @ weights.double().T
-    centred = 2 ** (8 - width) * product - ZERO_POINT[width] * sum.double()[..., None]
-    value = centred * scale.double()[..., None] * weight_scale.double()
-    if bias is not None:
-        value = value + bias.double()
-    return value.to(dtype)
+    weight = dequantize(high, mid, low, weight_scale, codes.shape[-1], torch.float64)
+    return _finish(codes.double() @ weight.T * scale.double()[..., None], bias, dtype, nonlinearity)
+
+
+def weight_only_linear(
+    x: torch.Tensor,
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    nonlinearity: str = "none",
+    kernel: str = "",
+    *,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """f(x @ weight.T + bias) with the weight restored from planes, rounded to ``dtype``, else to x's, once."""
+    weight = dequantize(high, mid, low, weight_scale, x.shape[-1], torch.float64)
+    return _finish(x.double() @ weight.T, bias, dtype or x.dtype, nonlinearity)
 
 
 def dequantize(
@@ -71,4 +106,13 @@ def dequantize(
     """Weights ``(rows, columns)`` restored from planes, rounded to ``dtype`` once."""
     width = width_of(mid, low)
     steps = 2 ** (8 - width) * join(high, mid, low, columns).double() - ZERO_POINT[width]
-    return (steps * weight_scale.double()[:, None]).to(dtype)
+    scale = weight_scale.double()
+    if scale.dim() == 1:
+        return (steps * scale[:, None]).to(dtype)
+    return (steps * scale[:, group_of_columns(columns, scale.shape[1]).to(scale.device)]).to(dtype)
+
+
+def _finish(value: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype, nonlinearity: str) -> torch.Tensor:
+    if bias is not None:
+        value = value + bias.double()
+    return NONLINEARITIES[nonlinearity](value).to(dtype)
