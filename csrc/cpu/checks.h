@@ -1,6 +1,7 @@
 // Argument checks shared by the operators. A failed one reaches Python as a RuntimeError with the plain sentence.
 #pragma once
 
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
@@ -41,6 +42,10 @@ inline void check_cpu_type(const char* name, const Tensor& tensor, ScalarType ty
   TADP_CHECK(tensor.is_cpu(), name, " must be on the CPU, as the other arguments are");
   TADP_CHECK(tensor.scalar_type() == type, name, " must be ", torch::headeronly::toString(type), ", got ",
              torch::headeronly::toString(tensor.scalar_type()));
+}
+
+inline Tensor dense(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
 inline std::vector<int64_t> shape_of(const Tensor& tensor) {

@@ -13,13 +13,19 @@ namespace {
 // In the order of the enumeration.
 constexpr std::array<const char*, 4> kNames = {"portable", "avx2", "avxvnni", "avx512vnni"};
 
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+#endif
+
 bool is_present(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
     case Isa::kAvx2:
-      return __builtin_cpu_supports("avx2");
+      return has_avx2();
     case Isa::kAvxVnni:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avxvnni");
+      return has_avx2() && __builtin_cpu_supports("avxvnni");
     case Isa::kAvx512Vnni:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -4,16 +4,19 @@
 // The library is built for any x86-64; only functions with these attributes use more, and they are called only where
 // active_isa() says so. A template needs its attribute at its first declaration.
 #if defined(__x86_64__)
-#define TADP_AVX2 [[gnu::target("avx2")]]
+#define TADP_AVX2 [[gnu::target("avx2,f16c")]]
+#define TADP_AVX2_FMA [[gnu::target("avx2,f16c,fma")]]
 #define TADP_AVX512 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]]
 #else
 #define TADP_AVX2
+#define TADP_AVX2_FMA
 #define TADP_AVX512
 #endif
 
 namespace tadp {
 
-// From the slowest to the fastest. No set implies the ones before it: the first processors with AVX-512 VNNI lack
+// From the slowest to the fastest. kAvx2 includes the float16 conversions and fused products that every processor with
+// AVX2 has had. No set implies the ones before it: the first processors with AVX-512 VNNI lack
 // AVX-VNNI, the same instruction in the encoding for 256 bits.
 enum class Isa { kPortable, kAvx2, kAvxVnni, kAvx512Vnni };
 

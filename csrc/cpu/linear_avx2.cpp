@@ -120,10 +120,11 @@ TADP_AVX2_INLINE void multiply_columns(const int8_t* codes, int64_t padded, cons
   }
 }
 
-// The integer sums of Tokens tokens with kRows unpacked weight rows, to out[token * kTileColumns + row].
+// The integer sums of Tokens tokens with kRows unpacked weight rows over `columns` columns, to
+// out[token * kTileColumns + row].
 template <typename By, int Tokens>
-TADP_AVX2 void multiply(const int8_t* codes, int64_t padded, const typename By::Weight* rows, int64_t stride,
-                        int32_t* out) {
+TADP_AVX2 void multiply(const int8_t* codes, int64_t padded, int64_t columns, const typename By::Weight* rows,
+                        int64_t stride, int32_t* out) {
   __m256i sums[Tokens][kRows];
 #pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
@@ -131,11 +132,11 @@ TADP_AVX2 void multiply(const int8_t* codes, int64_t padded, const typename By::
     for (int r = 0; r < kRows; ++r) sums[t][r] = _mm256_setzero_si256();
   }
   int64_t k = 0;
-  for (; k + By::kColumns <= padded; k += By::kColumns) {
+  for (; k + By::kColumns <= columns; k += By::kColumns) {
     multiply_columns<By, true>(codes + k, padded, rows + k, stride, By::kColumns, sums);
   }
   // Activations behind the end read as zero, so it does not matter what the scratch holds there.
-  if (k < padded) multiply_columns<By, false>(codes + k, padded, rows + k, stride, padded - k, sums);
+  if (k < columns) multiply_columns<By, false>(codes + k, padded, rows + k, stride, columns - k, sums);
 #pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
     const __m256i halves =
@@ -145,14 +146,15 @@ TADP_AVX2 void multiply(const int8_t* codes, int64_t padded, const typename By::
   }
 }
 
-// Unpacks one row into weights of either type; `codes` is scratch of planes.padded bytes.
+// Unpacks one row into weights of either type; `natural` is scratch of planes.padded bytes, `codes` of another.
 template <int Width>
-TADP_AVX2 void unpack(const Planes& planes, int64_t row, uint8_t* codes, uint8_t* to) {
-  unpack_row<Width>(planes, row, to);
+TADP_AVX2 void unpack(const Planes& planes, int64_t row, int64_t groups, uint8_t* natural, uint8_t*, uint8_t* to) {
+  unpack_arranged<Width>(planes, row, groups, natural, to);
 }
 template <int Width>
-TADP_AVX2 void unpack(const Planes& planes, int64_t row, uint8_t* codes, int16_t* to) {
-  unpack_row<Width>(planes, row, codes);
+TADP_AVX2 void unpack(const Planes& planes, int64_t row, int64_t groups, uint8_t* natural, uint8_t* codes,
+                      int16_t* to) {
+  unpack_arranged<Width>(planes, row, groups, natural, codes);
   for (int64_t k = 0; k < planes.padded; ++k) to[k] = codes[k];
 }
 
@@ -162,34 +164,46 @@ constexpr std::array kMultiply = {multiply<By, 1>, multiply<By, 2>, multiply<By,
 template <typename By, int Width, typename T>
 TADP_AVX2 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
   const Planes& planes = problem.planes;
-  const int64_t blocks = token_blocks(problem);
-  const int64_t stride = (planes.padded + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+  const int64_t blocks = token_blocks(problem), padded = planes.padded;
+  const int64_t stride = round_up(padded, kScratchAlignment);
+  const int64_t parts = problem.groups == 0 ? 1 : problem.groups, part_columns = padded / parts;
   using Weight = typename By::Weight;
   constexpr int64_t bytes = sizeof(Weight);
-  auto* tile = reinterpret_cast<Weight*>(aligned_scratch(kTileColumns * stride * bytes + stride));
-  auto* codes = reinterpret_cast<uint8_t*>(tile + kTileColumns * stride);
+  auto* tile = reinterpret_cast<Weight*>(aligned_scratch(kTileColumns * stride * bytes + 2 * stride));
+  auto* natural = reinterpret_cast<uint8_t*>(tile + kTileColumns * stride);
+  uint8_t* codes = natural + stride;
   alignas(32) int32_t sums[kTileTokens * kTileColumns];
+  float totals[kTileTokens * kTileColumns];
   int64_t unpacked_tile = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t index = task / blocks, first = index * kTileColumns;
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
     const int64_t block = task % blocks * kTileTokens, end_token = std::min(problem.tokens, block + kTileTokens);
-    for (int64_t row = 0; row < columns; row += kRows) {
-      Weight* rows = tile + row * stride;
-      if (index != unpacked_tile) {
-        // Rows behind the last one keep what the scratch held: their sums are never read.
-        const int64_t present = std::min<int64_t>(kRows, columns - row);
-        for (int64_t r = 0; r < present; ++r) unpack<Width>(planes, first + row + r, codes, rows + r * stride);
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t k = part * part_columns;
+      for (int64_t row = 0; row < columns; row += kRows) {
+        if (index != unpacked_tile && part == 0) {
+          // Rows behind the last one keep what the scratch held: their sums are never read.
+          for (int64_t r = row; r < std::min(row + kRows, columns); ++r) {
+            unpack<Width>(planes, first + r, problem.groups, natural, codes, tile + r * stride);
+          }
+        }
+        for (int64_t token = block; token < end_token; token += By::kTokens) {
+          const auto tokens = static_cast<size_t>(std::min<int64_t>(By::kTokens, end_token - token));
+          kMultiply<By>[tokens - 1](problem.codes + token* padded + k, padded, part_columns, tile + row* stride + k,
+                                    stride, sums + (token - block)* kTileColumns + row);
+        }
       }
-      for (int64_t token = block; token < end_token; token += By::kTokens) {
-        const int64_t tokens = std::min<int64_t>(By::kTokens, end_token - token);
-        kMultiply<By>[static_cast<size_t>(tokens - 1)](problem.codes + token* planes.padded, planes.padded, rows,
-                                                       stride, sums + (token - block)* kTileColumns + row);
+      unpacked_tile = index;
+      for (int64_t token = block; token < end_token; ++token) {
+        const int64_t place = (token - block) * kTileColumns;
+        if (problem.groups == 0) {
+          finish_token<Width, T>(problem, token, first, columns, sums + place);
+        } else {
+          add_group<Width>(problem, token, part, first, columns, sums + place, totals + place);
+          if (part == parts - 1) finish_groups<T>(problem, token, first, columns, totals + place);
+        }
       }
-    }
-    unpacked_tile = index;
-    for (int64_t token = block; token < end_token; ++token) {
-      finish_token<Width, T>(problem, token, first, columns, sums + (token - block) * kTileColumns);
     }
   }
 }
@@ -197,13 +211,14 @@ TADP_AVX2 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
 }  // namespace
 
 void linear_tasks_avx2(const LinearProblem& problem, int64_t begin, int64_t end) {
-  for_width_and_type(problem, [&]<int Width, typename T>() {
+  for_width_and_type(problem.planes.width, problem.output.type, [&]<int Width, typename T>() {
     run<std::conditional_t<Width == 8, BySixteenBits, ByEightBits>, Width, T>(problem, begin, end);
   });
 }
 
 void linear_tasks_avxvnni(const LinearProblem& problem, int64_t begin, int64_t end) {
-  for_width_and_type(problem, [&]<int Width, typename T>() { run<ByVnni, Width, T>(problem, begin, end); });
+  for_width_and_type(problem.planes.width, problem.output.type,
+                     [&]<int Width, typename T>() { run<ByVnni, Width, T>(problem, begin, end); });
 }
 
 }  // namespace tadp

@@ -89,36 +89,57 @@ TADP_AVX512 void unpack_row_avx512(const Planes& planes, int64_t row, uint8_t* c
   if (j < quarter) unpack_lane<Width>(planes, row, j, (__mmask64{1} << (quarter - j)) - 1, codes);
 }
 
-// Unpacks weight rows [first, first + count), each to `stride` bytes; rows behind the last one are zero.
+// Unpacks weight rows [first, first + count), each to `stride` bytes, arranged where there are groups; rows behind the
+// last one are zero. `natural` is scratch of planes.padded bytes.
 template <int Width>
-TADP_AVX512 void unpack_rows(const Planes& planes, int64_t first, int64_t count, int64_t stride, uint8_t* to) {
+TADP_AVX512 void unpack_rows(const LinearProblem& problem, int64_t first, int64_t count, int64_t stride,
+                             uint8_t* natural, uint8_t* to) {
+  const Planes& planes = problem.planes;
   for (int64_t row = first; row < first + count; ++row, to += stride) {
-    if (row < planes.rows) {
+    if (row >= planes.rows) {
+      std::memset(to, 0, static_cast<size_t>(planes.padded));
+    } else if (problem.groups == 0) {
       unpack_row_avx512<Width>(planes, row, to);
     } else {
-      std::memset(to, 0, static_cast<size_t>(planes.padded));
+      unpack_row_avx512<Width>(planes, row, natural);
+      arrange(natural, planes.padded, problem.groups, to);
     }
   }
 }
 
+// Where a thread keeps unpacked weights: a tile for many tokens, `stride` bytes for each of a few rows on their way
+// there or multiplied as they are, and one row before it is arranged.
+struct Scratch {
+  uint8_t* tile;
+  uint8_t* rows;
+  uint8_t* natural;
+  int64_t stride;
+};
+
+Scratch scratch_for(const Planes& planes, int64_t tile_rows, int64_t rows) {
+  const int64_t stride = round_up(planes.padded, kLane);
+  uint8_t* tile = aligned_scratch(tile_rows * planes.padded + (rows + 1) * stride);
+  uint8_t* first = tile + tile_rows * planes.padded;
+  return {.tile = tile, .rows = first, .natural = first + rows * stride, .stride = stride};
+}
+
 // Unpacks weight rows [first, first + lanes * 16) into [padded / 4][lanes][16][4].
 template <int Width>
-TADP_AVX512 void unpack_tile(const Planes& planes, int64_t first, int64_t lanes, uint8_t* rows_scratch, uint8_t* tile) {
-  const int64_t groups = planes.padded / 4;
-  const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
+TADP_AVX512 void unpack_tile(const LinearProblem& problem, int64_t first, int64_t lanes, const Scratch& scratch) {
+  const int64_t fours = problem.planes.padded / 4;
   for (int64_t lane = 0; lane < lanes; ++lane) {
-    unpack_rows<Width>(planes, first + lane * 16, 16, stride, rows_scratch);
-    for (int64_t group = 0; group < groups; group += 16) {
+    unpack_rows<Width>(problem, first + lane * 16, 16, scratch.stride, scratch.natural, scratch.rows);
+    for (int64_t four = 0; four < fours; four += 16) {
       __m512i block[16];
 #pragma GCC unroll 16
-      for (int r = 0; r < 16; ++r) block[r] = _mm512_load_si512(rows_scratch + r * stride + group * 4);
+      for (int r = 0; r < 16; ++r) block[r] = _mm512_load_si512(scratch.rows + r * scratch.stride + four * 4);
       transpose(block);
-      uint8_t* to = tile + (group * lanes + lane) * kLane;
-      if (groups - group >= 16) {
+      uint8_t* to = scratch.tile + (four * lanes + lane) * kLane;
+      if (fours - four >= 16) {
 #pragma GCC unroll 16
-        for (int g = 0; g < 16; ++g) _mm512_store_si512(to + g * lanes * kLane, block[g]);
+        for (int i = 0; i < 16; ++i) _mm512_store_si512(to + i * lanes * kLane, block[i]);
       } else {
-        for (int64_t g = 0; g < groups - group; ++g) _mm512_store_si512(to + g * lanes * kLane, block[g]);
+        for (int64_t i = 0; i < fours - four; ++i) _mm512_store_si512(to + i * lanes * kLane, block[i]);
       }
     }
   }
@@ -130,16 +151,17 @@ TADP_AVX512_INLINE void multiply_add(__m512i& sum, __m512i weights, __m512i acti
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activation));
 }
 
-// The integer sums of Tokens tokens with the Lanes * 16 weight rows of a tile, to `out` as [token][lane][16].
+// The integer sums of Tokens tokens with the Lanes * 16 weight rows of a tile over `columns` columns, to `out` as
+// [token][lane][16].
 template <int Tokens, int Lanes>
-TADP_AVX512 void multiply(const int8_t* codes, int64_t padded, const uint8_t* tile, int32_t* out) {
+TADP_AVX512 void multiply(const int8_t* codes, int64_t padded, int64_t columns, const uint8_t* tile, int32_t* out) {
   __m512i sums[Tokens][Lanes];
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t) {
 #pragma GCC unroll 4
     for (int lane = 0; lane < Lanes; ++lane) sums[t][lane] = _mm512_setzero_si512();
   }
-  for (int64_t k = 0; k < padded; k += 4, tile += Lanes * kLane) {
+  for (int64_t k = 0; k < columns; k += 4, tile += Lanes * kLane) {
     __m512i weights[Lanes];
 #pragma GCC unroll 4
     for (int lane = 0; lane < Lanes; ++lane) weights[lane] = _mm512_load_si512(tile + lane * kLane);
@@ -200,19 +222,20 @@ TADP_AVX512_INLINE void fetch(const Ahead& ahead, int64_t k) {
   if (ahead.low != nullptr) _mm_prefetch(ahead.low + k, _MM_HINT_T1);
 }
 
-// The integer sums of Tokens tokens with kRows unpacked weight rows, to out[token * pitch + row].
+// The integer sums of Tokens tokens with kRows unpacked weight rows over `columns` columns, to
+// out[token * pitch + row].
 template <int Tokens>
-TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, const uint8_t* rows, int64_t stride,
-                               const Ahead& ahead, int32_t* out, int64_t pitch) {
+TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, int64_t columns, const uint8_t* rows,
+                               int64_t stride, const Ahead& ahead, int32_t* out, int64_t pitch) {
   __m512i sums[Tokens][kRows];
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t) {
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) sums[t][r] = _mm512_setzero_si512();
   }
-  for (int64_t k = 0; k < padded; k += kLane) {
+  for (int64_t k = 0; k < columns; k += kLane) {
     // Activations behind the end read as zero, so it does not matter what the scratch holds there.
-    const __mmask64 present = padded - k >= kLane ? ~__mmask64{0} : (__mmask64{1} << (padded - k)) - 1;
+    const __mmask64 present = columns - k >= kLane ? ~__mmask64{0} : (__mmask64{1} << (columns - k)) - 1;
     fetch(ahead, k);
     __m512i weights[kRows];
 #pragma GCC unroll 4
@@ -230,34 +253,83 @@ TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, const uint8_
   }
 }
 
-// Scales the sums of `tokens` tokens and `columns` output columns, adds the bias, and stores them as T. The same steps
-// in the same order as linear_portable.cpp, so that results agree to the bit.
+// centred() of 16 sums.
+template <int Width>
+TADP_AVX512_INLINE __m512 centred16(__m512i product, int32_t sum) {
+  const __m512i whole = _mm512_sub_epi32(_mm512_slli_epi32(product, Decode<Width>::kShift),
+                                         _mm512_set1_epi32(Decode<Width>::kZero * sum));
+  const __m512 value = _mm512_cvtepi32_ps(whole);
+  if constexpr (Decode<Width>::kHalf == 0.0F) return value;
+  return _mm512_sub_ps(value, _mm512_set1_ps(Decode<Width>::kHalf * static_cast<float>(sum)));
+}
+
+// A block of `tokens` tokens by `columns` output columns in `lanes` registers of 16, whose numbers stand as
+// [token][lane][16].
+struct Block {
+  int64_t token, tokens, first, columns, lanes;
+};
+
+// store_token() of 16 values at a time.
+template <typename T>
+TADP_AVX512_INLINE void store(const LinearProblem& problem, const Block& block, int64_t t, int64_t lane, __m512 value) {
+  const int64_t column = block.first + lane * 16;
+  const __mmask16 present = first_lanes(block.columns - lane * 16);
+  if (problem.output.bias != nullptr)
+    value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(present, problem.output.bias + column));
+  if (problem.output.nonlinearity != Nonlinearity::kNone) {
+    alignas(kLane) float values[16];
+    _mm512_store_ps(values, value);
+    apply(problem.output.nonlinearity, values, 16);
+    value = _mm512_load_ps(values);
+  }
+  auto* out = static_cast<T*>(problem.output.out) + (block.token + t) * problem.planes.rows + column;
+  store16(out, present, value);
+}
+
+// finish_token() of a block. The same steps in the same order, so that results agree to the bit.
 template <int Width, typename T>
-TADP_AVX512 void finish(const LinearProblem& problem, int64_t token, int64_t tokens, int64_t first, int64_t columns,
-                        int64_t lanes, const int32_t* sums) {
-  auto* out = static_cast<T*>(problem.out) + token * problem.planes.rows + first;
-  for (int64_t lane = 0; lane < lanes; ++lane) {
-    const __mmask16 present = first_lanes(columns - lane * 16);
-    const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + first + lane * 16);
-    __m512 bias = _mm512_setzero_ps();
-    if (problem.bias != nullptr) bias = _mm512_maskz_loadu_ps(present, problem.bias + first + lane * 16);
-    for (int64_t t = 0; t < tokens; ++t) {
-      const int32_t sum = problem.sum[token + t];
-      const __m512i product = _mm512_load_si512(sums + (t * lanes + lane) * 16);
-      const __m512i centred = _mm512_sub_epi32(_mm512_slli_epi32(product, Decode<Width>::kShift),
-                                               _mm512_set1_epi32(Decode<Width>::kZero * sum));
-      __m512 value = _mm512_cvtepi32_ps(centred);
-      if constexpr (Decode<Width>::kHalf != 0.0F) {
-        value = _mm512_sub_ps(value, _mm512_set1_ps(Decode<Width>::kHalf * static_cast<float>(sum)));
-      }
-      value = _mm512_mul_ps(_mm512_mul_ps(value, _mm512_set1_ps(problem.scale[token + t])), weight_scale);
-      if (problem.bias != nullptr) value = _mm512_add_ps(value, bias);
-      store16(out + t * problem.planes.rows + lane * 16, present, value);
+TADP_AVX512 void finish(const LinearProblem& problem, const Block& block, const int32_t* sums) {
+  for (int64_t lane = 0; lane < block.lanes; ++lane) {
+    const __mmask16 present = first_lanes(block.columns - lane * 16);
+    const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + block.first + lane * 16);
+    for (int64_t t = 0; t < block.tokens; ++t) {
+      const __m512i product = _mm512_load_si512(sums + (t * block.lanes + lane) * 16);
+      const __m512 value = centred16<Width>(product, problem.sum[block.token + t]);
+      const __m512 scale = _mm512_set1_ps(problem.scale[block.token + t]);
+      store<T>(problem, block, t, lane, _mm512_mul_ps(_mm512_mul_ps(value, scale), weight_scale));
     }
   }
 }
 
-using Multiply = void (*)(const int8_t*, int64_t, const uint8_t*, int32_t*);
+// add_group() of a block.
+template <int Width>
+TADP_AVX512 void add_block_group(const LinearProblem& problem, const Block& block, int64_t group, const int32_t* sums,
+                                 float* totals) {
+  const float* scales = problem.weight_scale + group * problem.planes.rows + block.first;
+  for (int64_t lane = 0; lane < block.lanes; ++lane) {
+    const __m512 weight_scale = _mm512_maskz_loadu_ps(first_lanes(block.columns - lane * 16), scales + lane * 16);
+    for (int64_t t = 0; t < block.tokens; ++t) {
+      const int64_t place = (t * block.lanes + lane) * 16;
+      const int32_t sum = problem.sum[(block.token + t) * problem.groups + group];
+      __m512 value = _mm512_mul_ps(centred16<Width>(_mm512_load_si512(sums + place), sum), weight_scale);
+      if (group != 0) value = _mm512_add_ps(_mm512_load_ps(totals + place), value);
+      _mm512_store_ps(totals + place, value);
+    }
+  }
+}
+
+// finish_groups() of a block.
+template <typename T>
+TADP_AVX512 void finish_block_groups(const LinearProblem& problem, const Block& block, const float* totals) {
+  for (int64_t lane = 0; lane < block.lanes; ++lane) {
+    for (int64_t t = 0; t < block.tokens; ++t) {
+      const __m512 total = _mm512_load_ps(totals + (t * block.lanes + lane) * 16);
+      store<T>(problem, block, t, lane, _mm512_mul_ps(total, _mm512_set1_ps(problem.scale[block.token + t])));
+    }
+  }
+}
+
+using Multiply = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int32_t*);
 
 template <int Lanes>
 constexpr std::array<Multiply, kTokens + 1> kMultiply = {nullptr,
@@ -272,7 +344,8 @@ constexpr std::array<Multiply, kTokens + 1> kMultiply = {nullptr,
 constexpr std::array<std::array<Multiply, kTokens + 1>, 4> kMultiplyBySize = {kMultiply<1>, kMultiply<2>, kMultiply<3>,
                                                                               kMultiply<4>};
 
-using MultiplyRows = void (*)(const int8_t*, int64_t, const uint8_t*, int64_t, const Ahead&, int32_t*, int64_t);
+using MultiplyRows = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int64_t, const Ahead&, int32_t*,
+                              int64_t);
 
 constexpr std::array<MultiplyRows, kTokens + 1> kMultiplyRows = {nullptr,          multiply_rows<1>, multiply_rows<2>,
                                                                  multiply_rows<3>, multiply_rows<4>, multiply_rows<5>,
@@ -281,49 +354,60 @@ constexpr std::array<MultiplyRows, kTokens + 1> kMultiplyRows = {nullptr,       
 template <int Width, typename T>
 void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
   const Planes& planes = problem.planes;
-  const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
-  uint8_t* rows_scratch = aligned_scratch(kRows * stride);
+  const Scratch scratch = scratch_for(planes, 0, kRows);
   alignas(kLane) int32_t sums[kFewTokens * kTileColumns];
   for (int64_t task = begin; task < end; ++task) {
     const int64_t first = task * kTileColumns;
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
-    const int64_t lanes = (columns + 15) / 16;
-    for (int64_t row = 0; row < lanes * 16; row += kRows) {
-      unpack_rows<Width>(planes, first + row, kRows, stride, rows_scratch);
+    const Block block{
+        .token = 0, .tokens = problem.tokens, .first = first, .columns = columns, .lanes = (columns + 15) / 16};
+    for (int64_t row = 0; row < block.lanes * 16; row += kRows) {
+      unpack_rows<Width>(problem, first + row, kRows, scratch.stride, scratch.natural, scratch.rows);
       for (int64_t token = 0; token < problem.tokens; token += kTokens) {
         const int64_t tokens = std::min<int64_t>(kTokens, problem.tokens - token);
         const Ahead ahead = token == 0 ? planes_ahead<Width>(planes, first + row + kRows) : Ahead{};
-        kMultiplyRows[tokens](problem.codes + token * planes.padded, planes.padded, rows_scratch, stride, ahead,
-                              sums + token * lanes * 16 + row, lanes * 16);
+        kMultiplyRows[tokens](problem.codes + token * planes.padded, planes.padded, planes.padded, scratch.rows,
+                              scratch.stride, ahead, sums + token * block.lanes * 16 + row, block.lanes * 16);
       }
     }
-    finish<Width, T>(problem, 0, problem.tokens, first, columns, lanes, sums);
+    finish<Width, T>(problem, block, sums);
   }
 }
 
 template <int Width, typename T>
 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
-  if (problem.tokens <= kFewTokens) return run_few_tokens<Width, T>(problem, begin, end);
+  if (problem.tokens <= kFewTokens && problem.groups == 0) return run_few_tokens<Width, T>(problem, begin, end);
   const Planes& planes = problem.planes;
   const int64_t blocks = token_blocks(problem);
-  const int64_t stride = (planes.padded + kLane - 1) / kLane * kLane;
-  uint8_t* tile = aligned_scratch(kTileColumns * planes.padded + 16 * stride);
-  uint8_t* rows_scratch = tile + kTileColumns * planes.padded;
+  const Scratch scratch = scratch_for(planes, kTileColumns, 16);
+  const int64_t parts = std::max<int64_t>(1, problem.groups), part_columns = planes.padded / parts;
   alignas(kLane) int32_t sums[kTokens * kTileColumns];
+  alignas(kLane) float totals[kTokens * kTileColumns];
   int64_t unpacked_tile = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t index = task / blocks, first = index * kTileColumns;
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
     const int64_t lanes = (columns + 15) / 16;
     if (index != unpacked_tile) {
-      unpack_tile<Width>(planes, first, lanes, rows_scratch, tile);
+      unpack_tile<Width>(problem, first, lanes, scratch);
       unpacked_tile = index;
     }
-    const int64_t block = task % blocks * kTileTokens, end_token = std::min(problem.tokens, block + kTileTokens);
-    for (int64_t token = block; token < end_token; token += kTokens) {
+    const int64_t begin_token = task % blocks * kTileTokens;
+    const int64_t end_token = std::min(problem.tokens, begin_token + kTileTokens);
+    for (int64_t token = begin_token; token < end_token; token += kTokens) {
       const int64_t tokens = std::min<int64_t>(kTokens, end_token - token);
-      kMultiplyBySize[lanes - 1][tokens](problem.codes + token * planes.padded, planes.padded, tile, sums);
-      finish<Width, T>(problem, token, tokens, first, columns, lanes, sums);
+      const Block block{.token = token, .tokens = tokens, .first = first, .columns = columns, .lanes = lanes};
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t k = part * part_columns;
+        kMultiplyBySize[lanes - 1][tokens](problem.codes + token * planes.padded + k, planes.padded, part_columns,
+                                           scratch.tile + k * lanes * 16, sums);
+        if (problem.groups != 0) add_block_group<Width>(problem, block, part, sums, totals);
+      }
+      if (problem.groups != 0) {
+        finish_block_groups<T>(problem, block, totals);
+      } else {
+        finish<Width, T>(problem, block, sums);
+      }
     }
   }
 }
@@ -331,7 +415,8 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
 }  // namespace
 
 void linear_tasks_avx512vnni(const LinearProblem& problem, int64_t begin, int64_t end) {
-  for_width_and_type(problem, [&]<int Width, typename T>() { run<Width, T>(problem, begin, end); });
+  for_width_and_type(problem.planes.width, problem.output.type,
+                     [&]<int Width, typename T>() { run<Width, T>(problem, begin, end); });
 }
 
 }  // namespace tadp

@@ -15,23 +15,35 @@ int32_t dot(const uint8_t* u, const int8_t* a, int64_t count) {
 template <int Width, typename T>
 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
   const Planes& planes = problem.planes;
-  const int64_t blocks = token_blocks(problem);
-  std::vector<uint8_t> unpacked(static_cast<size_t>(kTileColumns * planes.padded));
+  const int64_t blocks = token_blocks(problem), padded = planes.padded;
+  std::vector<uint8_t> unpacked(static_cast<size_t>(kTileColumns * padded)), natural(static_cast<size_t>(padded));
   int32_t products[kTileColumns];
+  float totals[kTileColumns];
+  const int64_t parts = problem.groups == 0 ? 1 : problem.groups, part_columns = padded / parts;
   int64_t unpacked_tile = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t tile = task / blocks, first = tile * kTileColumns;
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
     if (tile != unpacked_tile) {
-      for (int64_t c = 0; c < columns; ++c) unpack_row<Width>(planes, first + c, unpacked.data() + c * planes.padded);
+      for (int64_t c = 0; c < columns; ++c) {
+        unpack_arranged<Width>(planes, first + c, problem.groups, natural.data(), unpacked.data() + c * padded);
+      }
       unpacked_tile = tile;
     }
     const int64_t last_token = std::min(problem.tokens, (task % blocks + 1) * kTileTokens);
     for (int64_t token = task % blocks * kTileTokens; token < last_token; ++token) {
-      for (int64_t c = 0; c < columns; ++c) {
-        products[c] = dot(unpacked.data() + c * planes.padded, problem.codes + token * planes.padded, planes.padded);
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t k = part * part_columns;
+        for (int64_t c = 0; c < columns; ++c) {
+          products[c] = dot(unpacked.data() + c * padded + k, problem.codes + token * padded + k, part_columns);
+        }
+        if (problem.groups != 0) add_group<Width>(problem, token, part, first, columns, products, totals);
       }
-      finish_token<Width, T>(problem, token, first, columns, products);
+      if (problem.groups != 0) {
+        finish_groups<T>(problem, token, first, columns, totals);
+      } else {
+        finish_token<Width, T>(problem, token, first, columns, products);
+      }
     }
   }
 }
@@ -39,7 +51,8 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
 }  // namespace
 
 void linear_tasks_portable(const LinearProblem& problem, int64_t begin, int64_t end) {
-  for_width_and_type(problem, [&]<int Width, typename T>() { run<Width, T>(problem, begin, end); });
+  for_width_and_type(problem.planes.width, problem.output.type,
+                     [&]<int Width, typename T>() { run<Width, T>(problem, begin, end); });
 }
 
 }  // namespace tadp

@@ -17,6 +17,7 @@ std::string cpu_isa() { return isa_name(active_isa()); }
 STABLE_TORCH_LIBRARY_IMPL(tadp, CPU, library) {
   library.impl("quantize", TORCH_BOX(&tadp::quantize));
   library.impl("linear", TORCH_BOX(&tadp::linear));
+  library.impl("weight_only_linear", TORCH_BOX(&tadp::weight_only_linear));
   library.impl("dequantize", TORCH_BOX(&tadp::dequantize));
 }
 

@@ -1,7 +1,5 @@
 #include "planes.h"
 
-#include <torch/csrc/stable/ops.h>
-
 namespace tadp {
 namespace {
 
@@ -39,9 +37,6 @@ Planes read_planes(const Tensor& high, const std::optional<Tensor>& mid, const s
 
 ContiguousPlanes contiguous_planes(const Tensor& high, const std::optional<Tensor>& mid,
                                    const std::optional<Tensor>& low) {
-  const auto dense = [](const Tensor& tensor) {
-    return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
-  };
   ContiguousPlanes planes{dense(high), std::nullopt, std::nullopt};
   if (mid.has_value()) planes.mid = dense(*mid);
   if (low.has_value()) planes.low = dense(*low);

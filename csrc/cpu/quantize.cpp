@@ -5,14 +5,29 @@
 #include "isa.h"
 #include "operators.h"
 #include "rows.h"
+#include "weight.h"
 
 namespace tadp {
 namespace {
 
 constexpr int64_t kValuesPerThread = 1 << 15;  // less is done faster than a thread is woken
 
+// The sums of the codes of each group: of a run from each quarter.
+void sum_groups(const int8_t* codes, int64_t columns, int64_t groups, int32_t* sums) {
+  const int64_t run = columns / (4 * groups);
+  std::fill(sums, sums + groups, 0);
+  for (int q = 0; q < 4; ++q) {
+    for (int64_t group = 0; group < groups; ++group, codes += run) {
+      int32_t sum = 0;
+      for (int64_t k = 0; k < run; ++k) sum += codes[k];
+      sums[group] += sum;
+    }
+  }
+}
+
 template <typename T>
-void quantize_rows(const Tensor& x, int64_t rows, int64_t columns, Tensor& codes, Tensor& scale, Tensor& sum) {
+void quantize_rows(const Tensor& x, int64_t rows, int64_t columns, int64_t groups, Tensor& codes, Tensor& scale,
+                   Tensor& sum) {
   auto row_kernel = quantize_row_portable<T>;
 #if defined(__x86_64__)
   if (active_isa() == Isa::kAvx512Vnni) row_kernel = quantize_row_avx512<T>;
@@ -26,7 +41,11 @@ void quantize_rows(const Tensor& x, int64_t rows, int64_t columns, Tensor& codes
     for (int64_t row = begin; row < end; ++row) {
       const TokenScale token = row_kernel(from + row * columns, columns, to + row * columns);
       scales[row] = token.scale;
-      sums[row] = token.sum;
+      if (groups == 0) {
+        sums[row] = token.sum;
+      } else {
+        sum_groups(to + row * columns, columns, groups, sums + row * groups);
+      }
     }
   });
 }
@@ -34,27 +53,28 @@ void quantize_rows(const Tensor& x, int64_t rows, int64_t columns, Tensor& codes
 }  // namespace
 
 std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups) {
-  TADP_CHECK(groups == 0, "groups: not yet");
   check_float("x", x.scalar_type());
   TADP_CHECK(x.dim() >= 1, "x must have at least one dimension, the columns");
-  const Tensor dense = x.is_contiguous() ? x : torch::stable::contiguous(x);
+  const Tensor held = dense(x);
   std::vector<int64_t> shape = shape_of(x);
   const int64_t columns = shape.back();
   TADP_CHECK(columns <= kMaxColumns, "a row of ", columns, " columns; at most ", kMaxColumns, " fit the 32-bit sums");
+  check_groups(groups, columns);
   Tensor codes = torch::stable::new_empty(x, shape, ScalarType::Char);
   shape.pop_back();
   Tensor scale = torch::stable::new_empty(x, shape, ScalarType::Float);
-  Tensor sum = torch::stable::new_empty(x, shape, ScalarType::Int);
   const int64_t rows = scale.numel();
+  if (groups != 0) shape.push_back(groups);
+  Tensor sum = torch::stable::new_empty(x, shape, ScalarType::Int);
   switch (x.scalar_type()) {
     case ScalarType::Float:
-      quantize_rows<float>(dense, rows, columns, codes, scale, sum);
+      quantize_rows<float>(held, rows, columns, groups, codes, scale, sum);
       break;
     case ScalarType::BFloat16:
-      quantize_rows<BFloat16>(dense, rows, columns, codes, scale, sum);
+      quantize_rows<BFloat16>(held, rows, columns, groups, codes, scale, sum);
       break;
     default:
-      quantize_rows<Half>(dense, rows, columns, codes, scale, sum);
+      quantize_rows<Half>(held, rows, columns, groups, codes, scale, sum);
   }
   return {codes, scale, sum};
 }

@@ -31,11 +31,23 @@ TokenScale quantize_row_portable(const T* x, int64_t columns, int8_t* codes);
 template <typename T>
 TADP_AVX512 TokenScale quantize_row_avx512(const T* x, int64_t columns, int8_t* codes);
 
+// The scales of one weight row: one, or one for each group, `stride` apart.
+struct RowScale {
+  const float* first;
+  int64_t stride;
+  int64_t groups;  // 0: one
+
+  // Runs of neighbouring columns that share a scale: the whole row, or one of each group in each quarter.
+  int64_t runs() const { return groups == 0 ? 1 : 4 * groups; }
+  float of_run(int64_t run) const { return groups == 0 ? *first : first[run % groups * stride]; }
+};
+
 // out = scale * (2^(8-b) * u_b - z_b) in float32, then rounded to T. `codes` is scratch of planes.padded bytes.
 template <typename T>
-void dequantize_row_portable(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes, T* out);
+void dequantize_row_portable(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns, uint8_t* codes,
+                             T* out);
 template <typename T>
-TADP_AVX512 void dequantize_row_avx512(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes,
-                                       T* out);
+TADP_AVX512 void dequantize_row_avx512(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns,
+                                       uint8_t* codes, T* out);
 
 }  // namespace tadp

@@ -7,16 +7,24 @@ namespace tadp {
 namespace {
 
 template <int Width, typename T>
-TADP_AVX512 void dequantize_codes(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes,
-                                  T* out) {
-  unpack_row<Width>(planes, row, codes);
+TADP_AVX512_INLINE void restore(const uint8_t* codes, int64_t begin, int64_t end, float scale, T* out) {
   const __m512 zero = _mm512_set1_ps(Decode<Width>::kZero + Decode<Width>::kHalf);
   const __m512 factor = _mm512_set1_ps(scale);
-  for (int64_t k = 0; k < columns; k += 16) {
-    const __mmask16 lanes = first_lanes(columns - k);
+  for (int64_t k = begin; k < end; k += 16) {
+    const __mmask16 lanes = first_lanes(end - k);
     const __m512i code = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, codes + k));
     const __m512 level = _mm512_cvtepi32_ps(_mm512_slli_epi32(code, Decode<Width>::kShift));
     store16(out + k, lanes, _mm512_mul_ps(_mm512_sub_ps(level, zero), factor));
+  }
+}
+
+template <int Width, typename T>
+TADP_AVX512 void dequantize_codes(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns,
+                                  uint8_t* codes, T* out) {
+  unpack_row<Width>(planes, row, codes);
+  const int64_t length = columns / scale.runs();
+  for (int64_t run = 0; run < scale.runs(); ++run) {
+    restore<Width>(codes, run * length, (run + 1) * length, scale.of_run(run), out);
   }
 }
 
@@ -51,7 +59,8 @@ TokenScale quantize_row_avx512(const T* x, int64_t columns, int8_t* codes) {
 }
 
 template <typename T>
-void dequantize_row_avx512(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes, T* out) {
+void dequantize_row_avx512(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns, uint8_t* codes,
+                           T* out) {
   if (planes.width == 8) return dequantize_codes<8>(planes, row, scale, columns, codes, out);
   if (planes.width == 6) return dequantize_codes<6>(planes, row, scale, columns, codes, out);
   dequantize_codes<4>(planes, row, scale, columns, codes, out);
@@ -59,7 +68,7 @@ void dequantize_row_avx512(const Planes& planes, int64_t row, float scale, int64
 
 #define TADP_INSTANTIATE(T)                                               \
   template TokenScale quantize_row_avx512<T>(const T*, int64_t, int8_t*); \
-  template void dequantize_row_avx512<T>(const Planes&, int64_t, float, int64_t, uint8_t*, T*);
+  template void dequantize_row_avx512<T>(const Planes&, int64_t, const RowScale&, int64_t, uint8_t*, T*);
 TADP_INSTANTIATE(float)
 TADP_INSTANTIATE(BFloat16)
 TADP_INSTANTIATE(Half)

@@ -14,11 +14,16 @@ constexpr uint32_t kInfinityBits = 0x7F800000U;
 int32_t round_half_even(float value) { return std::bit_cast<int32_t>(value + 12582912.0F) - 0x4B400000; }
 
 template <int Width, typename T>
-void dequantize_codes(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes, T* out) {
+void dequantize_codes(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns, uint8_t* codes,
+                      T* out) {
   unpack_row<Width>(planes, row, codes);
   constexpr float zero = Decode<Width>::kZero + Decode<Width>::kHalf;
-  for (int64_t k = 0; k < columns; ++k) {
-    out[k] = static_cast<T>((static_cast<float>(codes[k] << Decode<Width>::kShift) - zero) * scale);
+  const int64_t length = columns / scale.runs();
+  for (int64_t run = 0; run < scale.runs(); ++run) {
+    const float factor = scale.of_run(run);
+    for (int64_t k = run * length; k < (run + 1) * length; ++k) {
+      out[k] = static_cast<T>((static_cast<float>(codes[k] << Decode<Width>::kShift) - zero) * factor);
+    }
   }
 }
 
@@ -48,7 +53,8 @@ TokenScale quantize_row_portable(const T* x, int64_t columns, int8_t* codes) {
 }
 
 template <typename T>
-void dequantize_row_portable(const Planes& planes, int64_t row, float scale, int64_t columns, uint8_t* codes, T* out) {
+void dequantize_row_portable(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns, uint8_t* codes,
+                             T* out) {
   if (planes.width == 8) return dequantize_codes<8>(planes, row, scale, columns, codes, out);
   if (planes.width == 6) return dequantize_codes<6>(planes, row, scale, columns, codes, out);
   dequantize_codes<4>(planes, row, scale, columns, codes, out);
@@ -56,7 +62,7 @@ void dequantize_row_portable(const Planes& planes, int64_t row, float scale, int
 
 #define TADP_INSTANTIATE(T)                                                 \
   template TokenScale quantize_row_portable<T>(const T*, int64_t, int8_t*); \
-  template void dequantize_row_portable<T>(const Planes&, int64_t, float, int64_t, uint8_t*, T*);
+  template void dequantize_row_portable<T>(const Planes&, int64_t, const RowScale&, int64_t, uint8_t*, T*);
 TADP_INSTANTIATE(float)
 TADP_INSTANTIATE(BFloat16)
 TADP_INSTANTIATE(Half)

@@ -94,7 +94,9 @@ class BitPlaneWeight(TorchAOBaseTensor):
             raise ValueError("the weight holds NaN or infinite values; it cannot be packed")
         if group_size is not None and (group_size not in planes.GROUP_SIZES or weight.shape[1] % group_size):
             sizes = " or ".join(map(str, planes.GROUP_SIZES))
-            raise ValueError(f"groups are of {sizes} columns and divide a row; {group_size} of {weight.shape[1]} do not")
+            raise ValueError(
+                f"groups are of {sizes} columns and divide a row; {group_size} of {weight.shape[1]} do not"
+            )
         codes, scale = planes.encode(weight.detach(), group_size)
         return cls(*planes.cut(codes), scale, weight.shape[1], weight.dtype)
 

@@ -44,7 +44,8 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
         quarters = weight.reshape(rows, 4, groups, group_size // 4)
         codes, scale = encode(quarters.transpose(1, 2).reshape(rows * groups, group_size))
         codes = codes.view(rows, groups, 4, group_size // 4).transpose(1, 2).reshape(rows, columns)
-        return codes, scale.view(rows, groups)
+        # Laid out group by group, as kernels read it: for many rows at a time.
+        return codes, scale.view(rows, groups).t().contiguous().t()
     codes = torch.empty(rows, columns, dtype=torch.uint8, device=weight.device)
     scale = torch.ones(rows, dtype=torch.float32, device=weight.device)
     if columns == 0:

@@ -23,6 +23,11 @@ from tests.kernels.cases import (
 )
 
 
+NONLINEARITIES = tuple(reference.NONLINEARITIES)
+GROUPED = st.sampled_from([(64, 64), (128, 64), (128, 128), (192, 64), (320, 64), (384, 128), (512, None)])
+"""Columns, and how many of them share a scale."""
+
+
 def integer_product(seed: int, tokens: int, rows: int, columns: int) -> Product:
     """Codes over their full ranges under scales of one: every result is a whole number or a half."""
     generator = torch.Generator().manual_seed(seed)
@@ -32,12 +37,20 @@ def integer_product(seed: int, tokens: int, rows: int, columns: int) -> Product:
     return Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
 
 
-def real_product(seed: int, tokens: int, rows: int, columns: int, bias_dtype: torch.dtype | None) -> Product:
-    codes, scale, total = reference.quantize(tokens_with_outliers(seed, (tokens, columns)))
+def real_product(
+    seed: int,
+    tokens: int,
+    rows: int,
+    columns: int,
+    bias_dtype: torch.dtype | None,
+    group_size: int | None = None,
+    nonlinearity: str = "none",
+) -> Product:
     generator = torch.Generator().manual_seed(seed + 1)
-    weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator) * 0.05)
+    weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
+    codes, scale, total = reference.quantize(tokens_with_outliers(seed, (tokens, columns)), weight.groups)
     bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype)
-    return Product(codes, scale, total, weight, bias)
+    return Product(codes, scale, total, weight, bias, nonlinearity)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -74,13 +87,52 @@ def test_within_the_rounding_bound(
     assert (error <= product_bound(exact, product, dtype))[fits].all()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, TOKENS, ROWS, GROUPED, st.sampled_from(WIDTHS), st.sampled_from(FLOATS), st.sampled_from(NONLINEARITIES))
+def test_groups_and_nonlinearities_stay_within_the_rounding_bound(
+    isa: str,
+    seed: int,
+    tokens: int,
+    rows: int,
+    grouped: tuple[int, int | None],
+    width: int,
+    dtype: torch.dtype,
+    nonlinearity: str,
+) -> None:
+    columns, group_size = grouped
+    product = real_product(seed, tokens, rows, columns, torch.float32, group_size, nonlinearity)
+    exact, bound = product.exact_and_bound(width, dtype)
+    with cpu_isa(isa):
+        found = product.run(width, dtype)
+    fits = exact.abs() < torch.finfo(dtype).max
+    assert ((found.double() - exact).abs() <= bound)[fits].all()
+
+
 @needs_vector_isas
 @settings(deadline=None, max_examples=60)
-@given(SEEDS, TOKENS, ROWS, COLUMNS, st.sampled_from(WIDTHS), st.sampled_from(FLOATS), st.booleans())
+@given(
+    SEEDS,
+    TOKENS,
+    ROWS,
+    st.one_of(COLUMNS.map(lambda columns: (columns, None)), GROUPED),
+    st.sampled_from(WIDTHS),
+    st.sampled_from(FLOATS),
+    st.booleans(),
+    st.sampled_from(NONLINEARITIES),
+)
 def test_instruction_sets_agree_with_portable_to_the_bit(
-    seed: int, tokens: int, rows: int, columns: int, width: int, dtype: torch.dtype, biased: bool
+    seed: int,
+    tokens: int,
+    rows: int,
+    grouped: tuple[int, int | None],
+    width: int,
+    dtype: torch.dtype,
+    biased: bool,
+    nonlinearity: str,
 ) -> None:
-    product = real_product(seed, tokens, rows, columns, torch.float32 if biased else None)
+    columns, group_size = grouped
+    product = real_product(seed, tokens, rows, columns, torch.float32 if biased else None, group_size, nonlinearity)
     product.scale[0] = torch.nan
     results = {}
     for isa in ISAS:
@@ -175,10 +227,14 @@ def test_refuses() -> None:
         ({"mid": mid[1:]}, r"mid must have shape \(8, 4\)"),
         ({"mid": None}, "low plane needs the mid plane"),
         ({"low": low[:, :2]}, r"low must have shape \(8, 4\)"),
-        ({"weight_scale": product.weight.scale[1:]}, r"weight_scale must have shape \(8,\)"),
+        ({"weight_scale": product.weight.scale[1:]}, r"weight_scale must have shape \(8,\) or \(8, groups\)"),
         ({"bias": torch.zeros(3)}, r"bias must have shape \(8,\)"),
         ({"bias": torch.zeros(8, dtype=torch.int32)}, "bias must be float32"),
         ({"dtype": torch.float64}, "dtype must be float32"),
+        ({"nonlinearity": "tanh"}, "unknown nonlinearity 'tanh'; there are none, gelu, gelu_tanh and silu"),
+        ({"kernel": "fast"}, "linear has no kernel 'fast' on the CPU"),
+        ({"weight_scale": torch.ones(8, 3)}, "16 columns in 3 groups; groups are of 64 or 128"),
+        ({"weight_scale": torch.ones(8, 0)}, "weight_scale has no groups"),
         ({"codes": long, "scale": torch.ones(1), "sum": torch.ones(1, dtype=torch.int32)}, "at most 65536"),
     ):
         with pytest.raises(RuntimeError, match=message):
