@@ -17,7 +17,9 @@ void dequantize_rows(const Weight& weight, int64_t columns, Tensor& out) {
   const Planes& planes = weight.planes;
   auto row_kernel = dequantize_row_portable<T>;
 #if defined(__x86_64__)
-  if (active_isa() == Isa::kAvx512Vnni) row_kernel = dequantize_row_avx512<T>;
+  const Isa isa = active_isa();
+  if (isa == Isa::kAvx2 || isa == Isa::kAvxVnni) row_kernel = dequantize_row_avx2<T>;
+  if (isa == Isa::kAvx512Vnni) row_kernel = dequantize_row_avx512<T>;
 #endif
   auto* to = static_cast<T*>(out.mutable_data_ptr());
   const int64_t grain = std::max<int64_t>(1, kValuesPerThread / std::max<int64_t>(1, columns));

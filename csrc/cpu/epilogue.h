@@ -17,12 +17,15 @@ namespace tadp {
 template <typename T>
 [[gnu::always_inline]] inline void arrange(const T* __restrict__ natural, int64_t padded, int64_t groups,
                                            T* __restrict__ to) {
-  const int64_t quarter = padded / 4, run = quarter / groups;
-  for (int64_t group = 0; group < groups; ++group) {
-    for (int q = 0; q < 4; ++q, to += run) {
-      std::memcpy(to, natural + q * quarter + group * run, static_cast<size_t>(run) * sizeof(T));
+  const int64_t quarter = padded / 4;
+  // Of a length that the compiler knows, a copy is a register or two.
+  const auto copy = [&]<int64_t Run>() {
+    for (int64_t start = 0; start < quarter; start += Run) {
+      for (int q = 0; q < 4; ++q, to += Run) std::memcpy(to, natural + q * quarter + start, Run * sizeof(T));
     }
-  }
+  };
+  if (quarter / groups == 16) return copy.template operator()<16>();
+  copy.template operator()<32>();
 }
 
 // Unpacks one row, arranged where there are groups; `natural` is scratch of planes.padded bytes.

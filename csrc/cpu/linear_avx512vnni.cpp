@@ -374,9 +374,38 @@ void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
   }
 }
 
+// With groups the sums of every token and row are added up for each group, which pays for fewer tokens: as many as fit
+// the registers.
+template <int Width, typename T>
+void run_few_tokens_in_groups(const LinearProblem& problem, int64_t begin, int64_t end) {
+  const Planes& planes = problem.planes;
+  const Scratch scratch = scratch_for(planes, 0, kTileColumns);
+  const int64_t group_columns = planes.padded / problem.groups;
+  alignas(kLane) int32_t sums[kTokens * kTileColumns];
+  alignas(kLane) float totals[kTokens * kTileColumns];
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t first = task * kTileColumns;
+    const int64_t columns = std::min(kTileColumns, planes.rows - first);
+    const int64_t lanes = (columns + 15) / 16;
+    const Block block{.token = 0, .tokens = problem.tokens, .first = first, .columns = columns, .lanes = lanes};
+    unpack_rows<Width>(problem, first, lanes * 16, scratch.stride, scratch.natural, scratch.rows);
+    for (int64_t group = 0; group < problem.groups; ++group) {
+      const int64_t k = group * group_columns;
+      for (int64_t row = 0; row < lanes * 16; row += kRows) {
+        kMultiplyRows[problem.tokens](problem.codes + k, planes.padded, group_columns,
+                                      scratch.rows + row * scratch.stride + k, scratch.stride, Ahead{}, sums + row,
+                                      lanes * 16);
+      }
+      add_block_group<Width>(problem, block, group, sums, totals);
+    }
+    finish_block_groups<T>(problem, block, totals);
+  }
+}
+
 template <int Width, typename T>
 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
-  if (problem.tokens <= kFewTokens && problem.groups == 0) return run_few_tokens<Width, T>(problem, begin, end);
+  if (problem.groups == 0 && problem.tokens <= kFewTokens) return run_few_tokens<Width, T>(problem, begin, end);
+  if (problem.groups != 0 && problem.tokens <= kTokens) return run_few_tokens_in_groups<Width, T>(problem, begin, end);
   const Planes& planes = problem.planes;
   const int64_t blocks = token_blocks(problem);
   const Scratch scratch = scratch_for(planes, kTileColumns, 16);

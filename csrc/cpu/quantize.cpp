@@ -30,7 +30,9 @@ void quantize_rows(const Tensor& x, int64_t rows, int64_t columns, int64_t group
                    Tensor& sum) {
   auto row_kernel = quantize_row_portable<T>;
 #if defined(__x86_64__)
-  if (active_isa() == Isa::kAvx512Vnni) row_kernel = quantize_row_avx512<T>;
+  const Isa isa = active_isa();
+  if (isa == Isa::kAvx2 || isa == Isa::kAvxVnni) row_kernel = quantize_row_avx2<T>;
+  if (isa == Isa::kAvx512Vnni) row_kernel = quantize_row_avx512<T>;
 #endif
   const auto* from = static_cast<const T*>(x.const_data_ptr());
   auto* to = static_cast<int8_t*>(codes.mutable_data_ptr());

@@ -1,5 +1,5 @@
-// Work on single rows, once in portable C++ and once for AVX-512: quantizing a token, restoring a row of weights.
-// T is float, BFloat16 or Half.
+// Work on single rows, in portable C++, the same compiled for AVX2, and for AVX-512: quantizing a token, restoring a
+// row of weights. T is float, BFloat16 or Half.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -29,6 +29,8 @@ inline constexpr float kSmallestPeak = 127.0F * std::numeric_limits<float>::min(
 template <typename T>
 TokenScale quantize_row_portable(const T* x, int64_t columns, int8_t* codes);
 template <typename T>
+TADP_AVX2 TokenScale quantize_row_avx2(const T* x, int64_t columns, int8_t* codes);
+template <typename T>
 TADP_AVX512 TokenScale quantize_row_avx512(const T* x, int64_t columns, int8_t* codes);
 
 // The scales of one weight row: one, or one for each group, `stride` apart.
@@ -46,6 +48,9 @@ struct RowScale {
 template <typename T>
 void dequantize_row_portable(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns, uint8_t* codes,
                              T* out);
+template <typename T>
+TADP_AVX2 void dequantize_row_avx2(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns,
+                                   uint8_t* codes, T* out);
 template <typename T>
 TADP_AVX512 void dequantize_row_avx512(const Planes& planes, int64_t row, const RowScale& scale, int64_t columns,
                                        uint8_t* codes, T* out);

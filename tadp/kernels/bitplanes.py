@@ -81,7 +81,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         Args:
             weight: ``(rows, columns)``, float32, bfloat16 or float16.
             group_size: columns that share a scale, 64 or 128; None, all columns of a row do. Groups restore narrow
-                widths better, and cost a product up to a fifth of its speed.
+                widths better, and make products slower.
 
         Raises:
             ValueError: for another shape, type or group size, where groups do not divide the columns, and where the

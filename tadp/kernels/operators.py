@@ -10,7 +10,7 @@ kernels where triton can be imported; the reference serves what is left. Callers
 
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
-a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is a name in
+a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
 reference.NONLINEARITIES. ``kernel`` picks one of a device's implementations by name; empty, a rule does. What the
 operators compute stands in reference.py.
 """

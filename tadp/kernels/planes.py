@@ -35,8 +35,9 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
         group_size: columns that share a scale; None for all columns of a row.
 
     Returns:
-        Codes ``(rows, columns)``, uint8, and scales, float32: ``(rows,)``, or ``(rows, groups)`` with a group size. A scale is negative where the row's largest
-        positive value exceeds its largest negative one, and 1 where the row is zero or below float32's normal range.
+        Codes ``(rows, columns)``, uint8, and scales, float32: ``(rows,)``, or ``(rows, groups)`` with a group size. A
+        scale is negative where the largest positive value exceeds the largest negative one, and 1 where all values are
+        zero or below float32's normal range.
     """
     rows, columns = weight.shape
     if group_size is not None:

@@ -130,8 +130,8 @@ def group_bound(value: torch.Tensor, product: Product, width: int) -> torch.Tens
     """product_bound for weights in groups, before the output type rounds.
 
     Each of G group sums takes the roundings that product_bound counts for the whole, relative to its own size, and
-    adding them up takes G more, each relative to a partial sum. All those sizes are at most s_a * sum_k(|a| (|w| + s_w)).
-    The bias adds one rounding.
+    adding them up takes G more, each relative to a partial sum. All those sizes are at most
+    s_a * sum_k(|a| (|w| + s_w)). The bias adds one rounding.
     """
     weight = product.weight
     high, mid, low = operands(weight, width)

@@ -22,7 +22,6 @@ from tests.kernels.cases import (
     tokens_with_outliers,
 )
 
-
 NONLINEARITIES = tuple(reference.NONLINEARITIES)
 GROUPED = st.sampled_from([(64, 64), (128, 64), (128, 128), (192, 64), (320, 64), (384, 128), (512, None)])
 """Columns, and how many of them share a scale."""
