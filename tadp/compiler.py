@@ -16,8 +16,8 @@ from tadp.controller import Controller
 from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
 from tadp.explanation import Explanation
 from tadp.guards import guard_filter
-from tadp.kernels import registry
 from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.kernels.table import lookup
 from tadp.packing import move_packed, pack_blocks
 from tadp.passes.annotate import LINEAR, module_path
 from tadp.passes.blocks import block_paths
@@ -174,7 +174,7 @@ class Compiler:
         """The variant of a piece's structure, compiled where it is asked for the first time."""
         key = (piece.structure, recipe, probing)
         if key not in self._variants:
-            quantized = passes.quantize(piece.graph, recipe)
+            quantized = passes.quantize(piece.graph, recipe, lookup)
             readings: tuple[passes.Reading, ...] = ()
             if probing:
                 _, readings = passes.probe(quantized.graph, MEASURES)
@@ -213,7 +213,7 @@ class Compiler:
     def _decide(self, piece: Piece, recipe: Recipe) -> tuple[Decision, ...]:
         key = (piece.name, piece.structure, recipe)
         if key not in self._decisions:
-            self._decisions[key] = passes.quantize(piece.graph, recipe).decisions
+            self._decisions[key] = passes.quantize(piece.graph, recipe, lookup).decisions
         return self._decisions[key]
 
     def _explain(self, plan: Plan) -> Explanation:
@@ -229,7 +229,7 @@ class Compiler:
                     named = replace(decision, layer=_renamed(decision.layer, piece.block, block))
                     if (named.layer, named.role) not in shown:
                         shown.add((named.layer, named.role))
-                        rows.append(_row(block, piece.structure, named, _kernel(decision, _device(piece.graph))))
+                        rows.append(_row(block, piece.structure, named, decision.kernel))
         if self._dispatchers:
             seen = {layer for layer, _ in shown}
             for block, layer, shape in self._pool.layers():
@@ -353,6 +353,8 @@ def _row(piece: str, structure: str, decision: Decision, kernel: str) -> dict[st
         "level": str(decision.level),
         "kernel": kernel,
         "bytes": decision.weight_bytes,
+        "tokens": decision.tokens,
+        "shape": decision.shape,
         "reason": decision.reason,
     }
 
@@ -368,7 +370,3 @@ def _device(graph: fx.GraphModule) -> torch.device:
         if isinstance(example, torch.Tensor) and example.device.type not in ("cpu", "meta"):
             return example.device
     return torch.device("cpu")
-
-
-def _kernel(decision: Decision, device: torch.device) -> str:
-    return "inductor" if decision.level == L16 else registry.variant_name("linear", decision.level, device.type)

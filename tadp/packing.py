@@ -7,10 +7,11 @@ from typing import cast
 import torch
 from tqdm import tqdm
 
+from tadp.cache import cache_directory
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
 from tadp.passes.blocks import BlockLinear, block_linears, unpackable
-from tadp.runtime.masters import Masters, SpillWriter, cache_directory
+from tadp.runtime.masters import Masters, SpillWriter
 from tadp.runtime.pool import WeightPool
 
 

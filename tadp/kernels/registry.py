@@ -1,7 +1,8 @@
-"""Which variant of an operator runs at a level on a kind of device.
+"""Which implementation of a linear layer runs: what each device offers for a level, and the one that is taken.
 
-A new variant is one row here. The operators themselves dispatch by device; this table is what ``explain`` prints and
-what a later choice among several variants will read.
+A device offers variants through a function registered here, the one that its rule takes first. Where the device was
+tuned (tuning.py), the fastest measured one is taken instead. Every variant is at least as precise as the level it is
+offered for: it reads exactly the level's planes, and rounds activations to the level's width or not at all.
 """
 
 from collections.abc import Callable
@@ -12,70 +13,129 @@ import torch
 from tadp.kernels import triton as triton_kernels
 from tadp.precision import Level
 
+FEW_TOKENS = 16
+"""Up to so many tokens the fused weight-only kernels of CPUs serve (csrc/cpu/weight_only.h)."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, order=True)
 class Variant:
-    """One implementation of one operator.
+    """One implementation of a linear layer.
 
     Attributes:
-        operator: name under ``torch.ops.tadp``.
-        level: level it serves.
-        device: device type, "cpu" or "cuda".
-        describe: gives its name; asked late, because a CPU variant depends on the processor.
+        operator: "linear" on activations quantized to 8 bits, or "weight_only_linear" on activations as they are.
+        kernel: what the operator's argument of that name is to be; empty where the operator's own rule decides.
     """
 
     operator: str
+    kernel: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.operator}:{self.kernel}" if self.kernel else self.operator
+
+    @staticmethod
+    def parse(name: str) -> "Variant":
+        """Undo ``str``."""
+        operator, _, kernel = name.partition(":")
+        return Variant(operator, kernel)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One linear layer that has to run.
+
+    Attributes:
+        level: 8-, 6- or 4-bit weights, 8- or 16-bit activations.
+        tokens, columns, rows: activations ``(tokens, columns)``, weight ``(rows, columns)``.
+        groups: scales of a weight row; 0 for one.
+        dtype: floating type of activations and result.
+        device: device type, "cpu" or "cuda".
+        architecture: instruction set of the CPU, or "sm_90" and its like.
+    """
+
     level: Level
+    tokens: int
+    columns: int
+    rows: int
+    groups: int
+    dtype: torch.dtype
     device: str
-    describe: Callable[[], str]
+    architecture: str
 
 
-_VARIANTS: dict[tuple[str, Level, str], Variant] = {}
+Offer = Callable[[Request], tuple[Variant, ...]]
+
+_OFFERS: dict[tuple[str, str], Offer] = {}
 
 
-def register(variant: Variant) -> None:
-    """Add a variant, in place of an earlier one for the same operator, level and device."""
-    _VARIANTS[variant.operator, variant.level, variant.device] = variant
+def register(operator: str, device: str, offer: Offer) -> None:
+    """Let a device serve an operator: ``offer`` lists variants for a request, best guess first, or none."""
+    _OFFERS[operator, device] = offer
 
 
-def variant_name(operator: str, level: Level, device: str) -> str:
-    """Name of the variant that runs.
+def candidates(request: Request) -> tuple[Variant, ...]:
+    """All variants that may serve a request; the first is what the rule takes.
 
     Raises:
-        LookupError: if there is none; the message lists what there is.
+        LookupError: if there is none; the message says for which devices there are any.
     """
-    variant = _VARIANTS.get((operator, level, device))
-    if variant is None:
-        known = sorted({f"{row.operator} at {row.level} on {row.device}" for row in _VARIANTS.values()})
-        raise LookupError(f"no variant of {operator} at level {level} on {device}; there are: {', '.join(known)}")
-    return variant.describe()
+    operators = ("linear", "weight_only_linear") if request.level.activation == 8 else ("weight_only_linear",)
+    offers = (_OFFERS.get((operator, request.device)) for operator in operators)
+    found = tuple(variant for offer in offers if offer is not None for variant in offer(request))
+    if not found or request.level.weight == 16:
+        devices = ", ".join(sorted({device for _, device in _OFFERS}))
+        raise LookupError(f"no variant of a linear at level {request.level} on {request.device}; devices: {devices}")
+    return found
 
 
-def _cpu_integer() -> str:
-    return f"cpp-{torch.ops.tadp.cpu_isa()}"
+def choose(request: Request, fastest: Callable[[Request], str | None] = lambda request: None) -> Variant:
+    """The variant that serves a request: the one a table of measurements names, if it is offered, else the rule's.
+
+    Args:
+        request: what has to run.
+        fastest: names the variant that was measured to be fastest on a request, where one was.
+
+    Raises:
+        LookupError: as ``candidates``.
+    """
+    offered = candidates(request)
+    named = fastest(request)
+    return next((variant for variant in offered if str(variant) == named), offered[0])
 
 
-def _cpu_weight_only() -> str:
-    return f"cpp-{torch.ops.tadp.cpu_isa()} dequantize + aten linear"
+def architecture_of(device: torch.device) -> str:
+    """The instruction set of this CPU, or the compute capability of a GPU as "sm_90"."""
+    if device.type == "cpu":
+        return str(torch.ops.tadp.cpu_isa())
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
 
 
-def _reference_integer() -> str:
-    return "reference"
+def describe(variant: Variant, request: Request) -> str:
+    """What runs, in a few words, as ``explain`` prints it."""
+    if request.device == "cpu":
+        return f"cpp-{request.architecture} {variant}"
+    implementation = "triton" if triton_kernels.is_used() else "reference"
+    return f"{implementation} {variant}"
 
 
-def _cuda_linear() -> str:
-    return "triton" if triton_kernels.is_used() else "reference"
+def _cpu_linear(request: Request) -> tuple[Variant, ...]:
+    return (Variant("linear"),)
 
 
-def _reference_weight_only() -> str:
-    return "reference dequantize + aten linear"
+def _cpu_weight_only(request: Request) -> tuple[Variant, ...]:
+    dequantize = Variant("weight_only_linear", "dequantize")
+    return (Variant("weight_only_linear", "fused"), dequantize) if request.tokens <= FEW_TOKENS else (dequantize,)
 
 
-for _width in (8, 6, 4):
-    _integer, _weight_only = Level(_width, 8), Level(_width, 16)
-    for _operator in ("quantize", "linear"):
-        register(Variant(_operator, _integer, "cpu", _cpu_integer))
-    register(Variant("quantize", _integer, "cuda", _reference_integer))
-    register(Variant("linear", _integer, "cuda", _cuda_linear))
-    register(Variant("linear", _weight_only, "cpu", _cpu_weight_only))
-    register(Variant("linear", _weight_only, "cuda", _reference_weight_only))
+def _cuda_linear(request: Request) -> tuple[Variant, ...]:
+    return (Variant("linear"),)
+
+
+def _cuda_weight_only(request: Request) -> tuple[Variant, ...]:
+    return (Variant("weight_only_linear"),)
+
+
+register("linear", "cpu", _cpu_linear)
+register("weight_only_linear", "cpu", _cpu_weight_only)
+register("linear", "cuda", _cuda_linear)
+register("weight_only_linear", "cuda", _cuda_weight_only)

@@ -7,11 +7,15 @@ from typing import Any
 import torch
 from torch import fx
 
+import tadp.kernels  # noqa: F401  registers torch.ops.tadp
 from tadp.passes.annotate import ATTENTION, LINEAR, annotation
 from tadp.passes.partition import EXAMPLE
 
 ATTENTION_ARGUMENTS = ((0, "query"), (1, "key"), (3, "attn_mask"), (6, "scale"))
 """What is measured of an attention product, by position and name in scaled_dot_product_attention."""
+
+LINEAR_INPUTS = (*LINEAR, torch.ops.tadp.quantize.default, torch.ops.tadp.weight_only_linear.default)
+"""What takes a linear's input as its first argument."""
 
 Measure = Callable[..., torch.Tensor]
 
@@ -53,7 +57,7 @@ def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tu
             given = [_argument(node, index, name) for index, name in ATTENTION_ARGUMENTS]
             measured.append(_insert(graph, output, measures.attention, *given))
             readings.append(Reading("attention", layer))
-        elif node.op == "call_function" and node.target in (*LINEAR, torch.ops.tadp.quantize.default):
+        elif node.op == "call_function" and node.target in LINEAR_INPUTS:
             source = node.args[0]
             if isinstance(source, fx.Node) and source not in seen:
                 seen.add(source)

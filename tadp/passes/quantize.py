@@ -1,20 +1,29 @@
 """Third pass: give every linear of a piece the level that a recipe names for its role.
 
 The level is written into the graph as operators and as inputs: a variant takes the planes that its width reads, or the
-16-bit master, and never asks at run time. Linears that share their input share one quantized copy of it.
+16-bit master, and never asks at run time. Linears that share their input share one quantized copy of it, and a GELU or
+SiLU that alone reads a linear's result becomes a part of it.
 """
 
 import math
 import operator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
 from torch import fx
 
+from tadp.kernels import registry
+from tadp.kernels.planes import padded_columns
 from tadp.passes.annotate import LINEAR, annotation
 from tadp.passes.partition import EXAMPLE
 from tadp.precision import L16, Level, Recipe, Role
+
+GELU = (torch.nn.functional.gelu, torch._C._nn.gelu)
+SILU = (torch.nn.functional.silu,)
+
+Fastest = Callable[[registry.Request, torch.device], str | None]
 
 
 class Part(str, Enum):
@@ -48,7 +57,8 @@ class Source:
 class Decision:
     """The level that one operation of a piece got, and why, where it is not what the recipe asked for.
 
-    `shape` is the weight's, ``(rows, columns)``; None for attention.
+    `shape` is the weight's, ``(rows, columns)``; None for attention. `tokens` are the rows of the activation, where the
+    graph tells, and `kernel` says what runs.
     """
 
     layer: str
@@ -56,6 +66,8 @@ class Decision:
     level: Level
     shape: tuple[int, ...] | None = None
     reason: str = ""
+    tokens: int | None = None
+    kernel: str = "inductor"
 
     @property
     def weight_bytes(self) -> int:
@@ -72,40 +84,47 @@ class Quantized:
     decisions: tuple[Decision, ...]
 
 
-def quantize(piece: fx.GraphModule, recipe: Recipe) -> Quantized:
-    """Rewrite a piece's graph for a recipe; the given graph is left as it is."""
+def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda request, device: None) -> Quantized:
+    """Rewrite a piece's graph for a recipe; the given graph is left as it is.
+
+    Args:
+        piece: an annotated graph.
+        recipe: levels by role.
+        fastest: names the kernel variant that was measured to be fastest on a request, where one was.
+    """
     graph = fx.Graph()
     placeholders = list(piece.graph.find_nodes(op="placeholder"))
-    decisions = tuple(_decide(node, recipe) for node in piece.graph.nodes if _is_quantizable(node))
-    levels = dict(zip((n for n in piece.graph.nodes if _is_quantizable(n)), (d.level for d in decisions), strict=True))
-    quantized_weights = {node.args[1] for node, level in levels.items() if level != L16}
+    chosen = {node: _decide(node, recipe, fastest) for node in piece.graph.nodes if _is_quantizable(node)}
+    quantized = {node: variant for node, (_, variant) in chosen.items() if variant is not None}
+    quantized_weights = {node.args[1] for node in quantized}
     sources: list[Source] = []
     copies: dict[fx.Node, fx.Node] = {}
     for index, node in enumerate(placeholders):
-        only_weight = all(user in levels and user.args[1] is node for user in node.users)
+        only_weight = all(user in chosen and user.args[1] is node for user in node.users)
         if node in quantized_weights and only_weight:
             continue
         copies[node] = graph.node_copy(node)
-        packed = any(user in levels and user.args[1] is node for user in node.users)
+        packed = any(user in chosen and user.args[1] is node for user in node.users)
         sources.append(Source(index, Part.MASTER if packed else Part.ITSELF))
     planes = _Planes(graph, sources, {node: index for index, node in enumerate(placeholders)})
     for node in piece.graph.nodes:
         if node in quantized_weights:
-            for width in sorted({levels[user].weight for user in node.users if levels.get(user, L16) != L16}):
+            for width in sorted({chosen[user][0].level.weight for user in node.users if user in quantized}):
                 planes.add(node, width)
-    codes: dict[fx.Node, tuple[fx.Node, ...]] = {}
+    writer = _Writer(graph, copies, planes)
     for node in piece.graph.nodes:
-        if node.op == "placeholder":
+        if node.op == "placeholder" or node in copies:
             continue
-        level = levels.get(node, L16)
-        if level == L16:
+        if node not in quantized:
             copies[node] = graph.node_copy(node, lambda source: copies[source])
-        else:
-            copies[node] = _quantized_linear(graph, node, level, copies, codes, planes)
-            copies[node].meta = dict(node.meta)
+            continue
+        follower, nonlinearity = _nonlinearity(node)
+        copies[node] = copies[follower] = writer.linear(node, chosen[node][0].level, quantized[node], nonlinearity)
+        copies[node].meta = dict(node.meta)
     order = [index for index, source in enumerate(sources) if source.part is Part.ITSELF]
     order += [index for index, source in enumerate(sources) if source.part is not Part.ITSELF]
     _reorder_placeholders(graph, order)
+    decisions = tuple(decision for decision, _ in chosen.values())
     return Quantized(fx.GraphModule(piece, graph), tuple(sources[index] for index in order), decisions)
 
 
@@ -116,21 +135,58 @@ def _is_quantizable(node: fx.Node) -> bool:
     )
 
 
-def _decide(node: fx.Node, recipe: Recipe) -> Decision:
+def _decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, registry.Variant | None]:
+    """The level of an operation and, below 16 bits, the variant that runs it."""
     found = annotation(node)
     layer = found.layer or node.name
     if found.role is Role.ATTENTION:
         wanted = recipe[Role.ATTENTION] if found.block else L16
-        return Decision(layer, found.role, L16, reason="" if wanted == L16 else "attention has no kernel below 16 bits")
+        reason = "" if wanted == L16 else "attention has no kernel below 16 bits"
+        return Decision(layer, found.role, L16, reason=reason), None
     weight = node.args[1]
     if not isinstance(weight, fx.Node) or weight.op != "placeholder":
-        return Decision(layer, found.role, L16, reason="its weight is computed inside the graph")
-    rows, columns = weight.meta[EXAMPLE].shape
+        return Decision(layer, found.role, L16, reason="its weight is computed inside the graph"), None
+    example = weight.meta[EXAMPLE]
+    level = L16 if found.block is None or found.role is None else recipe[found.role]
+    plain = Decision(layer, found.role, level, tuple(example.shape), tokens=_tokens(node))
+    if level != L16:
+        device = example.device
+        request = registry.Request(
+            level=level,
+            tokens=plain.tokens or 1,
+            columns=example.shape[1],
+            rows=example.shape[0],
+            groups=getattr(example, "groups", 0),
+            dtype=example.dtype,
+            device=device.type,
+            architecture=registry.architecture_of(device),
+        )
+        variant = registry.choose(request, lambda request: fastest(request, device))
+        return replace(plain, kernel=registry.describe(variant, request)), variant
     if found.block is None:
-        return Decision(layer, found.role, L16, (rows, columns), "outside the blocks")
+        return replace(plain, reason="outside the blocks"), None
     if found.role is None:
-        return Decision(layer, None, L16, (rows, columns), "neither its name nor its shape tells its role")
-    return Decision(layer, found.role, recipe[found.role], (rows, columns))
+        return replace(plain, reason="neither its name nor its shape tells its role"), None
+    return plain, None
+
+
+def _tokens(node: fx.Node) -> int | None:
+    """Rows of a linear's activation, all leading dimensions taken together."""
+    example = node.args[0].meta.get(EXAMPLE) if isinstance(node.args[0], fx.Node) else None
+    return math.prod(example.shape[:-1]) if isinstance(example, torch.Tensor) else None
+
+
+def _nonlinearity(node: fx.Node) -> tuple[fx.Node, str]:
+    """The node that alone reads a linear's result, with its name, if products apply it; else the linear itself."""
+    follower = next(iter(node.users)) if len(node.users) == 1 else None
+    if follower is None or follower.op != "call_function" or follower.args[:1] != (node,):
+        return node, "none"
+    if follower.target in SILU:
+        return follower, "silu"
+    if follower.target in GELU:
+        approximate = follower.kwargs.get("approximate", "none")
+        return follower, "gelu_tanh" if approximate == "tanh" else "gelu"
+    return node, "none"
 
 
 class _Planes:
@@ -144,7 +200,7 @@ class _Planes:
         for part in (*PLANES[width], Part.SCALE):
             if (weight, part) not in self._made:
                 node = self._graph.placeholder(f"{weight.name}_{part.value}")
-                node.meta = {EXAMPLE: _example_plane(weight.meta[EXAMPLE], part)}
+                node.meta = {EXAMPLE: _example_part(weight.meta[EXAMPLE], part)}
                 self._made[weight, part] = node
                 self._sources.append(Source(self._index[weight], part))
 
@@ -155,43 +211,52 @@ class _Planes:
         return (*planes, self._made[weight, Part.SCALE])
 
 
+class _Writer:
+    """Writes quantized linears into a graph; those that read one value share its codes."""
+
+    def __init__(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node], planes: _Planes) -> None:
+        self._graph, self._copies, self._planes = graph, copies, planes
+        self._codes: dict[tuple[fx.Node, int], tuple[fx.Node, ...]] = {}
+
+    def linear(self, node: fx.Node, level: Level, variant: registry.Variant, nonlinearity: str) -> fx.Node:
+        activation, weight = node.args[:2]
+        bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        assert isinstance(activation, fx.Node)
+        assert isinstance(weight, fx.Node)
+        example = weight.meta[EXAMPLE]
+        read = self._planes.of(weight, level.weight)
+        new_bias = self._copies[bias] if isinstance(bias, fx.Node) else None
+        if variant.operator == "weight_only_linear":
+            args = (self._copies[activation], *read, new_bias, nonlinearity, variant.kernel)
+            return self._graph.call_function(torch.ops.tadp.weight_only_linear.default, args)
+        codes = self._quantized(node, activation, getattr(example, "groups", 0))
+        args = (*codes, *read, new_bias, example.dtype, nonlinearity, variant.kernel)
+        return self._graph.call_function(torch.ops.tadp.linear.default, args)
+
+    def _quantized(self, node: fx.Node, activation: fx.Node, groups: int) -> tuple[fx.Node, ...]:
+        if (activation, groups) not in self._codes:
+            args = (self._copies[activation], groups)
+            both = self._graph.call_function(torch.ops.tadp.quantize.default, args)
+            both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
+            self._codes[activation, groups] = tuple(
+                self._graph.call_function(operator.getitem, (both, position)) for position in range(3)
+            )
+        return self._codes[activation, groups]
+
+
 def plane_shape(rows: int, columns: int, part: Part) -> tuple[int, ...]:
-    """Shape of one tensor of the bit planes of a ``(rows, columns)`` weight, as kernels/bitplanes.py packs them."""
-    padded = -(-columns // 4) * 4
-    return {Part.HIGH: (rows, padded // 2), Part.SCALE: (rows,)}.get(part, (rows, padded // 4))
+    """Shape of one plane of a ``(rows, columns)`` weight, as kernels/bitplanes.py packs them."""
+    padded = padded_columns(columns)
+    return (rows, padded // 2 if part is Part.HIGH else padded // 4)
 
 
-def _example_plane(weight: torch.Tensor, part: Part) -> torch.Tensor:
+def _example_part(weight: torch.Tensor, part: Part) -> torch.Tensor:
     rows, columns = weight.shape
-    shape = plane_shape(rows, columns, part)
-    return torch.empty(shape, dtype=torch.float32 if part is Part.SCALE else torch.uint8, device="meta")
-
-
-def _quantized_linear(
-    graph: fx.Graph,
-    node: fx.Node,
-    level: Level,
-    copies: dict[fx.Node, fx.Node],
-    codes: dict[fx.Node, tuple[fx.Node, ...]],
-    planes: _Planes,
-) -> fx.Node:
-    activation, weight = node.args[:2]
-    bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
-    assert isinstance(activation, fx.Node)
-    assert isinstance(weight, fx.Node)
-    example = weight.meta[EXAMPLE]
-    read = planes.of(weight, level.weight)
-    new_bias = copies[bias] if isinstance(bias, fx.Node) else None
-    if level.activation == 16:
-        args = (*read, example.shape[1], example.dtype)
-        restored = graph.call_function(torch.ops.tadp.dequantize.default, args)
-        return graph.call_function(torch.nn.functional.linear, (copies[activation], restored, new_bias))
-    if activation not in codes:
-        both = graph.call_function(torch.ops.tadp.quantize.default, (copies[activation],))
-        both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
-        codes[activation] = tuple(graph.call_function(operator.getitem, (both, position)) for position in range(3))
-    args = (*codes[activation], *read, new_bias, example.dtype)
-    return graph.call_function(torch.ops.tadp.linear.default, args)
+    if part is not Part.SCALE:
+        return torch.empty(plane_shape(rows, columns, part), dtype=torch.uint8, device="meta")
+    groups = getattr(weight, "groups", 0)
+    scale = torch.empty((groups, rows) if groups else (rows,), dtype=torch.float32, device="meta")
+    return scale.t() if groups else scale  # laid out group by group, see planes.encode
 
 
 def _reorder_placeholders(graph: fx.Graph, order: list[int]) -> None:

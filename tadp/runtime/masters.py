@@ -20,14 +20,6 @@ _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _SUFFIX = ".masters.safetensors"
 
 
-def cache_directory() -> Path:
-    """Where tadp keeps files between and during runs: $TADP_CACHE_DIR, or the user's cache directory."""
-    named = os.environ.get("TADP_CACHE_DIR")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tadp"
-
-
 class SpillWriter:
     """Writes tensors of known shapes one after the other into a safetensors file, so that none has to be kept."""
 

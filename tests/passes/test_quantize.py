@@ -52,7 +52,31 @@ def test_roles_get_their_own_levels() -> None:
 def test_weight_only_levels_leave_activations_alone() -> None:
     quantized = quantize(_block(), Recipe(Level.parse("w8a16")))
     assert _count(quantized.graph, QUANTIZE) == 0
-    assert _count(quantized.graph, torch.ops.tadp.dequantize.default) == 10
+    assert _count(quantized.graph, torch.ops.tadp.weight_only_linear.default) == 10
+
+
+def test_a_gelu_becomes_part_of_the_product() -> None:
+    graph = quantize(_block(), Recipe(L8)).graph.graph
+    assert not any("gelu" in str(node.target) for node in graph.nodes)
+    names = [node.args[9] for node in graph.find_nodes(op="call_function", target=LINEAR)]
+    assert names.count("gelu_tanh") == 1
+    assert names.count("none") == 9
+    assert any("gelu" in str(node.target) for node in quantize(_block(), Recipe(L16)).graph.graph.nodes)
+
+
+def test_a_measured_variant_is_taken_where_it_is_offered() -> None:
+    wanted = {"weight_only_linear:fused": 0, "linear": 10}
+    for name, integer in wanted.items():
+        asked: list[object] = []
+
+        def fastest(request: object, device: object, name: str = name, asked: list[object] = asked) -> str:
+            asked.append(request)
+            return name
+
+        quantized = quantize(_block(), Recipe(L8), fastest)
+        assert len(asked) == 10
+        few = sum(decision.tokens is not None and decision.tokens <= 16 for decision in quantized.decisions)
+        assert _count(quantized.graph, LINEAR) == (10 - few if integer == 0 else integer)
 
 
 def test_values_come_before_weights_in_the_order_of_the_sources() -> None:

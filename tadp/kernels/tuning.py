@@ -1,0 +1,76 @@
+"""Measuring the variants of a linear layer on a device."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.kernels.registry import Request, Variant, candidates
+from tadp.kernels.table import Measurement
+from tadp.precision import Level
+
+BASE = "16 bits"
+"""The product that PyTorch runs on a 16-bit weight: measured beside the variants, never chosen."""
+
+
+def measure(request: Request, device: torch.device, seconds: float, seed: int = 0) -> tuple[Measurement, float]:
+    """Time all variants of a request in turn, quantizing the activation included.
+
+    Args:
+        request: what to measure; its device type and architecture are those of ``device``.
+        device: where to measure.
+        seconds: how long; every variant runs three times at least.
+        seed: of inputs and of the order in which variants take turns.
+
+    Returns:
+        Medians in milliseconds, of the variants and of the 16-bit product.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(request.tokens, request.columns, generator=generator).to(device, request.dtype)
+    plain = (torch.randn(request.rows, request.columns, generator=generator) * 0.05).to(device, request.dtype)
+    group_size = request.columns // request.groups if request.groups else None
+    weight = BitPlaneWeight.pack(plain, group_size)
+    calls: dict[str, Callable[[], object]] = {BASE: lambda: torch.nn.functional.linear(x, plain)}
+    for variant in candidates(request):
+        calls[str(variant)] = lambda chosen=variant: apply_variant(chosen, request.level, x, weight)  # type: ignore[misc]
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():  # compiles, and brings weights into the caches
+        _timed(call, device)
+    order, shuffle = list(calls), random.Random(seed).shuffle
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline or len(times[BASE]) < 3:
+        shuffle(order)  # whoever always came after the same rival would inherit its caches
+        for name in order:
+            times[name].append(_timed(calls[name], device))
+    medians = {name: statistics.median(taken) * 1e3 for name, taken in times.items()}
+    base = medians.pop(BASE)
+    return Measurement(request, tuple(medians.items())), base
+
+
+def apply_variant(
+    variant: Variant, level: Level, x: torch.Tensor, weight: BitPlaneWeight, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Run a variant of ``x @ weight.T + bias``: ``(..., rows)`` in x's type."""
+    high, mid, low = (*weight.plane_tensors(level.weight), None, None)[:3]
+    if variant.operator == "weight_only_linear":
+        return torch.ops.tadp.weight_only_linear(x, high, mid, low, weight.scale, bias, "none", variant.kernel)
+    codes, scale, total = torch.ops.tadp.quantize(x, weight.groups)
+    return torch.ops.tadp.linear(
+        codes, scale, total, high, mid, low, weight.scale, bias, x.dtype, "none", variant.kernel
+    )
+
+
+def _timed(call: Callable[[], object], device: torch.device) -> float:
+    if device.type != "cuda":
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3
