@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(library).setLevel(logging.ERROR)  # what they say at import is about kernels not used here
     arguments = vars(build_parser().parse_args(argv))
     command, show_traceback = arguments.pop("command"), arguments.pop("traceback")
-    as_json = arguments.pop("json", False)
+    flags: dict[str, bool] = {name: arguments.pop(name) for name in ("json", "tune") if name in arguments}
     try:
         settings = merge(arguments, arguments.pop("config", None))
         with _plain_warnings():
-            return _run(command, settings, as_json)
+            return _run(command, settings, flags)
     except InputError as error:
         if show_traceback:
             raise
@@ -73,7 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="compile all variants of a policy ahead of time, so that the first generation starts at once",
         description="Compile every variant that a policy may choose for a model at a size, and keep them on disk.",
     )
-    for command in (explain, precompile):
+    bench = commands.add_parser(
+        "bench",
+        help="measure every kernel variant on a model's layers, and let later compilations choose by it",
+        description="Time every kernel variant on the linear layers of a model at a size, beside the 16-bit product.",
+    )
+    bench.add_argument("--json", action="store_true", help="print the rows as JSON instead of as a table")
+    bench.add_argument("--tune", action="store_true", help="keep the times: compilations on this device choose by them")
+    for command in (explain, precompile, bench):
         command.add_argument(
             "model",
             nargs="?",
@@ -81,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
             default=argparse.SUPPRESS,
             help="as --model of generate (default: embedded)",
         )
-    for name, command in (("generate", generate), ("explain", explain), ("precompile", precompile)):
+    for name, command in (("generate", generate), ("explain", explain), ("precompile", precompile), ("bench", bench)):
         positional = {"prompts"} if name == "generate" else {"model"}
         for option in OPTIONS:
             if name in option.commands and option.name not in positional:
@@ -93,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(command: str, settings: Settings, as_json: bool) -> int:
+def _run(command: str, settings: Settings, flags: Mapping[str, bool]) -> int:
     # Imported here, so that --help and wrong arguments answer without loading PyTorch.
     if command == "generate":
         from tadp.commands.generate import generate
@@ -103,9 +110,13 @@ def _run(command: str, settings: Settings, as_json: bool) -> int:
         from tadp.commands.precompile import precompile
 
         return precompile(settings)
+    if command == "bench":
+        from tadp.commands.bench import bench
+
+        return bench(settings, tune=flags["tune"], as_json=flags["json"])
     from tadp.commands.explain import explain
 
-    return explain(settings, as_json=as_json)
+    return explain(settings, as_json=flags["json"])
 
 
 @contextmanager

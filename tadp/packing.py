@@ -15,11 +15,11 @@ from tadp.runtime.masters import Masters, SpillWriter
 from tadp.runtime.pool import WeightPool
 
 
-def pack_blocks(model: torch.nn.Module, pool: WeightPool) -> tuple[BlockLinear, ...]:
+def pack_blocks(model: torch.nn.Module, pool: WeightPool, group_size: int | None = None) -> tuple[BlockLinear, ...]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
     The masters are written first: a full disk is met before anything has changed. Then layer after layer is packed, so
-    that at no time more than one of them is in memory twice.
+    that at no time more than one of them is in memory twice. `group_size` is that of pack_linear_.
 
     Returns:
         The layers that were packed. One that cannot be stays as it is, with a warning that names it.
@@ -36,7 +36,7 @@ def pack_blocks(model: torch.nn.Module, pool: WeightPool) -> tuple[BlockLinear, 
             linears.append(linear)
     masters = _spill(linears)
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
-        pack_linear_(linear.module)
+        pack_linear_(linear.module, group_size)
     pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
     return tuple(linears)
 

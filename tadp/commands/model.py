@@ -144,10 +144,10 @@ def count_tokens(pipeline: Any, prompt: str) -> int | None:
     return None if tokenizer is None else len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
 
 
-def compile_pipeline(pipeline: Any, policy: Policy, precompile: bool = True) -> Any:
+def compile_pipeline(pipeline: Any, policy: Policy, precompile: bool = True, group_size: int | None = None) -> Any:
     """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks."""
     try:
-        return tadp.compile(pipeline, policy=policy, precompile=precompile)
+        return tadp.compile(pipeline, policy=policy, precompile=precompile, group_size=group_size)
     except (ValueError, TypeError) as error:
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
 

@@ -32,6 +32,8 @@ class Settings:
     fps: int = 8
     dtype: str = "bfloat16"
     device: str = "auto"
+    group_size: int | None = None
+    seconds: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Option:
     read: Callable[[Any], Any]
     help: str
     metavar: str
-    commands: tuple[str, ...] = ("generate", "explain", "precompile")
+    commands: tuple[str, ...] = ("generate", "explain", "precompile", "bench")
 
     @property
     def flag(self) -> str:
@@ -183,11 +185,18 @@ def _dtype(value: Any) -> str:
 
 
 _GENERATE = ("generate",)
+_COMPILING = ("generate", "explain", "precompile")
 OPTIONS: tuple[Option, ...] = (
     Option("prompts", _prompts, "what the clips show; quote each prompt", "PROMPT", _GENERATE),
     Option("prompts_file", _path, "a text file with one prompt a line; # starts a comment", "FILE", _GENERATE),
     Option("model", _text, "directory or Hub id of a diffusers pipeline (default: the embedded model)", "MODEL"),
-    Option("policy", _text, "complexity, static:16, static:8, static:6, static:4, ... (default: complexity)", "POLICY"),
+    Option(
+        "policy",
+        _text,
+        "complexity, static:16, static:8, static:6, static:4, ... (default: complexity)",
+        "POLICY",
+        _COMPILING,
+    ),
     Option(
         "compare", _names, "policies to run again from the same seed, e.g. static:16,static:8", "POLICIES", _GENERATE
     ),
@@ -202,4 +211,6 @@ OPTIONS: tuple[Option, ...] = (
     Option("fps", _whole(1), "frames a second of the written clips (default: 8)", "N", _GENERATE),
     Option("dtype", _dtype, f"the model's 16-bit type, or float32: {', '.join(DTYPES)} (default: bfloat16)", "DTYPE"),
     Option("device", _text, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)", "DEVICE"),
+    Option("group_size", _whole(1), "columns that share a scale: 64 or 128 (default: all of a row)", "COLUMNS"),
+    Option("seconds", _number, "time for each layer and level (default: 0.5)", "SECONDS", ("bench",)),
 )

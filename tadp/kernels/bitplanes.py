@@ -204,19 +204,26 @@ def _check_dtype(dtype: torch.dtype) -> None:
 
 @dataclass(frozen=True)
 class BitPlaneConfig(AOBaseConfig):
-    """For torchao: ``quantize_(model, BitPlaneConfig())`` packs every linear's weight in place."""
+    """For torchao: ``quantize_(model, BitPlaneConfig())`` packs every linear's weight in place.
+
+    Attributes:
+        group_size: as in ``pack_linear_``.
+    """
+
+    group_size: int | None = None
 
 
 @register_quantize_module_handler(BitPlaneConfig)
 def _pack_module(module: nn.Module, config: BitPlaneConfig) -> nn.Module:
-    pack_linear_(module)
+    pack_linear_(module, config.group_size)
     return module
 
 
-def pack_linear_(module: nn.Module) -> None:
+def pack_linear_(module: nn.Module, group_size: int | None = None) -> None:
     """Replace the weight of one linear layer by its packed form, in place; a packed one is left alone.
 
-    Layer by layer, so that a model needs no more memory than itself and one layer.
+    Layer by layer, so that a model needs no more memory than itself and one layer. Where the columns are no multiple of
+    ``group_size``, those of a row share one scale.
 
     Raises:
         TypeError: if the module is not an nn.Linear.
@@ -225,7 +232,8 @@ def pack_linear_(module: nn.Module) -> None:
     if not isinstance(module, nn.Linear):
         raise TypeError(f"only nn.Linear can be packed, not {type(module).__name__}")
     if not isinstance(module.weight, BitPlaneWeight):
-        module.weight = nn.Parameter(BitPlaneWeight.from_hp(module.weight.detach()), requires_grad=False)
+        fitting = group_size if group_size and module.in_features % group_size == 0 else None
+        module.weight = nn.Parameter(BitPlaneWeight.from_hp(module.weight.detach(), fitting), requires_grad=False)
 
 
 def flatten_state_dict(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -4,14 +4,14 @@ The CPU implementations are csrc/cpu, registered when the library is loaded. On 
 kernels where triton can be imported; the reference serves what is left. Callers see the operator only.
 
     quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
-    linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel) -> (..., rows)
-    weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel) -> (..., rows), of x's type
+    linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name) -> (..., rows)
+    weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel_name) -> (..., rows)
     dequantize(planes, weight_scale, columns, dtype) -> (rows, columns)
 
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
 a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
-reference.NONLINEARITIES. ``kernel`` picks one of a device's implementations by name; empty, a rule does. What the
+reference.NONLINEARITIES. ``kernel_name`` picks one of a device's implementations by name; empty, a rule does. What the
 operators compute stands in reference.py.
 """
 
@@ -24,7 +24,7 @@ from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import FLOATS, check_dequantize, check_groups, check_linear, check_weight_only
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
-_EPILOGUE = 'str nonlinearity="none", str kernel=""'
+_EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
 _SCHEMAS = {
     "quantize": "(Tensor x, int groups=0) -> (Tensor codes, Tensor scale, Tensor sum)",
     "linear": (
@@ -74,7 +74,7 @@ def _fake_linear(
     bias: torch.Tensor | None,
     dtype: torch.dtype,
     nonlinearity: str = "none",
-    kernel: str = "",
+    kernel_name: str = "",
 ) -> torch.Tensor:
     check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
     return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
@@ -89,7 +89,7 @@ def _fake_weight_only_linear(
     weight_scale: torch.Tensor,
     bias: torch.Tensor | None,
     nonlinearity: str = "none",
-    kernel: str = "",
+    kernel_name: str = "",
 ) -> torch.Tensor:
     check_weight_only(x, high, mid, low, weight_scale, bias, nonlinearity)
     return x.new_empty((*x.shape[:-1], high.shape[0]))

@@ -67,12 +67,12 @@ def linear(
     bias: torch.Tensor | None,
     dtype: torch.dtype,
     nonlinearity: str = "none",
-    kernel: str = "",
+    kernel_name: str = "",
 ) -> torch.Tensor:
     """f(s_a * sum_g(s_wg * (2^(8-b) * sum_k(u_b * a) - z_b * sum_k(a))) + bias), rounded to ``dtype`` once.
 
     k runs over the columns of group g; without groups all columns are one. Args and shapes as in operators.py;
-    ``dtype`` may be float64 too, and ``kernel``, a choice among implementations, means nothing here.
+    ``dtype`` may be float64 too, and ``kernel_name``, a choice among implementations, means nothing here.
     """
     weight = dequantize(high, mid, low, weight_scale, codes.shape[-1], torch.float64)
     return _finish(codes.double() @ weight.T * scale.double()[..., None], bias, dtype, nonlinearity)
@@ -86,7 +86,7 @@ def weight_only_linear(
     weight_scale: torch.Tensor,
     bias: torch.Tensor | None,
     nonlinearity: str = "none",
-    kernel: str = "",
+    kernel_name: str = "",
     *,
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:

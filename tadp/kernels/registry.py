@@ -23,7 +23,7 @@ class Variant:
 
     Attributes:
         operator: "linear" on activations quantized to 8 bits, or "weight_only_linear" on activations as they are.
-        kernel: what the operator's argument of that name is to be; empty where the operator's own rule decides.
+        kernel: what the operator's ``kernel_name`` is to be; empty where the operator's own rule decides.
     """
 
     operator: str

@@ -231,7 +231,7 @@ def test_refuses() -> None:
         ({"bias": torch.zeros(8, dtype=torch.int32)}, "bias must be float32"),
         ({"dtype": torch.float64}, "dtype must be float32"),
         ({"nonlinearity": "tanh"}, "unknown nonlinearity 'tanh'; there are none, gelu, gelu_tanh and silu"),
-        ({"kernel": "fast"}, "linear has no kernel 'fast' on the CPU"),
+        ({"kernel_name": "fast"}, "linear has no kernel 'fast' on the CPU"),
         ({"weight_scale": torch.ones(8, 3)}, "16 columns in 3 groups; groups are of 64 or 128"),
         ({"weight_scale": torch.ones(8, 0)}, "weight_scale has no groups"),
         ({"codes": long, "scale": torch.ones(1), "sum": torch.ones(1, dtype=torch.int32)}, "at most 65536"),

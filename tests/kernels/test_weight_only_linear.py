@@ -127,8 +127,8 @@ def test_refuses() -> None:
         ({"bias": torch.zeros(3)}, r"bias must have shape \(8,\)"),
         ({"weight_scale": torch.ones(7)}, r"weight_scale must have shape \(8,\)"),
         ({"nonlinearity": "relu"}, "unknown nonlinearity 'relu'"),
-        ({"kernel": "magic"}, "no kernel 'magic' on the CPU; there are fused and dequantize"),
-        ({"x": torch.randn(17, 16), "kernel": "fused"}, "at most 16 tokens, got 17"),
+        ({"kernel_name": "magic"}, "no kernel 'magic' on the CPU; there are fused and dequantize"),
+        ({"x": torch.randn(17, 16), "kernel_name": "fused"}, "at most 16 tokens, got 17"),
     ):
         with pytest.raises(RuntimeError, match=message):
             torch.ops.tadp.weight_only_linear(**{**good, **changes})
