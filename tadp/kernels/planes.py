@@ -36,8 +36,8 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
 
     Returns:
         Codes ``(rows, columns)``, uint8, and scales, float32: ``(rows,)``, or ``(rows, groups)`` with a group size. A
-        scale is negative where the largest positive value exceeds the largest negative one, and 1 where all values are
-        zero or below float32's normal range.
+        scale is negative where the largest positive value exceeds the largest negative one, and 0 where all values are
+        zero or below float32's normal range: no code stands for zero at 6 and 4 bits.
     """
     rows, columns = weight.shape
     if group_size is not None:
@@ -48,7 +48,7 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
         # Laid out group by group, as kernels read it: for many rows at a time.
         return codes, scale.view(rows, groups).t().contiguous().t()
     codes = torch.empty(rows, columns, dtype=torch.uint8, device=weight.device)
-    scale = torch.ones(rows, dtype=torch.float32, device=weight.device)
+    scale = torch.zeros(rows, dtype=torch.float32, device=weight.device)
     if columns == 0:
         return codes, scale
     zero = ZERO_POINT[8]
@@ -61,8 +61,7 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
         size = torch.maximum(wide, narrow)
         size = torch.where(positive > negative, -size, size)
         usable = size.abs() >= torch.finfo(torch.float32).tiny
-        size = torch.where(usable, size, torch.ones_like(size))
-        scale[start : start + _ROWS_AT_ONCE] = size
+        scale[start : start + _ROWS_AT_ONCE] = size.where(usable, 0)
         steps = (part / size[:, None]).round_().add_(zero).clamp_(0, 255)
         codes[start : start + _ROWS_AT_ONCE] = steps.masked_fill_(~usable[:, None], zero).to(torch.uint8)
     return codes, scale

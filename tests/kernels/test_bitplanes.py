@@ -61,11 +61,17 @@ def test_packing_leaves_the_weight_alone() -> None:
     assert torch.equal(weight, before)
 
 
-def test_zero_weights_come_back_as_zero() -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_zero_rows_come_back_as_zero(width: int) -> None:
+    # Freshly added layers start at zero, and at 6 and 4 bits no code restores zero.
     weight = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, -2.0], [0.0, 1e-44, 0.0]])
     packed = BitPlaneWeight.pack(weight)
-    assert torch.equal(packed.dequantize()[[0, 2]], torch.zeros(2, 3))
-    assert packed.dequantize()[1, 0] == 0
+    assert torch.equal(packed.dequantize(width)[[0, 2]], torch.zeros(2, 3))
+    assert torch.equal(packed.linear(torch.ones(1, 3), width=width)[:, [0, 2]], torch.zeros(1, 2))
+
+
+def test_zero_weights_come_back_as_zero_at_eight_bits() -> None:
+    assert BitPlaneWeight.pack(torch.tensor([[0.0, 1.0, -2.0]])).dequantize()[0, 0] == 0
 
 
 def test_attributes() -> None:
