@@ -145,7 +145,9 @@ def test_instruction_sets_agree_with_portable_to_the_bit(
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_longest_row_does_not_overflow(isa: str, width: int) -> None:
+def test_longest_row_is_exact(isa: str, width: int) -> None:
+    # The largest sums there are. As all products of a row are equal, they are a small number times 2^16, or times 2^15
+    # for the half of z_6 and z_4, which float32 holds: nothing is rounded after the sum either.
     columns = 65536
     cut = planes.cut(torch.full((2, columns), 255, dtype=torch.uint8))
     cut[0][1], cut[1][1], cut[2][1] = 0, 0, 0
@@ -153,24 +155,9 @@ def test_longest_row_does_not_overflow(isa: str, width: int) -> None:
     codes = torch.full((2, columns), 127, dtype=torch.int8)
     codes[1] = -127
     product = Product(codes, torch.ones(2), codes.sum(-1, dtype=torch.int32), weight, None)
-    exact = product.run(width, torch.float64, reference.linear)
     with cpu_isa(isa):
         found = product.run(width, torch.float32)
-    assert ((found.double() - exact).abs() <= product_bound(exact, product, torch.float32)).all()
-
-
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_nan_reaches_its_own_token_only(isa: str, width: int) -> None:
-    x = tokens_with_outliers(3, (9, 65))
-    weight = BitPlaneWeight.pack(torch.randn(70, 65))
-    with cpu_isa(isa):
-        clean = weight.linear(x, width=width)
-        x[4, 1] = torch.nan
-        found = weight.linear(x, width=width)
-    assert found[4].isnan().all()
-    others = torch.arange(9) != 4
-    assert torch.equal(found[others], clean[others])
+    assert torch.equal(found.double(), product.run(width, torch.float64, reference.linear))
 
 
 @pytest.mark.parametrize("isa", ISAS)
