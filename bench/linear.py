@@ -108,7 +108,11 @@ def rival_linear(weight: torch.Tensor, mode: Mode) -> Callable[[torch.Tensor], t
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
     layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
     quantize_(layer, Int8DynamicActivationInt8WeightConfig())
-    return torch.compile(layer) if mode == "compiled" else layer
+    if mode == "eager":
+        return layer
+    # For a second shape Dynamo would leave sizes open, and after the eighth it would run the layer eagerly.
+    torch._dynamo.reset()
+    return torch.compile(layer, dynamic=False)
 
 
 if __name__ == "__main__":
