@@ -3,9 +3,6 @@
 Quantizing the activation is part of every time. All candidates run in one process, in turn, and medians are compared.
 """
 
-import random
-import statistics
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-from bench.record import parser, record, timed
+from bench.interleaving import medians
+from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
 from tadp.precision import Level
 
@@ -27,9 +25,6 @@ LAYERS = ((192, 192), (384, 384), (384, 1536), (1536, 384), (1024, 1024), (1536,
 
 SHORT: tuple[Shape, ...] = ((16, 1536, 1536), (512, 384, 1536), (1280, 192, 192), (1280, 384, 1536), (1280, 1536, 384))
 BASE, RIVAL = "bfloat16", "torchao int8"
-
-_SLOW = 0.15
-"""Seconds of one call from which on a candidate runs twice only: oneDNN's reference path takes seconds a product."""
 
 
 def main() -> None:
@@ -58,20 +53,10 @@ def measure(shape: Shape, seconds: float, mode: Mode) -> dict[str, object]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(tokens, columns, generator=generator).bfloat16()
     weight = (torch.randn(rows, columns, generator=generator) * 0.05).bfloat16()
-    candidates = build(x, weight, mode)
-    first = {name: timed(call) for name, call in candidates.items()}
-    times: dict[str, list[float]] = {name: [timed(call)] for name, call in candidates.items()}
-    running = {name: call for name, call in candidates.items() if first[name] < _SLOW}
-    order, shuffle = list(running), random.Random(0).shuffle
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline:
-        shuffle(order)  # whoever always came after the same rival would inherit its caches and its heap
-        for name in order:
-            times[name].append(timed(running[name]))
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    times = medians(build(x, weight, mode), seconds)
     row: dict[str, object] = {"tokens": tokens, "in": columns, "out": rows}
-    row |= {f"{name}, ms": median * 1e3 for name, median in medians.items()}
-    row |= {f"{name}, x": medians[BASE] / median for name, median in medians.items() if name != BASE}
+    row |= {f"{name}, ms": median * 1e3 for name, median in times.items()}
+    row |= {f"{name}, x": times[BASE] / median for name, median in times.items() if name != BASE}
     return row
 
 
