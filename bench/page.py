@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     *("alignment", "direction", "signals", "accuracy", "layers", "planes"),
-    *("compile_time", "start", "switching", "dispatch", "step", "linear", "memory"),
+    *("compile_time", "start", "switching", "dispatch", "step", "linear", "product", "isa", "memory"),
 )
 INTRODUCTION = """# Results
 
