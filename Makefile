@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MICRO_ARGS ?= -m short --benchmark-max-time=0.1
+MICRO_JSON ?= out/micro.json
 
 # A candidate has to run: a name on PATH may be a launcher for a version that is not there, and Debian's python3 has no
 # ensurepip until python3-venv is installed. One with its C headers comes first, because torch.compile includes Python.h.
@@ -29,14 +31,15 @@ PYTHON ?= $(shell first=; \
 
 BUILD_SOURCES := $(shell find csrc -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
 FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
-BENCHMARKS = $(filter-out bench/page.py,$(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null))
+PROGRAMS = $(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null)
+BENCHMARKS = $(filter-out bench/page.py bench/ratios.py,$(PROGRAMS))
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \
 	"a large blue square moves left, then bounces and a small yellow star moves up on a gray background" \
 	"a green circle orbits, a small purple star moves left, a large orange triangle bounces, a white square grows and a cyan circle moves down on a checkered background"
 
-.PHONY: help demo test lint bench install clean
+.PHONY: help demo test lint bench micro install clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
@@ -65,7 +68,13 @@ bench: install ## Run every benchmark; results go to bench/results
 	    echo "== $$module"; \
 	    $(BIN)/python -m "$$module" --json "bench/results/$${module#bench.}.json" $(BENCH_ARGS); \
 	done
+	@$(MAKE) micro MICRO_JSON=bench/results/micro.json $(if $(findstring --short,$(BENCH_ARGS)),,MICRO_ARGS=)
 	@$(BIN)/python -m bench.page
+
+micro: install ## Time every operator under pytest-benchmark, on two shapes; MICRO_ARGS= for all shapes
+	@mkdir -p $(dir $(MICRO_JSON))
+	$(BIN)/python -m pytest bench/micro.py -q --benchmark-only --benchmark-quiet --benchmark-json=$(MICRO_JSON) $(MICRO_ARGS)
+	$(BIN)/python -m bench.ratios $(MICRO_JSON)
 
 clean: ## Remove what was built, cached or generated; keeps the virtual environment and training runs
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
