@@ -20,6 +20,8 @@ from torch.nn import functional
 
 from bench.linear import BASE, RIVAL, Shape, rival_linear
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.registry import Variant
+from tadp.kernels.tuning import apply_variant
 from tadp.precision import Level
 
 TOKENS = (1, 16, 512, 1280)
@@ -49,11 +51,10 @@ def _quantize(x: torch.Tensor, weight: torch.Tensor) -> Callable[[], object]:
 
 
 def _tadp(level: Level, x: torch.Tensor, weight: torch.Tensor) -> Callable[[], object]:
-    """A layer as passes lower it: quantize and multiply, or with weights only, restore the weight and multiply."""
+    """A layer as passes lower it: quantize and multiply, or multiply with weights only."""
     packed = BitPlaneWeight.pack(weight)
-    if level.activation == 8:
-        return lambda: packed.linear(x, width=level.weight)
-    return lambda: functional.linear(x, packed.dequantize(level.weight))
+    operator = "linear" if level.activation == 8 else "weight_only_linear"
+    return lambda: apply_variant(Variant(operator), level, x, packed)
 
 
 LEVELS = tuple(Level(weight, activation) for activation in (8, 16) for weight in (8, 6, 4))

@@ -10,6 +10,7 @@ from diffusers import WanTransformer3DModel
 from torch._dynamo.utils import counters
 
 import tadp
+from tadp.kernels import flatten_state_dict, unflatten_state_dict
 from tadp.policy import Static
 from tadp.precision import L4, L8, L16, Recipe, Role
 from tests.conftest import relative_error, tiny_inputs, tiny_transformer
@@ -250,6 +251,27 @@ def test_other_types_work(dtype: torch.dtype) -> None:
     result = model(**inputs)[0]
     assert result.dtype == dtype
     assert relative_error(result, expected) < 0.05
+
+
+def test_groups_make_4_bits_more_precise_and_survive_a_state_dict() -> None:
+    errors = []
+    with torch.no_grad():
+        expected = tiny_transformer(2)(**tiny_inputs())[0]
+    for group_size in (None, 64):
+        model = tadp.compile(tiny_transformer(2), policy="static:4", group_size=group_size)
+        errors.append(relative_error(model(**tiny_inputs())[0], expected))
+        weight = model.blocks[0].ffn.net[2].weight
+        assert weight.scale.shape == ((64, 2) if group_size else (64,))
+    assert errors[1] < errors[0]
+    tensors, metadata = flatten_state_dict(model.state_dict())
+    restored = unflatten_state_dict(tensors, metadata)["blocks.0.ffn.net.2.weight"]
+    assert torch.equal(restored.dequantize(4), weight.dequantize(4))
+
+
+@pytest.mark.parametrize("group_size", [32, 0, "64"])
+def test_a_group_size_that_no_kernel_has_is_refused(group_size: object) -> None:
+    with pytest.raises(ValueError, match=r"group_size is None or one of \(64, 128\)"):
+        tadp.compile(tiny_transformer(2), group_size=group_size)
 
 
 def test_the_backend_is_found_by_name_and_keeps_the_weights() -> None:

@@ -52,7 +52,7 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     compiled, _ = capture(replace(settings, policy="static:8"), precompile=False)
     device = compiled.device
     rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
-    wanted = list(requests(rows, device, compiled.dtype, settings.group_size))
+    wanted = list(requests(rows, device, getattr(torch, settings.dtype), settings.group_size))
     keep = keeper(device) if tune else None
     timings = []
     for request in tqdm(wanted, desc="measuring kernels", unit="layer", leave=False):

@@ -68,6 +68,8 @@ class FakeController:
                 "level": "8" if piece.startswith("blocks") else "16",
                 "kernel": "linear",
                 "bytes": 10,
+                "tokens": 3,
+                "shape": (8, 64),
                 "reason": "" if piece.startswith("blocks") else "outside blocks",
             }
             for piece in PIECES

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from tadp.kernels import BitPlaneWeight, registry
-from tadp.precision import L16, Level
+from tadp.kernels import BitPlaneWeight
 from tests.kernels.cases import FLOATS, WIDTHS, operands
 
 
@@ -29,22 +28,3 @@ def test_opcheck_dequantize(width: int) -> None:
     torch.library.opcheck(
         torch.ops.tadp.dequantize.default, (*operands(weight, width), weight.scale, 18, torch.bfloat16)
     )
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_registry_names_the_cpu_variants(width: int) -> None:
-    isa = torch.ops.tadp.cpu_isa()
-    assert registry.variant_name("quantize", Level(width, 8), "cpu") == f"cpp-{isa}"
-    assert registry.variant_name("linear", Level(width, 8), "cpu") == f"cpp-{isa}"
-    assert isa in registry.variant_name("linear", Level(width, 16), "cpu")
-
-
-def test_registry_says_what_there_is() -> None:
-    with pytest.raises(LookupError, match="linear at 8 on cpu"):
-        registry.variant_name("linear", L16, "cpu")
-
-
-def test_a_registered_variant_replaces_the_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_VARIANTS", dict(registry._VARIANTS))
-    registry.register(registry.Variant("linear", Level(4, 8), "cpu", lambda: "new"))
-    assert registry.variant_name("linear", Level(4, 8), "cpu") == "new"

@@ -1,0 +1,97 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tadp.kernels import tuning
+from tadp.kernels.table import Measurement, StaleTableError, Table, device_name, lookup, table_path
+from tadp.precision import L4
+from tests.kernels.test_registry import REQUEST
+
+CPU = torch.device("cpu")
+ROW = Measurement(REQUEST, (("linear", 2.0), ("weight_only_linear:dequantize", 1.5)))
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this device's table is looked for."""
+    monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path))
+    return table_path(device_name(CPU))
+
+
+def test_is_read_back_as_it_was_written(path: Path) -> None:
+    table = Table(device_name(CPU), (ROW, replace(ROW, request=replace(REQUEST, level=L4))))
+    table.save(path)
+    assert Table.load(path, device_name(CPU)) == table
+    assert not list(path.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "known"),
+    [(1280, True), (1281, True), (2560, True), (640, True), (2561, False), (600, False), (1, False)],
+)
+def test_speaks_for_similar_numbers_of_tokens(tokens: int, known: bool) -> None:
+    found = Table("here", (ROW,)).fastest(replace(REQUEST, tokens=tokens))
+    assert found == ("weight_only_linear:dequantize" if known else None)
+
+
+def test_the_nearest_number_of_tokens_speaks() -> None:
+    near = Measurement(replace(REQUEST, tokens=1000), (("linear", 1.0), ("weight_only_linear:dequantize", 1.5)))
+    assert Table("here", (ROW, near)).fastest(replace(REQUEST, tokens=1050)) == "linear"
+
+
+@pytest.mark.parametrize("change", [{"rows": 8}, {"level": L4}, {"dtype": torch.float32}, {"architecture": "avx2"}])
+def test_says_nothing_of_other_requests(change: dict[str, object]) -> None:
+    assert Table("here", (ROW,)).fastest(replace(REQUEST, **change)) is None
+
+
+def test_a_new_measurement_takes_the_place_of_an_earlier_one() -> None:
+    newer = Measurement(REQUEST, (("linear", 1.0),))
+    assert Table("here", (ROW,)).updated([newer]).measurements == (newer,)
+
+
+def test_lookup_follows_the_file(path: Path) -> None:
+    assert lookup(REQUEST, CPU) is None
+    Table(device_name(CPU), (ROW,)).save(path)
+    assert lookup(REQUEST, CPU) == "weight_only_linear:dequantize"
+    Table(device_name(CPU), (Measurement(REQUEST, (("linear", 1.0),)),)).save(path)
+    os.utime(path, ns=(1, 1))
+    assert lookup(REQUEST, CPU) == "linear"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: json.dumps(json.loads(text) | {"tadp": "0.0.0"}),
+        lambda text: json.dumps(json.loads(text) | {"format": 99}),
+        lambda text: json.dumps(json.loads(text) | {"device": "another"}),
+        lambda text: text.replace('"bfloat16"', '"nn"'),
+        lambda text: text.replace('"tokens"', '"tekens"'),
+        lambda text: text.replace('"level": "8"', '"level": "7"'),
+    ],
+)
+def test_a_damaged_or_foreign_table_is_not_believed(path: Path, damage: object) -> None:
+    Table(device_name(CPU), (ROW,)).save(path)
+    path.write_text(damage(path.read_text()))  # type: ignore[operator]
+    with pytest.raises(StaleTableError, match="tadp bench --tune"):
+        Table.load(path, device_name(CPU))
+    with pytest.warns(UserWarning, match="kernels are chosen by rule: the table of kernel times"):
+        assert lookup(REQUEST, CPU) is None
+
+
+def test_measures_every_candidate() -> None:
+    request = replace(REQUEST, tokens=4, columns=64, rows=32, groups=1, dtype=torch.float32)
+    measured, base = tuning.measure(request, CPU, seconds=0.01)
+    assert measured.request == request
+    assert {name for name, _ in measured.milliseconds} == {
+        "linear",
+        "weight_only_linear:fused",
+        "weight_only_linear:dequantize",
+    }
+    assert base > 0
+    assert all(time > 0 for _, time in measured.milliseconds)
