@@ -13,11 +13,9 @@ import torch
 from torch import fx
 from torch._guards import TracingContext, tracing
 from torch._inductor.compile_fx import compile_fx
-from torch._inductor.decomposition import select_decomp_table
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from tadp.kernels import reference
 from tadp.passes.partition import EXAMPLE
 
 Compiled = Callable[..., Sequence[torch.Tensor]]
@@ -41,19 +39,7 @@ def lower(graph: fx.GraphModule, device: torch.device, options: dict[str, object
     settings = torch.compiler.config.patch(cache_key_tag=tag)  # type: ignore[attr-defined]
     with torch.no_grad(), tracing(TracingContext(mode)), settings:
         patches = {"unsafe_marked_cacheable_functions": _cacheable_functions(graph), **(options or {})}
-        return cast(Compiled, compile_fx(graph, inputs, config_patches=patches, decompositions=decompositions(device)))
-
-
-def decompositions(device: torch.device) -> dict[Any, Callable[..., Any]]:
-    """What Inductor takes operators apart into.
-
-    On GPUs the quantizer becomes the plain operations that define it, which fuse into the norm, modulation or GELU
-    before it: a kernel of its own would read its input from memory once more. On CPUs it is a kernel of ours.
-    """
-    table: dict[Any, Callable[..., Any]] = dict(select_decomp_table())
-    if device.type != "cpu":
-        table[torch.ops.tadp.quantize.default] = reference.quantize
-    return table
+        return cast(Compiled, compile_fx(graph, inputs, config_patches=patches))
 
 
 @functools.cache

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import fx
 
-import tadp.kernels  # noqa: F401  registers torch.ops.tadp
 from tadp.passes.annotate import ATTENTION, LINEAR, annotation
 from tadp.passes.partition import EXAMPLE
+from tadp.passes.quantize import QUANTIZERS
 
 ATTENTION_ARGUMENTS = ((0, "query"), (1, "key"), (3, "attn_mask"), (6, "scale"))
 """What is measured of an attention product, by position and name in scaled_dot_product_attention."""
 
-LINEAR_INPUTS = (*LINEAR, torch.ops.tadp.quantize.default, torch.ops.tadp.weight_only_linear.default)
+LINEAR_INPUTS = (*LINEAR, *QUANTIZERS, torch.ops.tadp.weight_only_linear.default)
 """What takes a linear's input as its first argument."""
 
 Measure = Callable[..., torch.Tensor]

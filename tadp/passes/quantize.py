@@ -14,7 +14,7 @@ from enum import Enum
 import torch
 from torch import fx
 
-from tadp.kernels import registry
+from tadp.kernels import reference, registry
 from tadp.kernels.planes import padded_columns
 from tadp.passes.annotate import LINEAR, annotation
 from tadp.passes.partition import EXAMPLE
@@ -22,6 +22,9 @@ from tadp.precision import L16, Level, Recipe, Role
 
 GELU = (torch.nn.functional.gelu, torch._C._nn.gelu)
 SILU = (torch.nn.functional.silu,)
+
+QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, reference.quantize)
+"""The operator, and the function whose plain operations a compiler sees."""
 
 Fastest = Callable[[registry.Request, torch.device], str | None]
 
@@ -211,6 +214,15 @@ class _Planes:
         return (*planes, self._made[weight, Part.SCALE])
 
 
+def quantizer(device: torch.device) -> Callable[..., object]:
+    """What quantizes activations in a graph for a device.
+
+    On GPUs the plain operations that define it, which Inductor fuses into the norm, modulation or GELU before them: a
+    kernel of its own would read its input from memory once more. On CPUs it is a kernel of ours.
+    """
+    return QUANTIZERS[0] if device.type == "cpu" else QUANTIZERS[1]
+
+
 class _Writer:
     """Writes quantized linears into a graph; those that read one value share its codes."""
 
@@ -229,14 +241,16 @@ class _Writer:
         if variant.operator == "weight_only_linear":
             args = (self._copies[activation], *read, new_bias, nonlinearity, variant.kernel)
             return self._graph.call_function(torch.ops.tadp.weight_only_linear.default, args)
-        codes = self._quantized(node, activation, getattr(example, "groups", 0))
+        codes = self._quantized(node, activation, quantizer(example.device), getattr(example, "groups", 0))
         args = (*codes, *read, new_bias, example.dtype, nonlinearity, variant.kernel)
         return self._graph.call_function(torch.ops.tadp.linear.default, args)
 
-    def _quantized(self, node: fx.Node, activation: fx.Node, groups: int) -> tuple[fx.Node, ...]:
+    def _quantized(
+        self, node: fx.Node, activation: fx.Node, quantizer: Callable[..., object], groups: int
+    ) -> tuple[fx.Node, ...]:
         if (activation, groups) not in self._codes:
             args = (self._copies[activation], groups)
-            both = self._graph.call_function(torch.ops.tadp.quantize.default, args)
+            both = self._graph.call_function(quantizer, args)
             both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
             self._codes[activation, groups] = tuple(
                 self._graph.call_function(operator.getitem, (both, position)) for position in range(3)

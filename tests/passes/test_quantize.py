@@ -1,10 +1,17 @@
+import importlib
+
+import pytest
 import torch
 
-from tadp.passes import quantize
+from tadp.kernels import reference
+from tadp.passes import Measures, probe, quantize
 from tadp.passes.quantize import Part
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 from tests.conftest import tiny_inputs, tiny_transformer
+from tests.kernels.cases import tokens_with_outliers
 from tests.passes.capture import pieces_of
+
+pass_module = importlib.import_module("tadp.passes.quantize")  # the package's name of it is the function
 
 LINEAR = torch.ops.tadp.linear.default
 QUANTIZE = torch.ops.tadp.quantize.default
@@ -98,3 +105,29 @@ def test_attention_below_16_bits_is_refused_with_a_reason() -> None:
     attention = [decision for decision in decisions if decision.role is Role.ATTENTION]
     assert [decision.level for decision in attention] == [L16, L16]
     assert all("attention" in decision.reason for decision in attention)
+
+
+def test_on_gpus_a_compiler_sees_what_the_quantizer_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pass_module.quantizer(torch.device("cpu")) is QUANTIZE
+    plain = pass_module.quantizer(torch.device("cuda"))
+    monkeypatch.setattr(pass_module, "quantizer", lambda device: plain)
+    graph = quantize(_block(), Recipe(L8)).graph
+    assert _count(graph, QUANTIZE) == 0
+    assert _count(graph, plain) == 7
+    _, readings = probe(graph, Measures(*3 * [torch.ones_like]))
+    assert sum(reading.kind == "activation" for reading in readings) == 7
+
+
+@pytest.mark.parametrize("groups", [0, 1])
+def test_inductor_quantizes_as_the_operator_does_but_at_ties(groups: int) -> None:
+    """Inductor may divide and multiply in another way, so a value within a rounding of a tie may go either way."""
+    x = tokens_with_outliers(0, (7, 64), torch.bfloat16)
+    codes, scale, total = torch.ops.tadp.quantize(x, groups)
+    found = torch.compile(reference.quantize, fullgraph=True)(x, groups)
+    steps = 127 * x.double() / x.double().abs().amax(-1, keepdim=True)
+    at_tie = ((steps.abs() % 1 - 0.5).abs() < 4 * 127 * 2.0**-24) & steps.isfinite()
+    assert (found[0] == codes)[~at_tie].all()
+    assert (found[0].int() - codes.int()).abs().max() <= 1
+    torch.testing.assert_close(found[1], scale, rtol=2.0**-22, atol=0)
+    assert torch.equal(found[2], reference.sum_codes(found[0], groups))
+    assert found[2].shape == total.shape
