@@ -10,7 +10,8 @@ import torch
 import triton
 
 from tadp.kernels import BitPlaneWeight, planes, reference
-from tadp.kernels.triton.linear import linear, tile_for
+from tadp.kernels.triton.linear import linear
+from tadp.kernels.triton.tile import tile_for
 from tests.kernels.cases import WIDTHS, Product, operands, product_bound, tokens_with_outliers
 from tests.kernels.test_linear import integer_product, real_product
 
@@ -123,7 +124,7 @@ def test_strided_arguments() -> None:
 
 
 def test_more_tiles_than_a_group_holds() -> None:
-    tokens = 9 * tile_for(1000, 8).tokens + 3
+    tokens = 9 * tile_for(1000, 300, 8, 8).tokens + 3
     product = real_product(7, tokens, 300, 8, None)
     assert torch.equal(product.run(8, torch.float32, linear), product.run(8, torch.float32))
 

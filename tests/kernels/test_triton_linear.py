@@ -12,7 +12,7 @@ import torch
 from tadp.kernels import planes, registry
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_linear
-from tadp.kernels.triton.unpack import unpack_ptx
+from tadp.kernels.triton.unpack import codes_ptx
 from tadp.precision import Level
 from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes
 from tests.kernels.test_linear import real_product
@@ -103,7 +103,7 @@ def test_ptx_unpacks_four_codes(width: int, quarter: int) -> None:
     expected = codes.view(4, words_per_quarter, 4)[quarter].tolist()
     for index in range(words_per_quarter):
         words = [high[quarter % 2 * words_per_quarter + index], mid[index], low[index]]
-        found = run_ptx(unpack_ptx(width, quarter), [word & 0xFFFFFFFF for word in words])
+        found = run_ptx(codes_ptx(width, quarter), [word & 0xFFFFFFFF for word in words])
         flip = 128 if width == 8 else 0
         assert [byte ^ flip for byte in found.to_bytes(4, "little")] == expected[index]
 
@@ -112,7 +112,7 @@ def test_refuses() -> None:
     product = real_product(1, 3, 8, 16, torch.float32)
     good = product.arguments(8, torch.float32)
     high, mid, low = good["high"], good["mid"], good["low"]
-    check_linear(**good)
+    check_linear(**good, nonlinearity="none")
     long = torch.zeros(1, 65540, dtype=torch.int8)
     long_high = torch.zeros(8, 32770, dtype=torch.uint8)
     for changes, message in (
@@ -125,15 +125,17 @@ def test_refuses() -> None:
         ({"mid": mid[1:]}, "mid must be uint8, two-dimensional, with as many rows"),
         ({"mid": None}, "low plane needs the mid plane"),
         ({"low": low[:, :2]}, "low does not fit"),
-        ({"weight_scale": product.weight.scale[1:]}, r"weight_scale must be torch.float32 of shape \(8,\)"),
+        ({"weight_scale": product.weight.scale[1:]}, r"weight_scale must be float32 of shape \(8,\)"),
         ({"bias": torch.zeros(3)}, r"bias must be .* of shape \(8,\)"),
         ({"bias": torch.zeros(8, dtype=torch.int32)}, "bias must be float32"),
-        ({"bias": torch.zeros(8, device="meta")}, "on the device of codes"),
+        ({"bias": torch.zeros(8, device="meta")}, "must be on one device"),
         ({"dtype": torch.float64}, "dtype must be float32"),
+        ({"nonlinearity": "relu"}, "unknown nonlinearity 'relu'; there are none, gelu"),
+        ({"weight_scale": torch.ones(8, 3)}, "16 columns in 3 groups; groups are of 64 or 128"),
         ({"codes": long, "high": long_high, "mid": None, "low": None}, "at most 65536"),
     ):
         with pytest.raises(RuntimeError, match=message):
-            check_linear(**{**good, **changes})
+            check_linear(**{**good, "nonlinearity": "none", **changes})
 
 
 @pytest.mark.gpu

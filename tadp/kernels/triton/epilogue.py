@@ -1,0 +1,43 @@
+"""What a GPU product does with its sums before it stores them; called from kernels only."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def integer_value(product, token_sum, width: tl.constexpr):  # type: ignore[no-untyped-def]
+    """2^(8-b) * sum(u_b * a) - z_b * sum(a), the half of z_6 and z_4 in float.
+
+    ``product`` is the sum over codes as ``blocks.unpack_codes`` gives them: those of 8 bits are 128 short.
+    """
+    if width == 8:
+        value = (product - 6 * token_sum).to(tl.float32)  # 128 are off already, of 134
+    elif width == 6:
+        value = ((product << 2) - 132 * token_sum).to(tl.float32) - 0.5 * token_sum.to(tl.float32)
+    else:
+        value = ((product << 4) - 126 * token_sum).to(tl.float32) - 0.5 * token_sum.to(tl.float32)
+    return value
+
+
+@triton.jit
+def nonlinear(value, nonlinearity: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The function of that name in reference.NONLINEARITIES, in float32.
+
+    (1 + tanh(z)) / 2 is 1 / (1 + exp(-2z)), which leaves gelu_tanh and silu with the same shape. Where the exponential
+    overflows, the quotient is zero, as it should be.
+    """
+    if nonlinearity == "gelu":
+        value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
+    elif nonlinearity == "gelu_tanh":
+        inner = 1.5957691216057308 * (value + 0.044715 * value * value * value)  # 2 sqrt(2 / pi)
+        value = value / (1.0 + tl.exp(-inner))
+    elif nonlinearity == "silu":
+        value = value / (1.0 + tl.exp(-value))
+    return value
+
+
+@triton.jit
+def store_tile(out, value, token, row, tokens, rows):  # type: ignore[no-untyped-def]
+    """Round a tile ``(rows, tokens)`` to the type of ``out`` ``(tokens, rows)``, and store what lies inside."""
+    place = token.to(tl.int64)[None, :] * rows + row[:, None]
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=(token < tokens)[None, :] & (row < rows)[:, None])

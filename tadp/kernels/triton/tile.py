@@ -1,0 +1,222 @@
+"""How the GPU products cut their work into programs: a tile, its name, and the rule that picks one.
+
+Nothing here imports triton, so that a table of measured kernels can be read and written anywhere.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from tadp.kernels.planes import padded_columns
+
+GROUP_BYTES = (16, 32)
+"""Bytes of a quarter that groups of 64 and of 128 columns take."""
+
+_NAME = re.compile(r"triton-(tma-)?(\d+)x(\d+)x(\d+)-w(\d+)-s(\d+)(?:-k(\d+))?")
+
+_LEAST_SHARED = 99 * 1024
+"""Shared memory of a program, in bytes, on compute capability 8.6, 8.9 and 12.0, the least of those supported."""
+
+_SHARED = {(8, 0): 163 * 1024, (8, 7): 163 * 1024, (9, 0): 227 * 1024, (10, 0): 227 * 1024, (10, 3): 227 * 1024}
+"""Where there is more (CUDA C++ programming guide, "Technical specifications per compute capability")."""
+
+_FIRST_WITH_DESCRIPTORS = (9, 0)
+"""Hopper brought the unit that copies tensors in bulk."""
+
+_TENSOR_MEMORY = 512
+"""Columns of 128 accumulators that data-centre Blackwell (10.x) has for a multiprocessor's floating products."""
+
+_PROGRAMS_WANTED = 256
+"""Columns are split while fewer programs would run: one or two for each multiprocessor of the larger GPUs."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one program computes, and with what.
+
+    Attributes:
+        rows: weight rows.
+        tokens: tokens.
+        bytes: bytes of a quarter that a step of the loop reads, which makes four times as many columns.
+        warps: warps of 32 threads.
+        stages: steps whose memory reads are under way at a time.
+        splits: parts that the columns are cut into, each with programs of its own; a second kernel adds them up.
+        descriptors: whether one program per multiprocessor goes from tile to tile and reads through tensor descriptors.
+    """
+
+    rows: int
+    tokens: int
+    bytes: int
+    warps: int
+    stages: int
+    splits: int = 1
+    descriptors: bool = False
+
+    def __str__(self) -> str:
+        """The kernel's name, such as ``triton-128x128x32-w8-s3`` or ``triton-64x16x64-w4-s4-k4``."""
+        head = "triton-tma" if self.descriptors else "triton"
+        tail = f"-k{self.splits}" if self.splits > 1 else ""
+        return f"{head}-{self.rows}x{self.tokens}x{self.bytes}-w{self.warps}-s{self.stages}{tail}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Tile":
+        """The tile of that name.
+
+        Raises:
+            ValueError: if no kernel can have that name.
+        """
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(f"no kernel is called {name!r}; names are like {cls(128, 128, 32, 8, 3)}")
+        descriptors = match[1] is not None
+        rows, tokens, step, warps, stages = map(int, match.groups()[1:6])
+        tile = cls(rows, tokens, step, warps, stages, int(match[7] or 1), descriptors)
+        sizes_fit = all(
+            low <= size <= high and size & (size - 1) == 0
+            for size, low, high in ((rows, 16, 256), (tokens, 16, 256), (step, 16, 128), (warps, 1, 16))
+        )
+        if not sizes_fit or not 1 <= stages <= 8 or tile.splits > 64 or str(tile) != name:
+            raise ValueError(
+                f"no kernel is called {name!r}: rows and tokens are powers of two from 16 to 256, bytes from 16 to "
+                "128, warps from 1 to 16; stages 1 to 8; splits, left out where there is one, 2 to 64"
+            )
+        if descriptors and tile.splits > 1:
+            raise ValueError(f"no kernel is called {name!r}: one that reads through descriptors splits no columns")
+        return tile
+
+    def shared_bytes(self, width: int, activations: int) -> int:
+        """Shared memory that its stages take, for weights and activations of so many bits."""
+        return self.stages * self.bytes * (self.rows * width // 2 + self.tokens * activations // 2)
+
+    def tensor_memory(self, activations: int) -> int:
+        """Columns of tensor memory of a floating product: Triton gives each ``tl.dot`` of a step accumulators."""
+        products = 12 if activations == 32 else 4
+        return products * self.tokens * max(self.rows, 64) // 128
+
+    def check_fits(self, columns: int, groups: int, activations: int) -> None:
+        """That the kernel of this name can serve a weight.
+
+        Raises:
+            ValueError: if it cannot.
+        """
+        if activations == 8 and self.bytes == 16 and not groups:
+            raise ValueError(f"{self}: integer tensor cores multiply 32 columns at a time, so bytes must be 32 or more")
+        if groups and self.bytes * groups * 4 != columns:
+            raise ValueError(
+                f"{self}: with groups of {columns // groups} columns, bytes must be {columns // groups // 4}"
+            )
+        if groups and activations == 8 and self.splits > 1:
+            raise ValueError(
+                f"{self}: a product with groups is not split, since it adds floating-point numbers in order"
+            )
+        if self.descriptors and (groups or activations != 8):
+            raise ValueError(f"{self}: only the product of codes without groups reads through descriptors")
+        if self.descriptors and columns % (4 * self.bytes):
+            raise ValueError(f"{self}: columns must be a multiple of {4 * self.bytes}, got {columns}")
+
+
+def tile_for(tokens: int, rows: int, columns: int, width: int, *, activations: int = 8, groups: int = 0) -> Tile:
+    """The tile for a product: a rule, not a search, so that nothing is timed while sampling.
+
+    Args:
+        tokens: tokens.
+        rows: weight rows.
+        columns: weight columns.
+        width: bits of the weight.
+        activations: bits of the activations: 8 for codes, 16 or 32 for floating types.
+        groups: scales that share a row; 0 for one scale a row.
+
+    All tiles fit the shared memory that a program has on any GPU.
+    """
+    if tokens <= 16:
+        # Bound by reading weights: low tiles spread them over more programs, more stages keep more reads under way.
+        tile = Tile(rows=64, tokens=16, bytes=64, warps=4, stages=4)
+    elif tokens <= 64:
+        tile = Tile(rows=64, tokens=64, bytes=32, warps=4, stages=4)
+    elif activations == 8 and not groups:
+        tile = Tile(rows=128, tokens=128, bytes=32, warps=8, stages=4)
+    elif activations == 32:  # its three products a block leave registers and tensor memory for a quarter of that
+        tile = Tile(rows=64, tokens=64, bytes=32, warps=4, stages=4)
+    else:  # sums of a group and of all columns, or wide activations, leave room for half the tokens
+        tile = Tile(rows=128, tokens=64, bytes=32, warps=8, stages=4)
+    if groups:
+        tile = replace(tile, bytes=columns // groups // 4)
+    while tile.shared_bytes(width, activations) > _LEAST_SHARED:
+        tile = replace(tile, stages=tile.stages - 1)
+    if groups and activations == 8:
+        return tile
+    return replace(tile, splits=_splits(tile, tokens, rows, columns))
+
+
+def kernels_for(
+    tokens: int,
+    rows: int,
+    columns: int,
+    width: int,
+    capability: tuple[int, int],
+    *,
+    activations: int = 8,
+    groups: int = 0,
+) -> tuple[str, ...]:
+    """Names of the kernels worth timing for a product, at most twelve; the first is what the rule takes.
+
+    Args:
+        tokens: tokens.
+        rows: weight rows.
+        columns: weight columns.
+        width: bits of the weight.
+        capability: compute capability of the GPU.
+        activations: as for ``tile_for``.
+        groups: as for ``tile_for``.
+    """
+    rule = tile_for(tokens, rows, columns, width, activations=activations, groups=groups)
+    tiles = [rule]
+    for sizes in _candidates(tokens):
+        tile = Tile(*sizes)
+        if groups:
+            tile = replace(tile, bytes=columns // groups // 4)
+        tiles.append(tile)
+        if tokens <= 64 and not (groups and activations == 8):
+            tiles.append(replace(tile, splits=max(2, _splits(tile, tokens, rows, columns))))
+    if capability >= _FIRST_WITH_DESCRIPTORS and tokens > 64:
+        tiles += [replace(rule, splits=1, descriptors=True), Tile(128, 256, 32, 8, 3, descriptors=True)]
+    limit = _SHARED.get(capability, _LEAST_SHARED)
+    serving = (tile for tile in tiles if _serves(tile, columns, activations, groups))
+    fitting = (tile for tile in serving if tile.shared_bytes(width, activations) <= limit)
+    if capability[0] == 10 and activations > 8:
+        fitting = (tile for tile in fitting if tile.tensor_memory(activations) < _TENSOR_MEMORY)
+    return tuple(dict.fromkeys(map(str, fitting)))[:12]
+
+
+def _candidates(tokens: int) -> tuple[tuple[int, int, int, int, int], ...]:
+    if tokens <= 16:
+        return (64, 16, 64, 4, 4), (64, 16, 128, 4, 3), (64, 16, 32, 4, 6), (32, 16, 64, 2, 4), (128, 16, 64, 4, 3)
+    if tokens <= 64:
+        return (64, 64, 32, 4, 4), (64, 32, 64, 4, 3), (128, 64, 32, 4, 3), (64, 64, 64, 4, 2)
+    return (
+        (128, 128, 32, 8, 3),
+        (128, 128, 32, 8, 5),
+        (128, 128, 64, 8, 2),
+        (128, 256, 32, 8, 3),
+        (128, 64, 32, 4, 4),
+        (64, 128, 32, 4, 4),
+        (64, 256, 32, 4, 3),
+        (128, 128, 16, 8, 4),
+    )
+
+
+def _splits(tile: Tile, tokens: int, rows: int, columns: int) -> int:
+    """Parts to cut the columns into, so that enough programs run and each still has a step for every stage."""
+    programs = -(-rows // tile.rows) * -(-tokens // tile.tokens)
+    steps = -(-padded_columns(columns) // (4 * tile.bytes))
+    splits = 1
+    while 2 * splits * programs <= _PROGRAMS_WANTED and 2 * splits * tile.stages <= steps and splits < 64:
+        splits *= 2
+    return splits
+
+
+def _serves(tile: Tile, columns: int, activations: int, groups: int) -> bool:
+    try:
+        tile.check_fits(columns, groups, activations)
+    except ValueError:
+        return False
+    return True
