@@ -38,7 +38,7 @@ _SCHEMAS = {
 for _name, _schema in _SCHEMAS.items():
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-for _name in ("quantize", "weight_only_linear", "dequantize"):
+for _name in ("quantize", "dequantize"):
     torch.library.impl(f"tadp::{_name}", "CUDA", getattr(reference, _name))
 
 
@@ -49,6 +49,15 @@ def _linear_on_cuda(codes: torch.Tensor, *others: Any) -> torch.Tensor:
     from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
 
     return linear(codes, *others)
+
+
+@torch.library.impl("tadp::weight_only_linear", "CUDA")
+def _weight_only_linear_on_cuda(x: torch.Tensor, *others: Any) -> torch.Tensor:
+    if not triton_kernels.is_used(x.device):
+        return reference.weight_only_linear(x, *others)
+    from tadp.kernels.triton.weight_only import weight_only_linear
+
+    return weight_only_linear(x, *others)
 
 
 @torch.library.register_fake("tadp::quantize")
