@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from tadp.kernels import planes, registry
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_linear
-from tadp.kernels.triton.unpack import codes_ptx
+from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
 from tadp.precision import Level
 from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes
 from tests.kernels.test_linear import real_product
@@ -41,8 +42,8 @@ def test_numerics_in_the_interpreter() -> None:
     # Triton asks for the variable when it is first imported, and this process compiles kernels in another test.
     if interpreter_fails():
         pytest.skip("the interpreter of Triton 3.6 needs numpy below 2.4")
-    file = Path(__file__).with_name("interpreted_linear.py")
-    out = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(file), TRITON_INTERPRET="1")
+    files = sorted(map(str, Path(__file__).parent.glob("interpreted_*.py")))
+    out = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, TRITON_INTERPRET="1")
     assert " passed" in out
     assert "skipped" not in out
 
@@ -77,20 +78,40 @@ def test_triton_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None
         assert triton_kernels.is_used() == used
 
 
-def run_ptx(text: str, words: list[int]) -> int:
-    """Evaluate the few instructions that unpack_ptx uses."""
-    values = {f"${index + 1}": word for index, word in enumerate(words)}
-    for name, arguments in re.findall(r"^(mov|shl|shr|and|xor)\.[bu]32 (.*);$", text, re.MULTILINE):
+def run_ptx(text: str, words: list[int], outputs: int = 1) -> list[int]:
+    """Evaluate the few instructions that the kernels' PTX uses; ``words`` come after the outputs."""
+    values = {f"${index + outputs}": word for index, word in enumerate(words)}
+    for name, arguments in re.findall(
+        r"^(mov|shl|shr|and|xor|prmt|fma)\.(?:[bu]32|rn\.(?:bf16|f16)x2) (.*);$", text, re.MULTILINE
+    ):
         target, *sources = arguments.split(", ")
-        first, *second = [values[source] if source in values else int(source, 0) for source in sources]
+        first, *others = [values[source] if source in values else int(source, 0) for source in sources]
         values[target] = {
             "mov": lambda a: a,
             "shl": lambda a, b: a << b & 0xFFFFFFFF,
             "shr": lambda a, b: a >> b,
             "and": lambda a, b: a & b,
             "xor": lambda a, b: a ^ b,
-        }[name](first, *second)
-    return values["$0"]
+            "prmt": permute_bytes,
+            "fma": partial(multiply_add, torch.bfloat16 if "bf16x2" in text else torch.float16),
+        }[name](first, *others)
+    return [values[f"${index}"] for index in range(outputs)]
+
+
+def permute_bytes(first: int, second: int, selector: int) -> int:
+    pool = (second << 32 | first).to_bytes(8, "little")
+    return int.from_bytes([pool[selector >> 4 * place & 7] for place in range(4)], "little")
+
+
+def halves(word: int, dtype: torch.dtype) -> torch.Tensor:
+    """The two numbers of 16 bits in a word, as float64."""
+    return torch.frombuffer(bytearray(word.to_bytes(4, "little")), dtype=dtype).double()
+
+
+def multiply_add(dtype: torch.dtype, first: int, second: int, third: int) -> int:
+    """Of pairs, rounded once: float64 holds a product and a sum of such numbers exactly where these tests need it."""
+    result = (halves(first, dtype) * halves(second, dtype) + halves(third, dtype)).to(dtype)
+    return int.from_bytes(result.view(torch.uint8).tolist(), "little")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -103,9 +124,27 @@ def test_ptx_unpacks_four_codes(width: int, quarter: int) -> None:
     expected = codes.view(4, words_per_quarter, 4)[quarter].tolist()
     for index in range(words_per_quarter):
         words = [high[quarter % 2 * words_per_quarter + index], mid[index], low[index]]
-        found = run_ptx(codes_ptx(width, quarter), [word & 0xFFFFFFFF for word in words])
+        (found,) = run_ptx(codes_ptx(width, quarter), [word & 0xFFFFFFFF for word in words])
         flip = 128 if width == 8 else 0
         assert [byte ^ flip for byte in found.to_bytes(4, "little")] == expected[index]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("type", ["bf16", "fp16"])
+def test_ptx_unpacks_exact_values(type: str, width: int) -> None:
+    cut = planes.cut(torch.arange(256, dtype=torch.uint8).repeat(1, 4))  # each quarter holds every code
+    high, mid, low = (plane.view(-1, 4).view(torch.int32).flatten().tolist() for plane in cut)
+    rule = values(width, type)
+    assert rule.zero + rule.offset == planes.ZERO_POINT[width] * 2 ** (width - 8)
+    assert rule.factor * rule.unit == 2 ** (8 - width)
+    expected = ((torch.arange(256) >> (8 - width)).double() - rule.zero) * rule.unit
+    for quarter in range(4):
+        text = values_ptx(width, quarter, type)
+        for index in range(64):
+            words = [high[quarter % 2 * 64 + index], mid[index], low[index]]
+            found = run_ptx(text, [word & 0xFFFFFFFF for word in words], outputs=2)
+            numbers = torch.cat([halves(word, torch.bfloat16 if type == "bf16" else torch.float16) for word in found])
+            assert torch.equal(numbers, expected[4 * index : 4 * index + 4])
 
 
 def test_refuses() -> None:

@@ -27,6 +27,7 @@ from tadp.kernels.triton.blocks import (
     unpack_codes,
 )
 from tadp.kernels.triton.epilogue import integer_value, nonlinear, store_tile
+from tadp.kernels.triton.persistent import launch_persistent
 from tadp.kernels.triton.split import add_up
 from tadp.kernels.triton.tile import Tile, tile_for
 from tadp.kernels.triton.unpack import codes_ptx
@@ -148,6 +149,9 @@ def linear(
     codes, scale, sum = codes.contiguous(), scale.contiguous(), sum.contiguous()
     high, weight_scale = high.contiguous(), weight_scale.contiguous()
     mid, low, bias = (None if tensor is None else tensor.contiguous() for tensor in (mid, low, bias))
+    if tile.descriptors:
+        launch_persistent(tile, codes, scale, sum, (high, mid, low), weight_scale, bias, out, width, nonlinearity)
+        return out
     if tile.splits > 1:
         sums = torch.empty((tile.splits, tokens, rows), dtype=torch.int32, device=codes.device)
     with torch.cuda.device_of(codes):

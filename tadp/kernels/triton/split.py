@@ -45,10 +45,11 @@ def add_up_kernel(  # type: ignore[no-untyped-def]
     if scale is not None:
         value = integer_value(total, tl.load(sum + token, mask=inside, other=0), width)
         value = value * tl.load(scale + token, mask=inside, other=0)
+        value = value * tl.load(weight_scale + row, mask=inside, other=0)
+    elif weight_scale is not None:
+        value = total * (factor * tl.load(weight_scale + row, mask=inside, other=0))
     else:
         value = total * factor
-    if weight_scale is not None:
-        value = value * tl.load(weight_scale + row, mask=inside, other=0)
     if bias is not None:
         value += tl.load(bias + row, mask=inside, other=0).to(tl.float32)
     tl.store(out + index, nonlinear(value, nonlinearity).to(out.dtype.element_ty), mask=inside)

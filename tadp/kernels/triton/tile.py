@@ -19,7 +19,7 @@ _LEAST_SHARED = 99 * 1024
 _SHARED = {(8, 0): 163 * 1024, (8, 7): 163 * 1024, (9, 0): 227 * 1024, (10, 0): 227 * 1024, (10, 3): 227 * 1024}
 """Where there is more (CUDA C++ programming guide, "Technical specifications per compute capability")."""
 
-_FIRST_WITH_DESCRIPTORS = (9, 0)
+FIRST_WITH_DESCRIPTORS = (9, 0)
 """Hopper brought the unit that copies tensors in bulk."""
 
 _TENSOR_MEMORY = 512
@@ -177,8 +177,10 @@ def kernels_for(
         tiles.append(tile)
         if tokens <= 64 and not (groups and activations == 8):
             tiles.append(replace(tile, splits=max(2, _splits(tile, tokens, rows, columns))))
-    if capability >= _FIRST_WITH_DESCRIPTORS and tokens > 64:
-        tiles += [replace(rule, splits=1, descriptors=True), Tile(128, 256, 32, 8, 3, descriptors=True)]
+    if capability >= FIRST_WITH_DESCRIPTORS and tokens > 64:
+        tiles[1:1] = [replace(rule, splits=1, descriptors=True), Tile(128, 128, 64, 8, 2, descriptors=True)]
+        if capability[0] == 9:  # elsewhere it runs out of registers
+            tiles.insert(3, Tile(128, 256, 32, 8, 3, descriptors=True))
     limit = _SHARED.get(capability, _LEAST_SHARED)
     serving = (tile for tile in tiles if _serves(tile, columns, activations, groups))
     fitting = (tile for tile in serving if tile.shared_bytes(width, activations) <= limit)
@@ -196,7 +198,6 @@ def _candidates(tokens: int) -> tuple[tuple[int, int, int, int, int], ...]:
         (128, 128, 32, 8, 3),
         (128, 128, 32, 8, 5),
         (128, 128, 64, 8, 2),
-        (128, 256, 32, 8, 3),
         (128, 64, 32, 4, 4),
         (64, 128, 32, 4, 4),
         (64, 256, 32, 4, 3),

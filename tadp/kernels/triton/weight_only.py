@@ -132,9 +132,8 @@ def weight_only_kernel(  # type: ignore[no-untyped-def]
     if splits > 1:
         store_tile(out + tl.program_id(1).to(tl.int64) * tokens * rows, product, token, row, tokens, rows)
     else:
-        value = product * factor
-        if not groups:
-            value = value * tl.load(weight_scale + row_read)[:, None]
+        # Factor and scale are multiplied first: their product is small, and the factor alone could make sums overflow.
+        value = product * factor if groups else product * (factor * tl.load(weight_scale + row_read))[:, None]
         if bias is not None:
             value += tl.load(bias + row_read)[:, None].to(tl.float32)
         store_tile(out, nonlinear(value, nonlinearity), token, row, tokens, rows)

@@ -1,0 +1,66 @@
+"""Bounds on what products with groups, nonlinearities and floating activations may be off by; see cases.product_bound.
+
+u = 2^-24 is float32's unit roundoff throughout, and a factor of 1.01 stands for higher orders.
+"""
+
+from typing import Any
+
+import torch
+
+from tadp.kernels import planes, reference
+
+_U = 2.0**-24
+
+
+def finished_bound(value: torch.Tensor, error: torch.Tensor, nonlinearity: str, dtype: torch.dtype) -> torch.Tensor:
+    """Bound of f(value) in ``dtype``, where float32 holds ``value``, bias included, up to ``error``.
+
+    The slopes of all nonlinearities are below 1.13. Evaluating them adds at most 8u times |value|. gelu: erf is off by
+    2u, by u where its argument was rounded twice (z erf'(z) < 0.5), 1 + erf by 2u, all times |value| / 2; the product
+    by u. The others are value * s with s = 1 / (1 + exp(-y)): y is rounded six times, and the exponential is off by
+    y u for its own scaling and by 4u, so s by s(1 - s)(7|y| + 4)u, which is at most 2.6u since s(1 - s)|y| < 0.224; the
+    sum adds u, the quotient, of two units in the last place, 4u.
+    """
+    if nonlinearity != "none":
+        error = 1.13 * error + 8 * _U * value.abs()
+    info = torch.finfo(dtype)
+    result = reference.NONLINEARITIES[nonlinearity](value)
+    return 1.01 * (error + info.eps / 2 * result.abs()) + info.tiny * info.eps
+
+
+def linear_bound(arguments: dict[str, Any], nonlinearity: str) -> torch.Tensor:
+    """For the operator linear with groups, by name as the schema has them.
+
+    With I_g the integer of a group: it becomes a float (u), the half of z_6 and z_4 is subtracted (u), a scale is
+    multiplied on (u), G groups are added (G u of the sum of their magnitudes), the token's scale is multiplied on (u)
+    and the bias added (u of the value).
+    """
+    groups = arguments["weight_scale"].shape[1]
+    magnitude = 0
+    for group in range(groups):
+        scale = torch.zeros_like(arguments["weight_scale"])
+        scale[:, group] = arguments["weight_scale"][:, group]
+        alone = {**arguments, "weight_scale": scale, "bias": None, "dtype": torch.float64}
+        half = arguments["sum"][..., group].double().abs()[..., None] * scale[:, group].double().abs()
+        magnitude += reference.linear(**alone).abs() + arguments["scale"].double()[..., None] * half
+    value = reference.linear(**{**arguments, "dtype": torch.float64})
+    error = (4 + groups) * _U * magnitude + _U * value.abs()
+    return finished_bound(value, error, nonlinearity, arguments["dtype"])
+
+
+def weight_only_bound(
+    x: torch.Tensor, arguments: dict[str, Any], nonlinearity: str, splits: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """For the operator weight_only_linear: what tadp/kernels/triton/weight_only.py states."""
+    high, mid, low, scale = (arguments[name] for name in ("high", "mid", "low", "weight_scale"))
+    width, columns = planes.width_of(mid, low), x.shape[-1]
+    units = torch.ones(high.shape[0])
+    steps = reference.dequantize(high, mid, low, units, columns, torch.float64).abs() + 1
+    groups = scale.shape[1] if scale.dim() == 2 else 0
+    factors = scale[:, planes.group_of_columns(columns, groups)] if groups else scale[:, None]
+    magnitude = x.double().abs() @ (steps * factors.double().abs()).T
+    terms = columns * (3 if x.dtype == torch.float32 else 1)
+    value = reference.weight_only_linear(x, **arguments, dtype=torch.float64)
+    smallest = torch.finfo(torch.float32).tiny * columns * 2 ** (8 - width)
+    error = (terms + groups + splits + 8) * 2 * _U * magnitude + _U * value.abs() + smallest
+    return finished_bound(value, error, nonlinearity, dtype)
