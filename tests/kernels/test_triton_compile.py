@@ -1,32 +1,36 @@
-"""The Triton kernel of linear, compiled ahead of time for GPUs that need not be there."""
+"""The Triton kernels, compiled ahead of time for GPUs that need not be there."""
 
 import re
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource, CompiledKernel  # noqa: E402
+from triton.compiler import CompiledKernel  # noqa: E402
 
-from tadp.kernels.triton.linear import constants_for, linear_kernel, options_for, tile_for  # noqa: E402
+from tadp.kernels.triton.linear import constants_for, linear_kernel, options_for  # noqa: E402
+from tadp.kernels.triton.persistent import persistent_constants, persistent_kernel, persistent_options  # noqa: E402
+from tadp.kernels.triton.split import add_up_constants, add_up_kernel  # noqa: E402
+from tadp.kernels.triton.tile import Tile, kernels_for, tile_for  # noqa: E402
+from tadp.kernels.triton.weight_only import (  # noqa: E402
+    weight_only_constants,
+    weight_only_kernel,
+    weight_only_options,
+)
+from tests.kernels.ahead_of_time import (  # noqa: E402
+    ARCHITECTURES,
+    INT8_MMA,
+    SHARED_KIB,
+    check,
+    compile_for,
+    float_mma,
+    plane_types,
+)
 from tests.kernels.cases import WIDTHS  # noqa: E402
 
-ARCHITECTURES = (80, 89, 90, 100, 120)
 TOKENS = (1, 64, 4096)  # one for each tile
-
-# Of these, Triton has the warp-group instruction for int8 on Hopper only. On data-centre Blackwell (100), whose own
-# instruction it issues for floating types alone, int8 takes the same path as on Ampere.
-INT8_MMA = {
-    architecture: r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k32\.s32\.s8\.s8"
-    if architecture == 90
-    else r"mma\.sync\.aligned\.m16n8k32\.row\.col\.satfinite\.s32\.s8\.s8\.s32"
-    for architecture in ARCHITECTURES
-}
-ANY_MMA = r"(?:wgmma\.mma_async|tcgen05\.mma|\bmma\.sync)\.\S+"
-
-SHARED_MEMORY = 99 * 1024  # of one program on 8.6, 8.9 and 12.0, the least of all architectures here
 
 
 @pytest.fixture(autouse=True)
@@ -36,44 +40,64 @@ def _compile_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compile_linear(
-    architecture: int, width: int, tokens: int, rows: int, columns: int, dtype: str = "bf16", bias: str | None = "bf16"
+    architecture: int,
+    width: int,
+    tokens: int,
+    rows: int,
+    columns: int,
+    dtype: str = "bf16",
+    bias: str | None = "bf16",
+    *,
+    name: str = "",
+    groups: int = 0,
+    nonlinearity: str = "none",
 ) -> CompiledKernel:
-    """Compile with the specializations that a launch with these numbers has: divisible by 16, or equal to 1."""
-    tile = tile_for(tokens, width)
-    types = {
+    tile = Tile.parse(name) if name else tile_for(tokens, rows, columns, width, groups=groups)
+    tensors = {
         "codes": "*i8",
         "scale": "*fp32",
         "sum": "*i32",
-        "high": "*u8",
-        "mid": "*u8" if width >= 6 else None,
-        "low": "*u8" if width == 8 else None,
+        **plane_types(width),
         "weight_scale": "*fp32",
         "bias": bias and f"*{bias}",
-        "out": f"*{dtype}",
+        "out": "*i32" if tile.splits > 1 else f"*{dtype}",
     }
     numbers = {"tokens": tokens, "rows": rows, "columns": columns, "quarter": -(-columns // 4)}
-    absent = {name: None for name, kind in types.items() if kind is None}
-    ones = {name: 1 for name, number in numbers.items() if number == 1 and name != "tokens"}
-    constants = {**constants_for(tile, width, columns), **absent, **ones}
-    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in linear_kernel.arg_names}
-    aligned = [
-        name
-        for name in linear_kernel.arg_names
-        if name not in constants and name != "tokens" and numbers.get(name, 0) % 16 == 0
-    ]
-    attributes = {(linear_kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned}
-    source = ASTSource(linear_kernel, signature, constants, attributes)
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options_for(tile))
+    constants = constants_for(tile, width, columns, groups, nonlinearity)
+    return compile_for(architecture, linear_kernel, tensors, numbers, constants, options_for(tile))
 
 
-def check(kernel: CompiledKernel, architecture: int, log: str) -> None:
-    products = re.findall(ANY_MMA, kernel.asm["ptx"])
-    assert products
-    assert all(re.fullmatch(INT8_MMA[architecture], product) for product in products), set(products)
-    spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", log)
-    assert len(spilled) == 2, log
-    assert set(spilled) == {"0"}, log
-    assert kernel.metadata.shared <= SHARED_MEMORY
+def compile_persistent(architecture: int, width: int, tile: Tile, nonlinearity: str) -> CompiledKernel:
+    tensors = {
+        "codes": f"tensordesc<i8[{tile.tokens}, {tile.bytes}]>",
+        "scale": "*fp32",
+        "sum": "*i32",
+        **plane_types(width, f"tensordesc<u8[{tile.rows}, {tile.bytes}]>"),
+        "weight_scale": "*fp32",
+        "bias": "*bf16",
+        "out": "*bf16",
+    }
+    numbers = {"tokens": 4096, "rows": 1536, "quarter": 384}
+    constants = persistent_constants(tile, width, nonlinearity)
+    return compile_for(architecture, persistent_kernel, tensors, numbers, constants, persistent_options(tile))
+
+
+def compile_weight_only(
+    architecture: int, width: int, tokens: int, dtype: str, *, groups: int = 0, columns: int = 1536
+) -> CompiledKernel:
+    rows, activations = 1536, 32 if dtype == "fp32" else 16
+    tile = tile_for(tokens, rows, columns, width, activations=activations, groups=groups)
+    tensors = {
+        "x": f"*{dtype}",
+        **plane_types(width),
+        "weight_scale": "*fp32",
+        "bias": f"*{dtype}",
+        "out": "*fp32" if tile.splits > 1 else f"*{dtype}",
+    }
+    numbers = {"tokens": tokens, "rows": rows, "columns": columns, "quarter": -(-columns // 4)}
+    type = "fp16" if dtype == "fp16" else "bf16"
+    constants = weight_only_constants(tile, width, columns, groups, "silu", type)
+    return compile_for(architecture, weight_only_kernel, tensors, numbers, constants, weight_only_options(tile))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -82,8 +106,8 @@ def check(kernel: CompiledKernel, architecture: int, log: str) -> None:
 def test_compiles_to_int8_products_without_spills(
     architecture: int, width: int, tokens: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    kernel = compile_linear(architecture, width, tokens, rows=1536, columns=1536)
-    check(kernel, architecture, capfd.readouterr().out)
+    kernel = compile_linear(architecture, width, tokens, rows=13824, columns=1536)  # so many that nothing is split
+    check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
     ptx = kernel.asm["ptx"]
     assert "cp.async" in ptx  # memory is read ahead of the products
     assert re.search(r"cvt\.rn\.bf16(x2)?\.f32", ptx)
@@ -94,11 +118,83 @@ def test_compiles_to_int8_products_without_spills(
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 4), (7, 5), (130, 259)])
 def test_compiles_for_odd_shapes(width: int, rows: int, columns: int, capfd: pytest.CaptureFixture[str]) -> None:
     kernel = compile_linear(80, width, 1, rows, columns, dtype="fp16", bias=None)
-    check(kernel, 80, capfd.readouterr().out)
+    check(kernel, INT8_MMA[80], capfd.readouterr().out)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_masks_bring_no_spills(tokens: int, capfd: pytest.CaptureFixture[str]) -> None:
     for architecture in ARCHITECTURES:
         kernel = compile_linear(architecture, 8, tokens, 1531, 1531, dtype="fp32", bias="fp32")
-        check(kernel, architecture, capfd.readouterr().out)
+        check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_groups_and_nonlinearities_bring_no_spills(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
+    cases = zip((64, 128, 64), (4096, 4096, 1), WIDTHS, ("none", "gelu_tanh", "gelu"), strict=True)
+    for size, tokens, width, nonlinearity in cases:
+        groups = 1536 // size
+        kernel = compile_linear(architecture, width, tokens, 1536, 1536, groups=groups, nonlinearity=nonlinearity)
+        check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
+        assert not re.search(r"\bfma\.rn\.f32", kernel.asm["ptx"]) or nonlinearity != "none"
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_candidates_compile(tokens: int, capfd: pytest.CaptureFixture[str]) -> None:
+    widths = cycle(WIDTHS)
+    for architecture in (80, 90, 120):
+        for name in kernels_for(tokens, 1536, 8960, 8, divmod(architecture, 10))[2::4]:
+            if not Tile.parse(name).descriptors:
+                kernel = compile_linear(architecture, next(widths), tokens, 1536, 8960, name=name)
+                product = INT8_MMA[80 if Tile.parse(name).rows < 64 else architecture]
+                check(kernel, product, capfd.readouterr().out, SHARED_KIB[architecture])
+
+
+@pytest.mark.parametrize("integers", [True, False])
+def test_parts_are_added_without_spills(integers: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    tensors = {
+        "parts": "*i32" if integers else "*fp32",
+        "scale": "*fp32" if integers else None,
+        "sum": "*i32" if integers else None,
+        "weight_scale": "*fp32",
+        "bias": "*bf16",
+        "out": "*bf16",
+    }
+    numbers = {"outputs": 1536, "rows": 1536}
+    options = {"num_warps": 4, "enable_fp_fusion": False}
+    for architecture, width in zip(ARCHITECTURES, cycle(WIDTHS)):
+        constants = add_up_constants(8, width, "none")
+        kernel = compile_for(architecture, add_up_kernel, tensors, numbers, constants, options)
+        check(kernel, None, capfd.readouterr().out)
+        assert not re.search(r"\bfma\.rn", kernel.asm["ptx"])
+
+
+@pytest.mark.parametrize("architecture", [90, 100, 120])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_persistent_programs_copy_in_bulk(architecture: int, width: int, capfd: pytest.CaptureFixture[str]) -> None:
+    names = kernels_for(4096, 1536, 1536, width, divmod(architecture, 10))
+    tiles = [tile for tile in map(Tile.parse, names) if tile.descriptors]
+    assert tiles
+    largest_first = sorted(tiles, key=lambda tile: -tile.tokens)
+    for tile, nonlinearity in zip(largest_first[:2], ("none", "gelu") if width == 8 else ("none",), strict=False):
+        kernel = compile_persistent(architecture, width, tile, nonlinearity)
+        check(kernel, INT8_MMA[architecture], capfd.readouterr().out, SHARED_KIB[architecture])
+        assert "cp.async.bulk.tensor" in kernel.asm["ptx"]
+        assert nonlinearity != "none" or not re.search(r"\bfma\.rn", kernel.asm["ptx"])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weight_only_products_bring_no_spills(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
+    cases = [("bf16", 8, 1, 0), ("bf16", 6, 4096, 12), ("bf16", 4, 64, 0), ("fp16", 6, 4096, 0), ("fp32", 8, 17, 0)]
+    first = ARCHITECTURES.index(architecture)  # three of these on each, each on three
+    for dtype, width, tokens, groups in (cases * 2)[first : first + 3]:
+        kernel = compile_weight_only(architecture, width, tokens, dtype, groups=groups)
+        type = "f16" if dtype == "fp16" else "bf16"
+        check(kernel, float_mma(architecture, type), capfd.readouterr().out)
+        assert "cp.async" in kernel.asm["ptx"]
+        assert f"fma.rn.{type}x2" in kernel.asm["ptx"]  # codes become values two at a time
+
+
+def test_weight_only_masks_bring_no_spills(capfd: pytest.CaptureFixture[str]) -> None:
+    for architecture, width, dtype in ((80, 4, "bf16"), (90, 6, "bf16"), (120, 6, "fp32")):
+        kernel = compile_weight_only(architecture, width, 64, dtype, columns=1531)
+        check(kernel, float_mma(architecture, "f16" if dtype == "fp16" else "bf16"), capfd.readouterr().out)

@@ -6,20 +6,27 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tadp.kernels import planes, registry
+from tadp.kernels import BitPlaneWeight, planes, reference, registry
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_linear
+from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
 from tadp.precision import Level
-from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes
+from tests.kernels.bounds import linear_bound, weight_only_bound
+from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes, tokens_with_outliers
 from tests.kernels.test_linear import real_product
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+
+def on_gpu(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
 
 
 def run_python(*arguments: str, **environment: str) -> str:
@@ -192,3 +199,55 @@ def test_a_gpu_gives_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, w
         on_gpu = [None if argument is None else argument.cuda() for argument in arguments]
         found = torch.ops.tadp.linear(*on_gpu, dtype)
         assert torch.equal(found.cpu(), product.run(width, dtype))
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("tokens", "columns"), [(1, 8960), (50, 1536), (1000, 1536)])
+def test_all_candidates_give_the_same_bits(tokens: int, columns: int, width: int) -> None:
+    product = real_product(3, tokens, 1536, columns, torch.bfloat16)
+    expected = product.run(width, torch.bfloat16)
+    arguments = on_gpu(product.arguments(width, torch.bfloat16))
+    for name in kernels_for(tokens, 1536, columns, width, torch.cuda.get_device_capability()):
+        assert torch.equal(torch.ops.tadp.linear(**arguments, kernel=name).cpu(), expected), name
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("nonlinearity", list(reference.NONLINEARITIES))
+def test_groups_on_a_gpu(nonlinearity: str, size: int, width: int) -> None:
+    for tokens in (1, 50, 300):
+        product = real_product(3, tokens, 130, 1536, torch.float32)
+        scale = torch.rand(130, 1536 // size, generator=torch.Generator().manual_seed(1)) * 0.01
+        sums = reference.sum_codes(product.codes, 1536 // size)
+        arguments = {**product.arguments(width, torch.float32), "sum": sums, "weight_scale": scale}
+        found = torch.ops.tadp.linear(**on_gpu(arguments), nonlinearity=nonlinearity).cpu()
+        exact = reference.linear(**{**arguments, "dtype": torch.float64}, nonlinearity=nonlinearity)
+        assert ((found.double() - exact).abs() <= linear_bound(arguments, nonlinearity)).all()
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", [0, 64, 128])
+def test_weight_only_on_a_gpu(size: int, dtype: torch.dtype, width: int) -> None:
+    weight = BitPlaneWeight.pack(torch.randn(130, 1536, generator=torch.Generator().manual_seed(1)), size or None)
+    high, mid, low = operands(weight, width)
+    arguments = {"high": high, "mid": mid, "low": low, "weight_scale": weight.scale, "bias": torch.ones(130)}
+    groups = 1536 // size if size else 0
+    for tokens in (1, 50, 300):
+        x = tokens_with_outliers(tokens, (tokens, 1536), dtype)
+        exact = reference.weight_only_linear(x, **arguments, dtype=torch.float64)
+        fits = exact.abs() < torch.finfo(dtype).max
+        capability, activations = torch.cuda.get_device_capability(), 8 * x.itemsize
+        for name in kernels_for(tokens, 130, 1536, width, capability, activations=activations, groups=groups):
+            found = torch.ops.tadp.weight_only_linear(x.cuda(), **on_gpu(arguments), kernel=name).cpu()
+            bound = weight_only_bound(x, arguments, "none", Tile.parse(name).splits, dtype)
+            assert ((found.double() - exact).abs() <= bound)[fits].all(), name

@@ -78,12 +78,13 @@ def linear_kernel(  # type: ignore[no-untyped-def]
 
     span: tl.constexpr = 2 if tile_bytes < 32 else 1
     place = tl.arange(0, span * tile_bytes)
-    part = place // tile_bytes
+    part = place // tile_bytes if span == 2 else 0
+    place = place % tile_bytes if span == 2 else place
     first, last = split_of(tl.program_id(1), quarter, splits, tile_bytes)
     product = tl.zeros((tile_rows, tile_tokens), dtype=tl.int32)
     value = tl.zeros((tile_rows, tile_tokens), dtype=tl.float32)
     for start in range(first, last, tile_bytes):
-        byte = start + place % tile_bytes
+        byte = start + place
         inside = byte < quarter
         even, odd, pairs, last_pairs = load_planes(
             high, mid, low, row_read, byte, part, inside, quarter, width, span, masked

@@ -130,13 +130,13 @@ def tile_for(tokens: int, rows: int, columns: int, width: int, *, activations: i
     if tokens <= 16:
         # Bound by reading weights: low tiles spread them over more programs, more stages keep more reads under way.
         tile = Tile(rows=64, tokens=16, bytes=64, warps=4, stages=4)
+    elif activations == 32:  # three products a block take registers and, on Blackwell, tensor memory
+        tile = Tile(rows=64, tokens=32, bytes=32, warps=4, stages=4)
     elif tokens <= 64:
         tile = Tile(rows=64, tokens=64, bytes=32, warps=4, stages=4)
-    elif activations == 8 and not groups:
+    elif activations == 8 and not groups and columns % 128 == 0:
         tile = Tile(rows=128, tokens=128, bytes=32, warps=8, stages=4)
-    elif activations == 32:  # its three products a block leave registers and tensor memory for a quarter of that
-        tile = Tile(rows=64, tokens=64, bytes=32, warps=4, stages=4)
-    else:  # sums of a group and of all columns, or wide activations, leave room for half the tokens
+    else:  # sums of a group and of all, wide activations, or masks leave room for half the tokens
         tile = Tile(rows=128, tokens=64, bytes=32, warps=8, stages=4)
     if groups:
         tile = replace(tile, bytes=columns // groups // 4)
