@@ -31,7 +31,7 @@ def on_gpu(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def run_python(*arguments: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=550
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
