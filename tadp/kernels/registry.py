@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from tadp.kernels import triton as triton_kernels
+from tadp.kernels.triton.tile import kernels_for
 from tadp.precision import Level
 
 FEW_TOKENS = 16
@@ -128,11 +129,21 @@ def _cpu_weight_only(request: Request) -> tuple[Variant, ...]:
 
 
 def _cuda_linear(request: Request) -> tuple[Variant, ...]:
-    return (Variant("linear"),)
+    return tuple(Variant("linear", name) for name in ("", *_triton_kernels(request, 8)))
 
 
 def _cuda_weight_only(request: Request) -> tuple[Variant, ...]:
-    return (Variant("weight_only_linear"),)
+    bits = 8 * request.dtype.itemsize
+    return tuple(Variant("weight_only_linear", name) for name in ("", *_triton_kernels(request, bits)))
+
+
+def _triton_kernels(request: Request, activations: int) -> tuple[str, ...]:
+    """Names of Triton kernels for activations of so many bits; the operator's own rule, no name, is for the caller."""
+    if not triton_kernels.is_used():
+        return ()
+    capability = divmod(int(request.architecture.removeprefix("sm_")), 10)
+    shape = (request.tokens, request.rows, request.columns, request.level.weight)
+    return kernels_for(*shape, capability, activations=activations, groups=request.groups)
 
 
 register("linear", "cpu", _cpu_linear)

@@ -12,23 +12,30 @@ from tadp.kernels import planes, reference
 _U = 2.0**-24
 
 
-def finished_bound(value: torch.Tensor, error: torch.Tensor, nonlinearity: str, dtype: torch.dtype) -> torch.Tensor:
+TRITON, CPP = 8, 30
+"""By how many u times |value| evaluating a nonlinearity is off: of Triton's functions, and of csrc/cpu's."""
+
+
+def finished_bound(
+    value: torch.Tensor, error: torch.Tensor, nonlinearity: str, dtype: torch.dtype, evaluation: int = TRITON
+) -> torch.Tensor:
     """Bound of f(value) in ``dtype``, where float32 holds ``value``, bias included, up to ``error``.
 
-    The slopes of all nonlinearities are below 1.13. Evaluating them adds at most 8u times |value|. gelu: erf is off by
+    The slopes of all nonlinearities are below 1.13. Evaluating them adds at most ``evaluation`` u times |value|; for
+    C++ csrc/cpu/nonlinearity.h says why, for Triton the following. gelu: erf is off by
     2u, by u where its argument was rounded twice (z erf'(z) < 0.5), 1 + erf by 2u, all times |value| / 2; the product
     by u. The others are value * s with s = 1 / (1 + exp(-y)): y is rounded six times, and the exponential is off by
     y u for its own scaling and by 4u, so s by s(1 - s)(7|y| + 4)u, which is at most 2.6u since s(1 - s)|y| < 0.224; the
     sum adds u, the quotient, of two units in the last place, 4u.
     """
     if nonlinearity != "none":
-        error = 1.13 * error + 8 * _U * value.abs()
+        error = 1.13 * error + evaluation * _U * value.abs()
     info = torch.finfo(dtype)
     result = reference.NONLINEARITIES[nonlinearity](value)
     return 1.01 * (error + info.eps / 2 * result.abs()) + info.tiny * info.eps
 
 
-def linear_bound(arguments: dict[str, Any], nonlinearity: str) -> torch.Tensor:
+def linear_bound(arguments: dict[str, Any], nonlinearity: str, evaluation: int = TRITON) -> torch.Tensor:
     """For the operator linear with groups, by name as the schema has them.
 
     With I_g the integer of a group: it becomes a float (u), the half of z_6 and z_4 is subtracted (u), a scale is
@@ -36,16 +43,17 @@ def linear_bound(arguments: dict[str, Any], nonlinearity: str) -> torch.Tensor:
     and the bias added (u of the value).
     """
     groups = arguments["weight_scale"].shape[1]
+    plain = {**arguments, "nonlinearity": "none", "dtype": torch.float64}
     magnitude = 0
     for group in range(groups):
         scale = torch.zeros_like(arguments["weight_scale"])
         scale[:, group] = arguments["weight_scale"][:, group]
-        alone = {**arguments, "weight_scale": scale, "bias": None, "dtype": torch.float64}
+        alone = {**plain, "weight_scale": scale, "bias": None}
         half = arguments["sum"][..., group].double().abs()[..., None] * scale[:, group].double().abs()
         magnitude += reference.linear(**alone).abs() + arguments["scale"].double()[..., None] * half
-    value = reference.linear(**{**arguments, "dtype": torch.float64})
+    value = reference.linear(**plain)
     error = (4 + groups) * _U * magnitude + _U * value.abs()
-    return finished_bound(value, error, nonlinearity, arguments["dtype"])
+    return finished_bound(value, error, nonlinearity, arguments["dtype"], evaluation)
 
 
 def weight_only_bound(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from tadp.kernels import BitPlaneWeight, planes, reference
+from tadp.kernels import BitPlaneWeight, reference
+from tests.kernels.bounds import CPP, finished_bound, linear_bound
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 WIDTHS = (8, 6, 4)
@@ -82,10 +83,13 @@ class Product:
         }
 
     def exact_and_bound(self, width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """The result in float64, and the most by which an operator's may differ from it; derived in product_bound."""
+        """The result in float64, and the most by which that of csrc/cpu may differ from it."""
+        exact = self.run(width, torch.float64, reference.linear)
+        if self.weight.groups:
+            return exact, linear_bound(self.arguments(width, dtype), self.nonlinearity, CPP)
         value = replace(self, nonlinearity="none").run(width, torch.float64, reference.linear)
-        error = group_bound(value, self, width) if self.weight.groups else product_bound(value, self, torch.float64)
-        return rounded_bound(value, error, self.nonlinearity, dtype)
+        error = product_bound(value, self, torch.float64)
+        return exact, finished_bound(value, error, self.nonlinearity, dtype, CPP)
 
 
 def operands(weight: BitPlaneWeight, width: int) -> tuple[torch.Tensor | None, ...]:
@@ -124,33 +128,3 @@ def product_bound(value: torch.Tensor, product: Product, dtype: torch.dtype) -> 
     info = torch.finfo(dtype)
     rounding = u + info.eps / 2
     return 1.01 * (4 * u * before_bias + rounding * value.abs()) + info.tiny * info.eps
-
-
-def group_bound(value: torch.Tensor, product: Product, width: int) -> torch.Tensor:
-    """product_bound for weights in groups, before the output type rounds.
-
-    Each of G group sums takes the roundings that product_bound counts for the whole, relative to its own size, and
-    adding them up takes G more, each relative to a partial sum. All those sizes are at most
-    s_a * sum_k(|a| (|w| + s_w)). The bias adds one rounding.
-    """
-    weight = product.weight
-    high, mid, low = operands(weight, width)
-    restored = reference.dequantize(high, mid, low, weight.scale, weight.columns, torch.float64).abs()
-    steps = weight.scale.double().abs()[:, planes.group_of_columns(weight.columns, weight.groups)]
-    size = product.codes.double().abs() @ (restored + steps).T * product.scale.double()[..., None]
-    return 1.01 * 2.0**-24 * ((weight.groups + 4) * size + value.abs())
-
-
-def rounded_bound(
-    value: torch.Tensor, error: torch.Tensor, nonlinearity: str, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A float64 value after a nonlinearity, and the most by which a result may be off that came to it with ``error``.
-
-    The slopes of GELU and SiLU lie below 1.13, and csrc/cpu/nonlinearity.h says how its formulas are off by at most
-    30 * 2^-24 |x|. The output type rounds once more.
-    """
-    info = torch.finfo(dtype)
-    exact = reference.NONLINEARITIES[nonlinearity](value)
-    if nonlinearity != "none":
-        error = 1.13 * error + 30 * 2.0**-24 * (value.abs() + error)
-    return exact, error + info.eps / 2 * (exact.abs() + error) + info.tiny * info.eps

@@ -36,7 +36,7 @@ def grouped_arguments(
 
 
 def exact(arguments: dict[str, Any], nonlinearity: str = "none") -> torch.Tensor:
-    return reference.linear(**{**arguments, "dtype": torch.float64}, nonlinearity=nonlinearity)
+    return reference.linear(**{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity})
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -75,7 +75,7 @@ def test_nonlinearities(nonlinearity: str, kernel: str) -> None:
     for width, dtype in zip(WIDTHS, (torch.float32, torch.float16, torch.float32), strict=True):
         product = real_product(width, 19, 40, 256, torch.float32)
         arguments = product.arguments(width, dtype)
-        found = linear(**arguments, nonlinearity=nonlinearity, kernel=kernel)
+        found = linear(**{**arguments, "nonlinearity": nonlinearity}, kernel_name=kernel)
         value, wanted = exact(arguments), exact(arguments, nonlinearity)
         bound = finished_bound(value, product_bound(value, product, torch.float32), nonlinearity, dtype)
         fits = wanted.abs() < torch.finfo(dtype).max
@@ -85,7 +85,7 @@ def test_nonlinearities(nonlinearity: str, kernel: str) -> None:
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES[1:])
 def test_nonlinearities_with_groups(nonlinearity: str) -> None:
     arguments = grouped_arguments(3, 5, 20, 256, 4, 128)
-    found = linear(**arguments, nonlinearity=nonlinearity)
+    found = linear(**{**arguments, "nonlinearity": nonlinearity})
     assert ((found.double() - exact(arguments, nonlinearity)).abs() <= linear_bound(arguments, nonlinearity)).all()
 
 
@@ -93,7 +93,7 @@ def test_nonlinearities_with_groups(nonlinearity: str) -> None:
 def test_nonlinearities_of_large_values(nonlinearity: str) -> None:
     product = real_product(1, 2, 2, 4, None)
     product.scale[:] = torch.tensor([1e30, 0.0])
-    found = product.run(8, torch.float32, lambda **given: linear(**given, nonlinearity=nonlinearity))
+    found = product.run(8, torch.float32, lambda **given: linear(**{**given, "nonlinearity": nonlinearity}))
     assert not found.isnan().any()
     assert (found[0] >= 0).all()
     assert (found[1] == 0).all()
@@ -108,16 +108,16 @@ def test_named_kernels_give_the_same_bits(kernel: str, columns: int, width: int)
     for tokens, rows in ((1, 1), (20, 65)):
         product = real_product(columns, tokens, rows, columns, torch.float16)
         for dtype in (torch.float32, torch.float16):
-            found = linear(**product.arguments(width, dtype), kernel=kernel)
+            found = linear(**product.arguments(width, dtype), kernel_name=kernel)
             assert torch.equal(found, product.run(width, dtype))
 
 
 @pytest.mark.parametrize("kernel", ["", SPLIT, PERSISTENT])
 def test_nan_reaches_its_own_token_only(kernel: str) -> None:
     product = real_product(3, 9, 70, 512, None)
-    clean = linear(**product.arguments(6, torch.float32), nonlinearity="gelu", kernel=kernel)
+    clean = linear(**{**product.arguments(6, torch.float32), "nonlinearity": "gelu"}, kernel_name=kernel)
     product.scale[4] = torch.nan
-    found = linear(**product.arguments(6, torch.float32), nonlinearity="gelu", kernel=kernel)
+    found = linear(**{**product.arguments(6, torch.float32), "nonlinearity": "gelu"}, kernel_name=kernel)
     assert found[4].isnan().all()
     others = torch.arange(9) != 4
     assert torch.equal(found[others], clean[others])
@@ -125,7 +125,7 @@ def test_nan_reaches_its_own_token_only(kernel: str) -> None:
 
 def test_persistent_programs_take_tiles_past_a_group() -> None:
     product = real_product(7, 9 * 32 + 3, 130, 128, None)
-    found = linear(**product.arguments(8, torch.float32), kernel=PERSISTENT)
+    found = linear(**product.arguments(8, torch.float32), kernel_name=PERSISTENT)
     assert torch.equal(found, product.run(8, torch.float32))
 
 
@@ -133,7 +133,7 @@ def test_descriptors_of_a_view_that_is_not_aligned() -> None:
     product = real_product(8, 4, 20, 128, None)
     arguments = product.arguments(8, torch.float32)
     arguments["codes"] = torch.cat([torch.zeros(1, dtype=torch.int8), product.codes.flatten()])[1:].view(4, 128)
-    assert torch.equal(linear(**arguments, kernel=PERSISTENT), product.run(8, torch.float32))
+    assert torch.equal(linear(**arguments, kernel_name=PERSISTENT), product.run(8, torch.float32))
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_descriptors_of_a_view_that_is_not_aligned() -> None:
 def test_refuses_kernels(kernel: str, message: str) -> None:
     product = real_product(1, 3, 8, 128, None)
     with pytest.raises(ValueError, match=message):
-        linear(**product.arguments(8, torch.float32), kernel=kernel)
+        linear(**product.arguments(8, torch.float32), kernel_name=kernel)
 
 
 @pytest.mark.parametrize("kernel", [SPLIT, PERSISTENT, "triton-64x16x64-w4-s4"])
 def test_refuses_kernels_that_know_no_groups(kernel: str) -> None:
     with pytest.raises(ValueError, match=kernel):
-        linear(**grouped_arguments(1, 3, 8, 128, 8, 128), kernel=kernel)
+        linear(**grouped_arguments(1, 3, 8, 128, 8, 128), kernel_name=kernel)

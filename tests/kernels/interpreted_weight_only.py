@@ -33,7 +33,7 @@ def splits_of(x: torch.Tensor, rows: int, width: int, groups: int) -> int:
 
 def assert_close(x: torch.Tensor, arguments: dict[str, Any], width: int, nonlinearity: str, kernel: str) -> None:
     """Within the bound; the interpreter cuts bfloat16 off where a GPU rounds, by up to twice as much."""
-    found = weight_only_linear(x, **arguments, nonlinearity=nonlinearity, kernel=kernel)
+    found = weight_only_linear(x, **arguments, nonlinearity=nonlinearity, kernel_name=kernel)
     assert found.dtype == x.dtype
     scale = arguments["weight_scale"]
     groups = scale.shape[1] if scale.dim() == 2 else 0
@@ -58,7 +58,7 @@ def test_whole_numbers_are_exact(dtype: torch.dtype, width: int, kernel: str) ->
     for scale in (torch.tensor([1.0, -2.0, 4.0]), torch.tensor([[1.0, -2.0], [4.0, 1.0], [8.0, 0.5]])):
         if scale.dim() == 2 and kernel:
             continue  # steps of 16 bytes are groups of 64
-        found = weight_only_linear(x, high, mid, low, scale, None, kernel=kernel)
+        found = weight_only_linear(x, high, mid, low, scale, None, kernel_name=kernel)
         wanted = reference.weight_only_linear(x, high, mid, low, scale, None, dtype=torch.float32)
         if dtype == torch.bfloat16:  # which the interpreter cuts
             wanted = (wanted.view(torch.int32) & ~0xFFFF).view(torch.float32)

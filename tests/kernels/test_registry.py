@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tadp.kernels import registry
+from tadp.kernels import BitPlaneWeight, registry
 from tadp.kernels.registry import Request, Variant
+from tadp.kernels.tuning import apply_variant
 from tadp.precision import L8, L16, Level
 
 REQUEST = Request(
@@ -17,6 +18,16 @@ REQUEST = Request(
     device="cpu",
     architecture="avx512vnni",
 )
+ON_GPU = replace(REQUEST, device="cuda", architecture="sm_90")
+
+
+@pytest.mark.parametrize("level", ["8", "w6a16"])
+def test_a_gpu_offers_its_rule_first_and_kernels_by_name(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.triton_kernels, "is_used", lambda: True)
+    offered = registry.candidates(replace(ON_GPU, level=Level.parse(level)))
+    assert offered[0].kernel == ""
+    assert sum(variant.kernel.startswith("triton-") for variant in offered) > 5
+    assert len(set(offered)) == len(offered)
 
 
 def test_the_rule_takes_the_integer_product_for_8_bit_activations() -> None:
@@ -40,8 +51,6 @@ def test_a_measured_variant_wins_where_it_is_offered() -> None:
 
 
 def test_every_offered_kernel_is_one_that_its_operator_has() -> None:
-    from tadp.kernels import BitPlaneWeight
-    from tadp.kernels.tuning import apply_variant
 
     weight = BitPlaneWeight.pack(torch.randn(8, 16))
     for level in (L8, Level.parse("w8a16")):

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from tadp.kernels import BitPlaneWeight, planes, reference, registry
+from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_linear
 from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
-from tadp.precision import Level
 from tests.kernels.bounds import linear_bound, weight_only_bound
 from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes, tokens_with_outliers
 from tests.kernels.test_linear import real_product
@@ -61,18 +60,10 @@ def test_the_reference_stands_in_for_a_missing_triton() -> None:
         "import sys; sys.modules['triton'] = None\n"
         "import tadp\n"
         "from tadp.kernels import registry\n"
-        "from tadp.precision import Level\n"
-        "print(registry.variant_name('linear', Level(8, 8), 'cuda'))",
+        "from tests.kernels.test_registry import ON_GPU\n"
+        "print(registry.describe(registry.choose(ON_GPU), ON_GPU))",
     )
-    assert out.split() == ["reference"]
-
-
-@needs_triton
-@pytest.mark.parametrize("width", WIDTHS)
-def test_registry_names_the_variant(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # an old GPU would be served by the reference
-    assert registry.variant_name("linear", Level(width, 8), "cuda") == "triton"
-    assert registry.variant_name("quantize", Level(width, 8), "cuda") == "reference"
+    assert out.split()[0] == "reference"
 
 
 @needs_triton
@@ -211,7 +202,7 @@ def test_all_candidates_give_the_same_bits(tokens: int, columns: int, width: int
     expected = product.run(width, torch.bfloat16)
     arguments = on_gpu(product.arguments(width, torch.bfloat16))
     for name in kernels_for(tokens, 1536, columns, width, torch.cuda.get_device_capability()):
-        assert torch.equal(torch.ops.tadp.linear(**arguments, kernel=name).cpu(), expected), name
+        assert torch.equal(torch.ops.tadp.linear(**arguments, kernel_name=name).cpu(), expected), name
 
 
 @pytest.mark.gpu
@@ -226,8 +217,8 @@ def test_groups_on_a_gpu(nonlinearity: str, size: int, width: int) -> None:
         scale = torch.rand(130, 1536 // size, generator=torch.Generator().manual_seed(1)) * 0.01
         sums = reference.sum_codes(product.codes, 1536 // size)
         arguments = {**product.arguments(width, torch.float32), "sum": sums, "weight_scale": scale}
-        found = torch.ops.tadp.linear(**on_gpu(arguments), nonlinearity=nonlinearity).cpu()
-        exact = reference.linear(**{**arguments, "dtype": torch.float64}, nonlinearity=nonlinearity)
+        found = torch.ops.tadp.linear(**on_gpu({**arguments, "nonlinearity": nonlinearity})).cpu()
+        exact = reference.linear(**{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity})
         assert ((found.double() - exact).abs() <= linear_bound(arguments, nonlinearity)).all()
 
 
@@ -248,6 +239,6 @@ def test_weight_only_on_a_gpu(size: int, dtype: torch.dtype, width: int) -> None
         fits = exact.abs() < torch.finfo(dtype).max
         capability, activations = torch.cuda.get_device_capability(), 8 * x.itemsize
         for name in kernels_for(tokens, 130, 1536, width, capability, activations=activations, groups=groups):
-            found = torch.ops.tadp.weight_only_linear(x.cuda(), **on_gpu(arguments), kernel=name).cpu()
+            found = torch.ops.tadp.weight_only_linear(x.cuda(), **on_gpu(arguments), kernel_name=name).cpu()
             bound = weight_only_bound(x, arguments, "none", Tile.parse(name).splits, dtype)
             assert ((found.double() - exact).abs() <= bound)[fits].all(), name

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, reference
+from tests.kernels.bounds import CPP, finished_bound
 from tests.kernels.cases import (
     COLUMNS,
     FLOATS,
@@ -13,7 +14,6 @@ from tests.kernels.cases import (
     WIDTHS,
     cpu_isa,
     operands,
-    rounded_bound,
     tokens_with_outliers,
 )
 from tests.kernels.test_linear import GROUPED, NONLINEARITIES
@@ -39,7 +39,8 @@ def exact_and_bound(
     error = 1.01 * ((weight.columns + 2) * 2.0**-24 + eps / 2) * size + step
     if nonlinearity != "none":
         error = error + eps / 2 * value.abs()
-    return rounded_bound(value, error, nonlinearity, x.dtype)
+    exact = reference.weight_only_linear(x, high, mid, low, weight.scale, bias, nonlinearity, dtype=torch.float64)
+    return exact, finished_bound(value, error, nonlinearity, x.dtype, CPP)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -130,19 +130,19 @@ def linear(
     bias: torch.Tensor | None,
     dtype: torch.dtype,
     nonlinearity: str = "none",
-    kernel: str = "",
+    kernel_name: str = "",
 ) -> torch.Tensor:
     """The same as reference.linear, up to rounding; arguments and shapes as in operators.py.
 
     Raises:
         RuntimeError: for arguments that do not fit each other.
-        ValueError: if ``kernel`` is no name of a kernel, or of one that cannot serve these arguments.
+        ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
     """
     check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
     width, rows, columns = width_of(mid, low), high.shape[0], codes.shape[-1]
     groups = weight_scale.shape[1] if weight_scale.dim() == 2 else 0
     tokens = scale.numel()
-    tile = Tile.parse(kernel) if kernel else tile_for(tokens, rows, columns, width, groups=groups)
+    tile = Tile.parse(kernel_name) if kernel_name else tile_for(tokens, rows, columns, width, groups=groups)
     tile.check_fits(columns, groups, activations=8)
     out = torch.empty((*codes.shape[:-1], rows), dtype=dtype, device=codes.device)
     if out.numel() == 0:

@@ -147,21 +147,21 @@ def weight_only_linear(
     weight_scale: torch.Tensor,
     bias: torch.Tensor | None,
     nonlinearity: str = "none",
-    kernel: str = "",
+    kernel_name: str = "",
 ) -> torch.Tensor:
     """The same as reference.weight_only_linear, up to rounding; arguments and shapes as in operators.py.
 
     Raises:
         RuntimeError: for arguments that do not fit each other.
-        ValueError: if ``kernel`` is no name of a kernel, or of one that cannot serve these arguments.
+        ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
     """
     check_weight_only(x, high, mid, low, weight_scale, bias, nonlinearity)
     width, rows, columns = width_of(mid, low), high.shape[0], x.shape[-1]
     groups = weight_scale.shape[1] if weight_scale.dim() == 2 else 0
     out = x.new_empty((*x.shape[:-1], rows))
     tokens, activations = x.shape[:-1].numel(), 8 * x.itemsize
-    if kernel:
-        tile = Tile.parse(kernel)
+    if kernel_name:
+        tile = Tile.parse(kernel_name)
     else:
         tile = tile_for(tokens, rows, columns, width, activations=activations, groups=groups)
     tile.check_fits(columns, groups, activations)
