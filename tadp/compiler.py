@@ -365,6 +365,8 @@ def _row(piece: str, structure: str, decision: Decision, kernel: str) -> dict[st
         "bytes": decision.weight_bytes,
         "tokens": decision.tokens,
         "shape": decision.shape,
+        "nonlinearity": decision.nonlinearity,
+        "biased": decision.biased,
         "reason": decision.reason,
     }
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from tadp.commands.capture import capture
 from tadp.commands.model import controllers
+from tadp.commands.precompile import distinct_layers
 from tadp.commands.settings import Settings
 from tadp.kernels import registry, table, tuning
 from tadp.kernels.registry import Request
@@ -73,7 +74,7 @@ def requests(
     rows: Sequence[Mapping[str, Any]], device: torch.device, dtype: torch.dtype, group_size: int | None
 ) -> Iterator[Request]:
     """Every distinct shape among an explanation's rows, at every level."""
-    shapes = {(row["tokens"], *row["shape"]) for row in rows if row["structure"] and row["tokens"] and row["shape"]}
+    shapes = {layer[:3] for layer in distinct_layers(rows)}
     for tokens, out, columns in sorted(shapes):
         for level in LEVELS:
             yield Request(

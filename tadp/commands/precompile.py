@@ -1,23 +1,36 @@
 """`tadp precompile`: fill the caches on disk, so that the first generation starts at once."""
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import cache_dir
+from tqdm import tqdm
 
 from tadp.commands.capture import capture
+from tadp.commands.errors import InputError
+from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
+from tadp.kernels.registry import Request
+from tadp.policy import Policy
+from tadp.precision import L16, Level, Role
 
 
 def precompile(settings: Settings) -> int:
     """Compile every variant that a policy may choose, at the size asked for, and say where they were stored.
 
+    With architectures given, compile the kernels of these variants for GPUs that need not be there.
+
     Returns:
         The exit code.
 
     Raises:
-        InputError: for a model or policy that cannot be used as given.
+        InputError: for a model, policy or architecture that cannot be used as given.
     """
+    if settings.arch:
+        return _for_architectures(settings)
     before = dict(counters["inductor"])
     started = time.perf_counter()
     _, policy = capture(settings, precompile=True)
@@ -27,3 +40,60 @@ def precompile(settings: Settings) -> int:
     )
     print(f"{policy}: {new} variants compiled, {found} found, in {seconds:.1f} s; they are kept in {cache_dir()}")
     return 0
+
+
+def _for_architectures(settings: Settings) -> int:
+    try:
+        from tadp.kernels.triton import ahead_of_time
+    except ImportError as error:
+        raise InputError(f"--arch: kernels for GPUs are compiled by Triton, which is missing ({error})") from error
+    for architecture in settings.arch:
+        try:
+            ahead_of_time.capability_of(architecture)
+        except ValueError as error:
+            raise InputError(f"--arch: {error}") from error
+    compiled, policy = capture(settings, precompile=False)
+    rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
+    layers = distinct_layers(rows)
+    started = time.perf_counter()
+    for architecture in settings.arch:
+        products = [
+            ahead_of_time.Product(_request(layer, level, architecture, settings), *layer[3:])
+            for layer in layers
+            for level in levels(policy)
+        ]
+        ahead_of_time.compile_for(architecture, tqdm(products, desc=architecture, unit="kernel", leave=False))
+    names, seconds = ", ".join(settings.arch), time.perf_counter() - started
+    print(
+        f"{policy}: kernels of {len(layers)} linear layers ready for {names} in {seconds:.1f} s; they are kept in "
+        f"{ahead_of_time.cache_directory()}. The graphs around them are compiled when the model first runs on the GPU."
+    )
+    return 0
+
+
+Layer = tuple[int, int, int, str, bool]
+"""Tokens, rows, columns, nonlinearity, and whether there is a bias."""
+
+
+def distinct_layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:
+    """What is different among the linear layers of an explanation's rows that were captured within blocks."""
+    return sorted(
+        {
+            (row["tokens"], *row["shape"], row["nonlinearity"], row["biased"])
+            for row in rows
+            if row["structure"] and row["tokens"] and row["shape"]
+        }
+    )
+
+
+def levels(policy: Policy) -> list[Level]:
+    """The levels below 16 bits that a policy may give to a linear layer."""
+    roles = [role for role in Role if role is not Role.ATTENTION]
+    return sorted({recipe[role] for recipe in policy.recipes() for role in roles} - {L16})
+
+
+def _request(layer: Layer, level: Level, architecture: str, settings: Settings) -> Request:
+    tokens, rows, columns = layer[:3]
+    size = settings.group_size
+    groups = columns // size if size and columns % size == 0 else 0
+    return Request(level, tokens, columns, rows, groups, getattr(torch, settings.dtype), "cuda", architecture)

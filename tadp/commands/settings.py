@@ -34,6 +34,7 @@ class Settings:
     device: str = "auto"
     group_size: int | None = None
     seconds: float = 0.5
+    arch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,5 +213,6 @@ OPTIONS: tuple[Option, ...] = (
     Option("dtype", _dtype, f"the model's 16-bit type, or float32: {', '.join(DTYPES)} (default: bfloat16)", "DTYPE"),
     Option("device", _text, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)", "DEVICE"),
     Option("group_size", _whole(1), "columns that share a scale: 64 or 128 (default: all of a row)", "COLUMNS"),
+    Option("arch", _names, "compile kernels for these GPUs instead, e.g. sm_90,sm_120", "NAMES", ("precompile",)),
     Option("seconds", _number, "time for each layer and level (default: 0.5)", "SECONDS", ("bench",)),
 )

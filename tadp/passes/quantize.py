@@ -61,7 +61,7 @@ class Decision:
     """The level that one operation of a piece got, and why, where it is not what the recipe asked for.
 
     `shape` is the weight's, ``(rows, columns)``; None for attention. `tokens` are the rows of the activation, where the
-    graph tells, and `kernel` says what runs.
+    graph tells; `nonlinearity` is what a product applies, `biased` whether it has a bias, and `kernel` says what runs.
     """
 
     layer: str
@@ -70,6 +70,8 @@ class Decision:
     shape: tuple[int, ...] | None = None
     reason: str = ""
     tokens: int | None = None
+    nonlinearity: str = "none"
+    biased: bool = False
     kernel: str = "inductor"
 
     @property
@@ -151,7 +153,15 @@ def _decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, 
         return Decision(layer, found.role, L16, reason="its weight is computed inside the graph"), None
     example = weight.meta[EXAMPLE]
     level = L16 if found.block is None or found.role is None else recipe[found.role]
-    plain = Decision(layer, found.role, level, tuple(example.shape), tokens=_tokens(node))
+    plain = Decision(
+        layer,
+        found.role,
+        level,
+        tuple(example.shape),
+        tokens=_tokens(node),
+        nonlinearity=_nonlinearity(node)[1],
+        biased=_bias(node) is not None,
+    )
     if level != L16:
         device = example.device
         request = registry.Request(
@@ -171,6 +181,10 @@ def _decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, 
     if found.role is None:
         return replace(plain, reason="neither its name nor its shape tells its role"), None
     return plain, None
+
+
+def _bias(node: fx.Node) -> object:
+    return node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
 
 
 def _tokens(node: fx.Node) -> int | None:
@@ -232,7 +246,7 @@ class _Writer:
 
     def linear(self, node: fx.Node, level: Level, variant: registry.Variant, nonlinearity: str) -> fx.Node:
         activation, weight = node.args[:2]
-        bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        bias = _bias(node)
         assert isinstance(activation, fx.Node)
         assert isinstance(weight, fx.Node)
         example = weight.meta[EXAMPLE]

@@ -70,6 +70,8 @@ class FakeController:
                 "bytes": 10,
                 "tokens": 3,
                 "shape": (8, 64),
+                "nonlinearity": "gelu_tanh",
+                "biased": True,
                 "reason": "" if piece.startswith("blocks") else "outside blocks",
             }
             for piece in PIECES
