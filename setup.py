@@ -27,6 +27,10 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
             "-DCMAKE_BUILD_TYPE=Release",
         ]
+        # 0 leaves the CUDA kernels out, 1 demands them; CMakeLists.txt decides where nothing is said.
+        wish = os.environ.get("TADP_CUDA")
+        if wish:
+            configure.append(f"-DTADP_CUDA={'OFF' if wish == '0' else 'ON'}")
         # cmake and ninja come from PyPI and stand beside the interpreter, which need not be on PATH.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         environment = {**os.environ, "PATH": path}

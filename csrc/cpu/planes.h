@@ -11,32 +11,10 @@
 #include <cstdint>
 #include <optional>
 
+#include "../codes.h"
 #include "checks.h"
 
 namespace tadp {
-
-inline constexpr int64_t kMaxColumns = 65536;  // 65536 * 255 * 127 still fits in 32 bits with a sign
-
-// The real value of code u at width b is scale * (2^(8-b) * (u >> (8-b)) - zero point). With z_8 = 134 the range is
-// [-134, 121], zero lies well inside a cell of every width, and the centres of the 6- and 4-bit cells lie half a step
-// off a whole number; that half is added in floating point. See tadp/kernels/bitplanes.py for why 134.
-template <int Width>
-struct Decode;
-template <>
-struct Decode<8> {
-  static constexpr int32_t kShift = 0, kZero = 134;
-  static constexpr float kHalf = 0.0F;
-};
-template <>
-struct Decode<6> {
-  static constexpr int32_t kShift = 2, kZero = 132;
-  static constexpr float kHalf = 0.5F;
-};
-template <>
-struct Decode<4> {
-  static constexpr int32_t kShift = 4, kZero = 126;
-  static constexpr float kHalf = 0.5F;
-};
 
 struct Planes {
   const uint8_t* high = nullptr;

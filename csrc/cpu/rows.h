@@ -6,7 +6,6 @@
 #include <torch/headeronly/util/Half.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "isa.h"
 #include "planes.h"
@@ -20,9 +19,6 @@ struct TokenScale {
   float scale;
   int32_t sum;  // of the codes
 };
-
-// A row whose scale would not be a normal float32 number counts as all zero.
-inline constexpr float kSmallestPeak = 127.0F * std::numeric_limits<float>::min();
 
 // codes = round-half-even(x * (127 / amax)), scale = amax / 127, all in float32. The codes of a row that holds NaN or
 // an infinity are zero and its scale is NaN.

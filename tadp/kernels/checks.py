@@ -14,6 +14,14 @@ MAX_COLUMNS = 65536
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def check_quantize(x: torch.Tensor, groups: int) -> None:
+    """An activation that can be quantized, with sums for so many groups of columns."""
+    torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
+    torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+    torch._check(x.shape[-1] <= MAX_COLUMNS, lambda: f"tadp: at most {MAX_COLUMNS} columns, got {x.shape[-1]}")
+    check_groups(groups, x.shape[-1])
+
+
 def check_linear(
     codes: torch.Tensor,
     scale: torch.Tensor,

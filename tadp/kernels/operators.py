@@ -1,7 +1,8 @@
 """Schemas of ``torch.ops.tadp``, with the shapes they promise to a tracer.
 
 The CPU implementations are csrc/cpu, registered when the library is loaded. On NVIDIA GPUs the products are Triton
-kernels where triton can be imported; the reference serves what is left. Callers see the operator only.
+kernels where triton can be imported, and where the library holds the kernels of csrc/cuda they quantize and multiply
+few tokens; the reference serves what is left. Callers see the operator only.
 
     quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
     linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name) -> (..., rows)
@@ -19,9 +20,9 @@ from typing import Any
 
 import torch
 
-from tadp.kernels import reference
+from tadp.kernels import cuda, reference
 from tadp.kernels import triton as triton_kernels
-from tadp.kernels.checks import FLOATS, check_dequantize, check_groups, check_linear, check_weight_only
+from tadp.kernels.checks import check_dequantize, check_linear, check_quantize, check_weight_only
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
 _EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
@@ -38,12 +39,18 @@ _SCHEMAS = {
 for _name, _schema in _SCHEMAS.items():
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-for _name in ("quantize", "dequantize"):
-    torch.library.impl(f"tadp::{_name}", "CUDA", getattr(reference, _name))
+torch.library.impl("tadp::dequantize", "CUDA", reference.dequantize)
+
+
+@torch.library.impl("tadp::quantize", "CUDA")
+def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return cuda.quantize(x, groups) if cuda.is_used(x.device) else reference.quantize(x, groups)
 
 
 @torch.library.impl("tadp::linear", "CUDA")
 def _linear_on_cuda(codes: torch.Tensor, *others: Any) -> torch.Tensor:
+    if cuda.serves(codes, *others):
+        return cuda.linear(codes, *others)
     if not triton_kernels.is_used(codes.device):
         return reference.linear(codes, *others)
     from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
@@ -62,9 +69,7 @@ def _weight_only_linear_on_cuda(x: torch.Tensor, *others: Any) -> torch.Tensor:
 
 @torch.library.register_fake("tadp::quantize")
 def _fake_quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
-    torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
-    check_groups(groups, x.shape[-1])
+    check_quantize(x, groups)
     tokens = x.shape[:-1]
     codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     sums = (*tokens, groups) if groups else tokens

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tadp.kernels import cuda
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.triton.tile import kernels_for
 from tadp.precision import Level
@@ -115,6 +116,9 @@ def describe(variant: Variant, request: Request) -> str:
     """What runs, in a few words, as ``explain`` prints it."""
     if request.device == "cpu":
         return f"cpp-{request.architecture} {variant}"
+    by_rule = variant == Variant("linear") and cuda.is_rule(request.tokens, request.level.weight)
+    if by_rule or variant == Variant("linear", cuda.NAME):
+        return f"cuda {variant}"
     implementation = "triton" if triton_kernels.is_used() else "reference"
     return f"{implementation} {variant}"
 
@@ -129,7 +133,9 @@ def _cpu_weight_only(request: Request) -> tuple[Variant, ...]:
 
 
 def _cuda_linear(request: Request) -> tuple[Variant, ...]:
-    return tuple(Variant("linear", name) for name in ("", *_triton_kernels(request, 8)))
+    few_tokens = request.tokens <= cuda.FEW_TOKENS and cuda.is_used()
+    names = ("", *((cuda.NAME,) if few_tokens else ()), *_triton_kernels(request, 8))
+    return tuple(Variant("linear", name) for name in names)
 
 
 def _cuda_weight_only(request: Request) -> tuple[Variant, ...]:

@@ -1,0 +1,35 @@
+// What the integer codes of weights and activations stand for, alike on every device.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace tadp {
+
+inline constexpr int64_t kMaxColumns = 65536;  // 65536 * 255 * 127 still fits in 32 bits with a sign
+
+// A token whose scale would not be a normal float32 number counts as all zero.
+inline constexpr float kSmallestPeak = 127.0F * std::numeric_limits<float>::min();
+
+// The real value of code u at width b is scale * (2^(8-b) * (u >> (8-b)) - zero point). With z_8 = 134 the range is
+// [-134, 121], zero lies well inside a cell of every width, and the centres of the 6- and 4-bit cells lie half a step
+// off a whole number; that half is added in floating point. See tadp/kernels/planes.py for why 134.
+template <int Width>
+struct Decode;
+template <>
+struct Decode<8> {
+  static constexpr int32_t kShift = 0, kZero = 134;
+  static constexpr float kHalf = 0.0F;
+};
+template <>
+struct Decode<6> {
+  static constexpr int32_t kShift = 2, kZero = 132;
+  static constexpr float kHalf = 0.5F;
+};
+template <>
+struct Decode<4> {
+  static constexpr int32_t kShift = 4, kZero = 126;
+  static constexpr float kHalf = 0.5F;
+};
+
+}  // namespace tadp

@@ -1,0 +1,105 @@
+"""The kernels of csrc/cuda: whether they are there, and which calls they serve.
+
+The library holds them where it was built with a CUDA compiler. They quantize activations, and multiply few tokens,
+where a product is bound by reading the weight; tensor cores, which the Triton kernels use, would wait for memory. What
+the operators compute stands in reference.py.
+"""
+
+import functools
+
+import torch
+
+from tadp.kernels.checks import check_linear, check_quantize
+
+NAME = "cuda"
+"""Forces this product when given to ``linear`` as ``kernel_name``."""
+
+FEW_TOKENS = 16
+"""Tokens that the product takes."""
+
+
+def is_used(device: torch.device | None = None) -> bool:
+    """Whether these kernels run on a GPU; without one given the current one, or any where the machine has none."""
+    if not _is_built() or (device is not None and device.type != "cuda"):
+        return False
+    if device is None and not torch.cuda.is_available():
+        return True
+    index = None if device is None else device.index
+    return _runs_on(torch.cuda.current_device() if index is None else index)
+
+
+def is_rule(tokens: int, width: int, device: torch.device | None = None) -> bool:
+    """Whether this product is the choice for so many tokens and bits of a weight, where it runs on a device at all.
+
+    The rule is arithmetic. From Ampere to Hopper a GPU multiplies 18 to 20 bytes by dp4a for each that it reads from
+    memory. A weight of b bits has to be multiplied t times, so reading lasts longer where t is below 2.2 to 2.5 b.
+    """
+    return tokens <= min(2 * width, FEW_TOKENS) and is_used(device)
+
+
+def serves(
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    sum: torch.Tensor,
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype,
+    nonlinearity: str = "none",
+    kernel_name: str = "",
+) -> bool:
+    """Whether this product takes a call of ``linear``: because it is named, or by rule where nothing is."""
+    if kernel_name:
+        return kernel_name == NAME
+    width = 8 if low is not None else 6 if mid is not None else 4
+    return is_rule(scale.numel(), width, codes.device)
+
+
+def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same as reference.quantize, to the bit.
+
+    Raises:
+        RuntimeError: for an x that is not floating, has no columns' dimension or too many columns, or whose columns
+            cannot be cut into so many groups.
+    """
+    check_quantize(x, groups)
+    return torch.ops.tadp.cuda_quantize(x, groups)
+
+
+def linear(
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    sum: torch.Tensor,
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype,
+    nonlinearity: str = "none",
+    kernel_name: str = "",
+) -> torch.Tensor:
+    """The same as reference.linear, up to rounding; arguments and shapes as in operators.py.
+
+    Raises:
+        RuntimeError: for arguments that do not fit each other, more than ``FEW_TOKENS`` tokens, and where the kernel is
+            asked for by name but not there.
+    """
+    torch._check(is_used(codes.device), lambda: f"tadp: the library holds no kernel {NAME!r} for {codes.device}")
+    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
+    tokens = scale.numel()
+    torch._check(tokens <= FEW_TOKENS, lambda: f"tadp: kernel {NAME!r} takes up to {FEW_TOKENS} tokens, got {tokens}")
+    return torch.ops.tadp.cuda_few_tokens_linear(
+        codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity
+    )
+
+
+def _is_built() -> bool:
+    return hasattr(torch.ops.tadp, "cuda_runs_on")
+
+
+@functools.cache
+def _runs_on(index: int) -> bool:
+    return torch.ops.tadp.cuda_runs_on(index)
