@@ -24,19 +24,26 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-using torch::stable::accelerator::DeviceGuard;
-
-cudaStream_t current_stream(int32_t device) {
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
-  return static_cast<cudaStream_t>(stream);
+void check(cudaError_t status) {
+  if (status != cudaSuccess) throw std::runtime_error(std::string("tadp: CUDA reports: ") + cudaGetErrorString(status));
 }
 
-void check_launch(cudaError_t status) {
-  if (status != cudaSuccess) {
-    throw std::runtime_error(std::string("tadp: a CUDA kernel was not launched: ") + cudaGetErrorString(status));
+// Makes a tensor's device current as long as it lives. torch's guard restores the one before; the runtime that this
+// library is linked with is another copy than torch's, and has to be told as well.
+class OnDevice {
+ public:
+  explicit OnDevice(int32_t device) : device_(device), guard_(device) { check(cudaSetDevice(device)); }
+
+  cudaStream_t current_stream() const {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &stream));
+    return static_cast<cudaStream_t>(stream);
   }
-}
+
+ private:
+  int32_t device_;
+  torch::stable::accelerator::DeviceGuard guard_;
+};
 
 FloatType float_type(ScalarType type) {
   if (type == ScalarType::Float) return FloatType::kFloat32;
@@ -79,7 +86,7 @@ std::vector<int64_t> leading_shape(const Tensor& tensor) {
 }
 
 std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups) {
-  const DeviceGuard guard(x.get_device_index());
+  const OnDevice device(x.get_device_index());
   const Tensor values = dense(x);
   std::vector<int64_t> tokens = leading_shape(x);
   Tensor scale = torch::stable::new_empty(x, tokens, ScalarType::Float);
@@ -99,14 +106,14 @@ std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups) {
       .scale = static_cast<float*>(scale.mutable_data_ptr()),
       .sum = static_cast<int32_t*>(sum.mutable_data_ptr()),
   };
-  check_launch(launch_quantize(problem, current_stream(x.get_device_index())));
+  check(launch_quantize(problem, device.current_stream()));
   return {codes, scale, sum};
 }
 
 Tensor few_tokens_linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
                          const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
                          const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity) {
-  const DeviceGuard guard(codes.get_device_index());
+  const OnDevice device(codes.get_device_index());
   const Tensor held_codes = aligned(codes), held_scale = dense(scale), held_sum = dense(sum);
   const Tensor held_high = aligned(high), held_weight_scale = dense(weight_scale);
   const std::optional<Tensor> held_mid = aligned(mid), held_low = aligned(low), held_bias = aligned(bias);
@@ -134,13 +141,13 @@ Tensor few_tokens_linear(const Tensor& codes, const Tensor& scale, const Tensor&
       .out = out.mutable_data_ptr(),
       .out_type = float_type(dtype),
   };
-  check_launch(launch_few_tokens(problem, current_stream(codes.get_device_index())));
+  check(launch_few_tokens(problem, device.current_stream()));
   return out;
 }
 
 bool runs_on(int64_t device) {
-  const DeviceGuard guard(static_cast<int32_t>(device));
-  return has_kernels_for_current_device();
+  const torch::stable::accelerator::DeviceGuard guard(static_cast<int32_t>(device));
+  return has_kernels_for(static_cast<int>(device));
 }
 
 }  // namespace

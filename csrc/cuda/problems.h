@@ -49,7 +49,7 @@ struct FewTokensProblem {
 cudaError_t launch_quantize(const QuantizeProblem& problem, cudaStream_t stream);
 cudaError_t launch_few_tokens(const FewTokensProblem& problem, cudaStream_t stream);
 
-// Whether the library was built for the current device, and its driver is new enough to run what was built.
-bool has_kernels_for_current_device();
+// Whether the library was built for a device, and its driver is new enough to run what was built. Makes it current.
+bool has_kernels_for(int device);
 
 }  // namespace tadp::cuda

@@ -44,9 +44,10 @@ cudaError_t launch_quantize(const QuantizeProblem& problem, cudaStream_t stream)
   return launch<__half>(problem, stream);
 }
 
-bool has_kernels_for_current_device() {
+bool has_kernels_for(int device) {
   cudaFuncAttributes attributes;
-  const bool found = cudaFuncGetAttributes(&attributes, quantize_kernel<float, 1, true>) == cudaSuccess;
+  const bool found = cudaSetDevice(device) == cudaSuccess &&
+                     cudaFuncGetAttributes(&attributes, quantize_kernel<float, 1, true>) == cudaSuccess;
   if (!found) cudaGetLastError();  // or the next launch would report it
   return found;
 }

@@ -1,5 +1,5 @@
-// The arithmetic of csrc/cuda, run lane after lane on the host in the order in which a warp combines its lanes. Compiled
-// and called by test_cuda_on_host.py.
+// The arithmetic of csrc/cuda, run lane after lane on the host in the order in which a warp combines its lanes.
+// Compiled and called by test_cuda_on_host.py.
 #include <cstring>
 #include <vector>
 
@@ -87,9 +87,8 @@ extern "C" {
 void few_tokens(const int8_t* codes, const float* scale, const int32_t* sum, int32_t tokens, int32_t columns,
                 const uint8_t* high, const uint8_t* mid, const uint8_t* low, int32_t rows, const float* weight_scale,
                 int32_t groups, float* out) {
-  const Problem problem{codes, scale, sum,  tokens,            columns,      high,
-                        mid,   low,   rows, (columns + 3) / 4, weight_scale, groups,
-                        out};
+  const Problem problem{codes,        scale,  sum, tokens, columns, high, mid, low, rows, (columns + 3) / 4,
+                        weight_scale, groups, out};
   if (low != nullptr) return run<8>(problem);
   mid != nullptr ? run<6>(problem) : run<4>(problem);
 }

@@ -106,7 +106,9 @@ def test_product_takes_groups_in_their_order(
     assert torch.equal(found, expected)
     exact = reference.linear(codes, scale, total, high, mid, low, weight_scale, None, torch.float64)
     # Of each group as in cases.product_bound; what is added up is rounded once a group, relative to all that was added.
-    size_of_terms = (codes.double().abs() @ (2.0**8 * weight_scale.double().abs()[:, group_of_column]).T) * scale[:, None]
+    size_of_terms = (codes.double().abs() @ (2.0**8 * weight_scale.double().abs()[:, group_of_column]).T) * scale[
+        :, None
+    ]
     assert ((found - exact).abs() <= (groups + 5) * 2.0**-24 * size_of_terms).all()
 
 
@@ -139,8 +141,8 @@ def test_nonlinearities(library: ctypes.CDLL, name: str) -> None:
     found = x.clone()
     library.apply(NONLINEARITIES.index(name), pointer(found), found.numel())
     exact = reference.NONLINEARITIES[name](x.double())
-    # With u = 2^-24: the exponential is off by 12 u, of which sum and quotient make 15. GELU's polynomial has terms that
-    # add up to 5 with 10 roundings each, halved, and is itself off by 1.5e-7, halved too.
+    # With u = 2^-24: the exponential is off by 12 u, of which sum and quotient make 15. GELU's polynomial has terms
+    # that add up to 5 with 10 roundings each, halved, and is itself off by 1.5e-7, halved too.
     bound = 25 * 2.0**-24 + 0.75e-7 + 12 * 2.0**-24 if name == "gelu" else 15 * 2.0**-24
     assert ((found.double() - exact).abs() <= bound * x.double().abs()).all()
     broken = torch.tensor([torch.nan])

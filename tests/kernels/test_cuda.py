@@ -1,0 +1,189 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tadp.kernels import cuda, planes, reference, registry
+from tadp.kernels.reference import NONLINEARITIES
+from tadp.kernels.registry import Request, Variant
+from tadp.precision import L8, Level
+from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes, tokens_with_outliers
+from tests.kernels.test_linear import real_product
+
+needs_kernels = pytest.mark.skipif(
+    not (torch.cuda.is_available() and cuda.is_used()),
+    reason="this machine has no CUDA device, or the library was built without CUDA kernels",
+)
+
+SHAPES = [(1, 1536, 1536), (2, 7, 64), (3, 130, 2112), (5, 33, 8960), (16, 1536, 1536), (16, 9, 13824), (4, 70, 97)]
+COLUMNS = (1, 5, 64, 97, 1536, 8960, 13824, 16392, 40000, 65536)
+
+
+def with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "is_used", lambda device=None: True)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_rule_takes_what_is_bound_by_reading(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_kernels(monkeypatch)
+    for tokens in (1, 2 * width, 2 * width + 1, 32):
+        product = real_product(1, tokens, 8, 64, None)
+        assert cuda.serves(**product.arguments(width, torch.float32)) == (tokens <= 2 * width)
+
+
+def test_a_name_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    product = real_product(1, 1, 8, 64, None).arguments(8, torch.float32)
+    assert not cuda.serves(**product)  # a CPU holds none of these kernels
+    assert cuda.serves(**product, kernel_name="cuda")
+    with_kernels(monkeypatch)
+    assert cuda.serves(**product)
+    assert not cuda.serves(**product, kernel_name="another")
+
+
+def test_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    product = real_product(1, 17, 8, 64, None).arguments(8, torch.float32)
+    with pytest.raises(RuntimeError, match="holds no kernel 'cuda' for cpu"):
+        cuda.linear(**product, kernel_name="cuda")
+    with_kernels(monkeypatch)
+    with pytest.raises(RuntimeError, match="up to 16 tokens, got 17"):
+        cuda.linear(**product, kernel_name="cuda")
+    with pytest.raises(RuntimeError, match="at most 65536"):
+        cuda.quantize(torch.zeros(1, 65537))
+
+
+def test_operators_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, product = torch.randn(3, 64), real_product(1, 3, 8, 64, None)
+    calls = []
+
+    def noted(name: str) -> Callable[..., object]:
+        return lambda *given: calls.append(name) or getattr(reference, name)(*given)
+
+    monkeypatch.setattr(cuda, "quantize", noted("quantize"))
+    monkeypatch.setattr(cuda, "linear", noted("linear"))
+    with_kernels(monkeypatch)
+    on_cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+    torch.ops.tadp.quantize.default.redispatch(on_cuda, x, 1)
+    torch.ops.tadp.linear.default.redispatch(on_cuda, *product.arguments(8, torch.float32).values())
+    assert calls == ["quantize", "linear"]
+    monkeypatch.setattr(cuda, "is_used", lambda device: False)
+    found = torch.ops.tadp.quantize.default.redispatch(on_cuda, x, 1)
+    assert calls == ["quantize", "linear"]
+    for left, right in zip(found, reference.quantize(x, 1), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_registry_offers_and_describes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(L8, 16, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
+    by_rule, named = Variant("linear"), Variant("linear", "cuda")
+    monkeypatch.setattr(cuda, "is_used", lambda device=None: False)
+    assert named not in registry.candidates(request)
+    with_kernels(monkeypatch)
+    assert registry.candidates(request)[:2] == (by_rule, named)
+    assert registry.describe(named, request) == "cuda linear:cuda"
+    assert registry.describe(by_rule, request) == "cuda linear"
+    narrow = replace(request, level=Level(4, 8))
+    assert registry.describe(by_rule, narrow) in ("triton linear", "reference linear")
+    assert named not in registry.candidates(replace(request, tokens=17))
+
+
+def assert_quantizes(x: torch.Tensor, groups: int = 0) -> None:
+    for left, right in zip(torch.ops.tadp.quantize(x.cuda(), groups), reference.quantize(x, groups), strict=True):
+        torch.testing.assert_close(left.cpu(), right, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.gpu
+@needs_kernels
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_quantize_equals_the_reference_to_the_bit(columns: int, dtype: torch.dtype) -> None:
+    x = tokens_with_outliers(columns, (11, columns), dtype)
+    assert_quantizes(x)
+    x[3, columns // 2], x[4, -1] = torch.nan, -torch.inf
+    assert_quantizes(x)
+    assert_quantizes(x[1:].t().contiguous().t())
+    wide = tokens_with_outliers(1, (11, columns + 1), dtype)
+    assert_quantizes(wide[:, 1:])
+    for size in planes.GROUP_SIZES:
+        if columns % size == 0:
+            assert_quantizes(x, columns // size)
+
+
+@pytest.mark.gpu
+@needs_kernels
+@pytest.mark.parametrize("shape", [(0, 64), (3, 0), (2, 0, 8), (64,), (2, 3, 4, 64)])
+def test_quantize_shapes(shape: tuple[int, ...]) -> None:
+    assert_quantizes(torch.randn(shape))
+
+
+@pytest.mark.gpu
+@needs_kernels
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("tokens", "rows", "columns"), SHAPES)
+def test_linear_has_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, width: int, nonlinearity: str) -> None:
+    for dtype in FLOATS:
+        product = real_product(3, tokens, rows, columns, dtype)
+        arguments = {**product.arguments(width, dtype), "nonlinearity": nonlinearity}
+        assert_same_on_both(arguments)
+
+
+@pytest.mark.gpu
+@needs_kernels
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("size", planes.GROUP_SIZES)
+@pytest.mark.parametrize("columns", [128, 1536, 2176, 13824])
+def test_linear_with_groups_has_the_bits_of_the_cpu(columns: int, size: int, width: int) -> None:
+    for tokens in (1, 2, 3, 8, 13):
+        product = real_product(3, tokens, 37, columns, torch.bfloat16)
+        generator = torch.Generator().manual_seed(columns)
+        arguments = product.arguments(width, torch.float32)
+        arguments["weight_scale"] = torch.randn(37, columns // size, generator=generator)
+        arguments["sum"] = reference.sum_codes(product.codes, columns // size)
+        assert_same_on_both(arguments)
+
+
+def assert_same_on_both(arguments: dict[str, object]) -> None:
+    on_gpu = {
+        name: argument.cuda() if isinstance(argument, torch.Tensor) else argument
+        for name, argument in arguments.items()
+    }
+    found = torch.ops.tadp.linear(**on_gpu, kernel_name="cuda")
+    torch.testing.assert_close(found.cpu(), torch.ops.tadp.linear(**arguments), rtol=0, atol=0, equal_nan=True)
+
+
+def one_byte_further(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy on the GPU that no load of 16 bytes may read."""
+    memory = torch.empty(tensor.numel() + 1, dtype=tensor.dtype, device="cuda")
+    copy = memory[1:].view(tensor.shape)
+    return copy.copy_(tensor)
+
+
+@pytest.mark.gpu
+@needs_kernels
+def test_unaligned_arguments_and_other_streams() -> None:
+    columns, rows = 128, 9
+    cut = planes.cut(random_codes(1, rows + 1, columns))
+    product = real_product(3, 2, rows, columns, None)
+    arguments = product.arguments(8, torch.float32)
+    arguments |= dict(zip(("high", "mid", "low"), (plane[1:] for plane in cut), strict=True))
+    shifted = {name: one_byte_further(arguments[name]) for name in ("codes", "high", "mid", "low")}
+    rest = {name: value.cuda() for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        found = torch.ops.tadp.linear(**{**arguments, **rest, **shifted}, kernel_name="cuda")
+    stream.synchronize()
+    assert torch.equal(found.cpu(), torch.ops.tadp.linear(**arguments))
+
+
+@pytest.mark.gpu
+@needs_kernels
+@pytest.mark.parametrize("width", WIDTHS)
+def test_opcheck(width: int) -> None:
+    product = real_product(3, 2, 8, 64, torch.float32)
+    high, mid, low = operands(product.weight, width)
+    given = (product.codes, product.scale, product.sum, high, mid, low, product.weight.scale, product.bias)
+    on_gpu = tuple(None if argument is None else argument.cuda() for argument in given)
+    torch.library.opcheck(torch.ops.tadp.linear.default, (*on_gpu, torch.bfloat16))
+    torch.library.opcheck(torch.ops.tadp.quantize.default, (torch.randn(2, 64).cuda(),))
