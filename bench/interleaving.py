@@ -12,7 +12,10 @@ SLOW = 0.15
 
 
 def medians(
-    candidates: Mapping[str, Callable[[], object]], seconds: float, slow: float | None = SLOW
+    candidates: Mapping[str, Callable[[], object]],
+    seconds: float,
+    slow: float | None = SLOW,
+    timer: Callable[[Callable[[], object]], float] = timed,
 ) -> dict[str, float]:
     """Median seconds of a call of each candidate.
 
@@ -21,14 +24,15 @@ def medians(
         seconds: after which no further round begins.
         slow: seconds of a call from which on a candidate takes no part in rounds, and has been timed once; None where
             all take part.
+        timer: gives the seconds of a call.
     """
     for call in candidates.values():
         call()  # what compiles does so now: that must neither count nor pass for slowness
-    times = {name: [timed(call)] for name, call in candidates.items()}
+    times = {name: [timer(call)] for name, call in candidates.items()}
     order, shuffle = [name for name in candidates if slow is None or times[name][0] < slow], random.Random(0).shuffle
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         shuffle(order)  # whoever always came after the same rival would inherit its caches and its heap
         for name in order:
-            times[name].append(timed(candidates[name]))
+            times[name].append(timer(candidates[name]))
     return {name: statistics.median(taken) for name, taken in times.items()}

@@ -5,10 +5,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.record import cell
+
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     *("alignment", "direction", "signals", "accuracy", "layers", "planes"),
-    *("compile_time", "start", "switching", "dispatch", "step", "linear", "product", "isa", "memory"),
+    *("compile_time", "start", "switching", "dispatch", "step", "linear", "product", "isa", "gpu", "memory"),
 )
 INTRODUCTION = """# Results
 
@@ -42,7 +44,7 @@ def section(name: str, result: Mapping[str, object]) -> str:
     lines = [f"## {name}", "", question, ""]
     lines += [f"`python -m bench.{name}`, {result['date']}, {_machine(machine)}, torch {versions['torch']}.", ""]
     lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    lines += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell(row[column]) for column in columns) + " |" for row in rows]
     known = {"name", "date", "machine", "versions", "rows"}
     facts = [f"- {key.replace('_', ' ')}: {_fact(value)}" for key, value in result.items() if key not in known]
     return "\n".join([*lines, "", *facts, ""])
@@ -55,16 +57,10 @@ def _machine(machine: Mapping[str, object]) -> str:
     return f"{machine['cores']} cores ({', '.join(isa)}), {machine['threads']} threads{gpu}"
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _fact(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
-    return _cell(value)
+        return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
+    return cell(value)
 
 
 if __name__ == "__main__":

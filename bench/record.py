@@ -61,24 +61,36 @@ def record(name: str, rows: Sequence[Mapping[str, object]], path: Path | None, *
     for column in rows[0]:
         table.add_column(str(column))
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*map(cell, row.values()))
     console = Console(width=140)
     console.print(table)
     for key, value in facts.items():
         console.print(f"{key}: {value}")
     if path is not None:
-        content = {
-            "name": name,
-            "date": datetime.date.today().isoformat(),
-            "machine": machine(),
-            "versions": versions(),
-            "rows": list(rows),
-            **facts,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        partial.replace(path)
+        write(name, rows, path, **facts)
+
+
+def write(name: str, rows: Sequence[Mapping[str, object]], path: Path, **facts: object) -> None:
+    """Write rows with machine, versions and date; a benchmark that may be interrupted does so as it goes."""
+    content = {
+        "name": name,
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "rows": list(rows),
+        **facts,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
+
+
+def cell(value: object) -> str:
+    """A value as tables show it."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _cpuinfo() -> list[str]:

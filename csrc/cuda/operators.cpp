@@ -36,7 +36,9 @@ class OnDevice {
 
   cudaStream_t current_stream() const {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &stream));
+    if (aoti_torch_get_current_cuda_stream(device_, &stream) != AOTI_TORCH_SUCCESS) {
+      throw std::runtime_error("tadp: torch names no current CUDA stream");
+    }
     return static_cast<cudaStream_t>(stream);
   }
 
@@ -86,7 +88,7 @@ std::vector<int64_t> leading_shape(const Tensor& tensor) {
 }
 
 std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups) {
-  const OnDevice device(x.get_device_index());
+  const OnDevice device(x.get_device());
   const Tensor values = dense(x);
   std::vector<int64_t> tokens = leading_shape(x);
   Tensor scale = torch::stable::new_empty(x, tokens, ScalarType::Float);
@@ -113,7 +115,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups) {
 Tensor few_tokens_linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
                          const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
                          const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity) {
-  const OnDevice device(codes.get_device_index());
+  const OnDevice device(codes.get_device());
   const Tensor held_codes = aligned(codes), held_scale = dense(scale), held_sum = dense(sum);
   const Tensor held_high = aligned(high), held_weight_scale = dense(weight_scale);
   const std::optional<Tensor> held_mid = aligned(mid), held_low = aligned(low), held_bias = aligned(bias);
