@@ -4,6 +4,7 @@ Quantizing the activation is part of every time. All candidates run in one proce
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,6 +15,8 @@ from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize
 from bench.interleaving import medians
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.registry import Variant
+from tadp.kernels.tuning import apply_variant
 from tadp.precision import Level
 
 Mode = Literal["compiled", "eager", "absent"]
@@ -22,6 +25,8 @@ Shape = tuple[int, int, int]
 TOKENS = (1, 16, 512, 1280)
 LAYERS = ((192, 192), (384, 384), (384, 1536), (1536, 384), (1024, 1024), (1536, 1536), (1536, 8960), (8960, 1536))
 """Widths ``(in, out)`` of the embedded model and of small ones, then those of Wan2.1-1.3B."""
+
+LEVELS = tuple(map(Level.parse, ("8", "6", "4", "w8a16", "w4a16")))
 
 SHORT: tuple[Shape, ...] = ((16, 1536, 1536), (512, 384, 1536), (1280, 192, 192), (1280, 384, 1536), (1280, 1536, 384))
 BASE, RIVAL = "bfloat16", "torchao int8"
@@ -67,8 +72,9 @@ def build(x: torch.Tensor, weight: torch.Tensor, mode: Mode) -> dict[str, Callab
     if mode != "absent":
         rival = rival_linear(weight, mode)
         candidates[RIVAL] = lambda: rival(x)
-    for level in (Level(8, 8), Level(6, 8), Level(4, 8)):
-        candidates[f"tadp {level}"] = lambda width=level.weight: packed.linear(x, width=width)  # type: ignore[misc]
+    for level in LEVELS:
+        variant = Variant("linear" if level.activation == 8 else "weight_only_linear")
+        candidates[f"tadp {level}"] = partial(apply_variant, variant, level, x, packed)
     return candidates
 
 

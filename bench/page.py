@@ -9,7 +9,7 @@ from bench.record import cell
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    *("alignment", "direction", "signals", "accuracy", "layers", "planes"),
+    *("alignment", "direction", "signals", "accuracy", "layers", "planes", "groups"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "product", "isa", "gpu", "memory"),
 )
 INTRODUCTION = """# Results

@@ -267,6 +267,7 @@ def test_groups_reach_the_products_and_survive_a_state_dict() -> None:
     tensors, metadata = flatten_state_dict(model.state_dict())
     restored = unflatten_state_dict(tensors, metadata)["blocks.0.ffn.net.2.weight"]
     assert torch.equal(restored.dequantize(4), weight.dequantize(4))
+    assert restored.scale.stride() == weight.scale.stride() == (1, 64)
 
 
 @pytest.mark.parametrize("group_size", [32, 0, "64"])

@@ -287,5 +287,7 @@ def unflatten_state_dict(
         if [tuple(part.shape) for part in parts] != wanted:
             raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
         high, mid, low, scale = parts
+        if scale.dim() == 2:
+            scale = planes.laid_out_by_group(scale)  # files know no strides
         packed[name] = BitPlaneWeight(high, mid, low, scale, about["columns"], getattr(torch, about["dtype"]))
     return {**rest, **packed}

@@ -45,8 +45,7 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
         quarters = weight.reshape(rows, 4, groups, group_size // 4)
         codes, scale = encode(quarters.transpose(1, 2).reshape(rows * groups, group_size))
         codes = codes.view(rows, groups, 4, group_size // 4).transpose(1, 2).reshape(rows, columns)
-        # Laid out group by group, as kernels read it: for many rows at a time.
-        return codes, scale.view(rows, groups).t().contiguous().t()
+        return codes, laid_out_by_group(scale.view(rows, groups))
     codes = torch.empty(rows, columns, dtype=torch.uint8, device=weight.device)
     scale = torch.zeros(rows, dtype=torch.float32, device=weight.device)
     if columns == 0:
@@ -65,6 +64,11 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
         steps = (part / size[:, None]).round_().add_(zero).clamp_(0, 255)
         codes[start : start + _ROWS_AT_ONCE] = steps.masked_fill_(~usable[:, None], zero).to(torch.uint8)
     return codes, scale
+
+
+def laid_out_by_group(scale: torch.Tensor) -> torch.Tensor:
+    """The same scales ``(rows, groups)``, in memory group by group, as kernels read them: for many rows at a time."""
+    return scale.t().contiguous().t()
 
 
 def group_of_columns(columns: int, groups: int) -> torch.Tensor:
