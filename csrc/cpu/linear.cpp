@@ -29,6 +29,20 @@ std::vector<int8_t> lay_out_codes(const int8_t* codes, int64_t tokens, int64_t c
   return copy;
 }
 
+// Of each group of each token, see LinearProblem.
+std::vector<float> zero_sums(const Tensor& sum, int width) {
+  const auto of = [&]<int Width>() {
+    constexpr float zero = (Decode<Width>::kZero + Decode<Width>::kHalf) / (1 << Decode<Width>::kShift);
+    const auto* from = static_cast<const int32_t*>(sum.const_data_ptr());
+    std::vector<float> sums(static_cast<size_t>(sum.numel()));
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] = zero * static_cast<float>(from[i]);
+    return sums;
+  };
+  return width == 8   ? of.template operator()<8>()
+         : width == 6 ? of.template operator()<6>()
+                      : of.template operator()<4>();
+}
+
 auto tasks_of(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) return linear_tasks_avx2;
@@ -69,6 +83,8 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
 
   const auto* code_data = static_cast<const int8_t*>(dense_codes.const_data_ptr());
   const std::vector<int8_t> laid_out = lay_out_codes(code_data, tokens, columns, weight);
+  std::vector<float> group_zeros;
+  if (weight.groups != 0) group_zeros = zero_sums(dense_sum, planes.width);
   const LinearProblem problem{
       .codes = laid_out.empty() ? code_data : laid_out.data(),
       .scale = static_cast<const float*>(dense_scale.const_data_ptr()),
@@ -77,6 +93,7 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
       .planes = planes,
       .weight_scale = weight.scale,
       .groups = weight.groups,
+      .zero_sums = group_zeros.empty() ? nullptr : group_zeros.data(),
       .output = {.bias = bias.has_value() ? wide_bias.data() : nullptr,
                  .nonlinearity = function,
                  .out = out.mutable_data_ptr(),

@@ -179,6 +179,7 @@ TADP_AVX2 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
     const int64_t index = task / blocks, first = index * kTileColumns;
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
     const int64_t block = task % blocks * kTileTokens, end_token = std::min(problem.tokens, block + kTileTokens);
+    if (problem.groups != 0) std::fill_n(totals, kTileTokens * kTileColumns, kNothing);
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t k = part * part_columns;
       for (int64_t row = 0; row < columns; row += kRows) {
@@ -200,8 +201,8 @@ TADP_AVX2 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
         if (problem.groups == 0) {
           finish_token<Width, T>(problem, token, first, columns, sums + place);
         } else {
-          add_group<Width>(problem, token, part, first, columns, sums + place, totals + place);
-          if (part == parts - 1) finish_groups<T>(problem, token, first, columns, totals + place);
+          add_group(problem, token, part, first, columns, sums + place, totals + place);
+          if (part == parts - 1) finish_groups<Width, T>(problem, token, first, columns, totals + place);
         }
       }
     }

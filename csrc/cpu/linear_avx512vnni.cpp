@@ -108,19 +108,23 @@ TADP_AVX512 void unpack_rows(const LinearProblem& problem, int64_t first, int64_
 }
 
 // Where a thread keeps unpacked weights: a tile for many tokens, `stride` bytes for each of a few rows on their way
-// there or multiplied as they are, and one row before it is arranged.
+// there or multiplied as they are, one row before it is arranged, and the scales of a tile by group.
 struct Scratch {
   uint8_t* tile;
   uint8_t* rows;
   uint8_t* natural;
+  float* scales;
   int64_t stride;
 };
 
-Scratch scratch_for(const Planes& planes, int64_t tile_rows, int64_t rows) {
-  const int64_t stride = round_up(planes.padded, kLane);
-  uint8_t* tile = aligned_scratch(tile_rows * planes.padded + (rows + 1) * stride);
-  uint8_t* first = tile + tile_rows * planes.padded;
-  return {.tile = tile, .rows = first, .natural = first + rows * stride, .stride = stride};
+Scratch scratch_for(const Planes& planes, int64_t tile_rows, int64_t rows, int64_t groups = 0) {
+  const int64_t stride = round_up(planes.padded, kLane), tile_bytes = round_up(tile_rows * planes.padded, kLane);
+  const int64_t scale_bytes = groups * tile_rows * static_cast<int64_t>(sizeof(float));
+  uint8_t* tile = aligned_scratch(tile_bytes + (rows + 1) * stride + scale_bytes);
+  uint8_t* first = tile + tile_bytes;
+  uint8_t* natural = first + rows * stride;
+  auto* scales = reinterpret_cast<float*>(natural + stride);
+  return {.tile = tile, .rows = first, .natural = natural, .scales = scales, .stride = stride};
 }
 
 // Unpacks weight rows [first, first + lanes * 16) into [padded / 4][lanes][16][4].
@@ -151,11 +155,10 @@ TADP_AVX512_INLINE void multiply_add(__m512i& sum, __m512i weights, __m512i acti
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activation));
 }
 
-// The integer sums of Tokens tokens with the Lanes * 16 weight rows of a tile over `columns` columns, to `out` as
-// [token][lane][16].
+// The integer sums of Tokens tokens with the Lanes * 16 weight rows of a tile over `columns` columns.
 template <int Tokens, int Lanes>
-TADP_AVX512 void multiply(const int8_t* codes, int64_t padded, int64_t columns, const uint8_t* tile, int32_t* out) {
-  __m512i sums[Tokens][Lanes];
+TADP_AVX512_INLINE void multiply_tile(const int8_t* codes, int64_t padded, int64_t columns, const uint8_t* tile,
+                                      __m512i (&sums)[Tokens][Lanes]) {
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t) {
 #pragma GCC unroll 4
@@ -174,10 +177,39 @@ TADP_AVX512 void multiply(const int8_t* codes, int64_t padded, int64_t columns, 
       for (int lane = 0; lane < Lanes; ++lane) multiply_add(sums[t][lane], weights[lane], activation);
     }
   }
+}
+
+// These sums to `out`, as [token][lane][16].
+template <int Tokens, int Lanes>
+TADP_AVX512 void multiply(const int8_t* codes, int64_t padded, const uint8_t* tile, int32_t* out) {
+  __m512i sums[Tokens][Lanes];
+  multiply_tile<Tokens, Lanes>(codes, padded, padded, tile, sums);
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t) {
 #pragma GCC unroll 4
     for (int lane = 0; lane < Lanes; ++lane) _mm512_store_si512(out + (t * Lanes + lane) * 16, sums[t][lane]);
+  }
+}
+
+// add_group() of 16 sums.
+TADP_AVX512_INLINE void add_group16(__m512i product, float zero_sum, __m512 weight_scale, float* total) {
+  const __m512 value = _mm512_sub_ps(_mm512_cvtepi32_ps(product), _mm512_set1_ps(zero_sum));
+  _mm512_store_ps(total, _mm512_add_ps(_mm512_load_ps(total), _mm512_mul_ps(value, weight_scale)));
+}
+
+// The sums of one group, scaled and added to totals, [token][lane][16]. The zero sums of tokens lie `groups` apart.
+template <int Tokens, int Lanes>
+TADP_AVX512 void multiply_group(const int8_t* codes, int64_t padded, int64_t columns, const uint8_t* tile,
+                                const float* zero_sums, int64_t groups, const float* weight_scale, float* totals) {
+  __m512i sums[Tokens][Lanes];
+  multiply_tile<Tokens, Lanes>(codes, padded, columns, tile, sums);
+#pragma GCC unroll 4
+  for (int lane = 0; lane < Lanes; ++lane) {
+    const __m512 scale = _mm512_load_ps(weight_scale + lane * 16);
+#pragma GCC unroll 6
+    for (int t = 0; t < Tokens; ++t) {
+      add_group16(sums[t][lane], zero_sums[t * groups], scale, totals + (t * Lanes + lane) * 16);
+    }
   }
 }
 
@@ -302,7 +334,6 @@ TADP_AVX512 void finish(const LinearProblem& problem, const Block& block, const 
 }
 
 // add_group() of a block.
-template <int Width>
 TADP_AVX512 void add_block_group(const LinearProblem& problem, const Block& block, int64_t group, const int32_t* sums,
                                  float* totals) {
   const float* scales = problem.weight_scale + group * problem.planes.rows + block.first;
@@ -310,39 +341,41 @@ TADP_AVX512 void add_block_group(const LinearProblem& problem, const Block& bloc
     const __m512 weight_scale = _mm512_maskz_loadu_ps(first_lanes(block.columns - lane * 16), scales + lane * 16);
     for (int64_t t = 0; t < block.tokens; ++t) {
       const int64_t place = (t * block.lanes + lane) * 16;
-      const int32_t sum = problem.sum[(block.token + t) * problem.groups + group];
-      __m512 value = _mm512_mul_ps(centred16<Width>(_mm512_load_si512(sums + place), sum), weight_scale);
-      if (group != 0) value = _mm512_add_ps(_mm512_load_ps(totals + place), value);
-      _mm512_store_ps(totals + place, value);
+      const float zero_sum = problem.zero_sums[(block.token + t) * problem.groups + group];
+      add_group16(_mm512_load_si512(sums + place), zero_sum, weight_scale, totals + place);
     }
   }
 }
 
 // finish_groups() of a block.
-template <typename T>
+template <int Width, typename T>
 TADP_AVX512 void finish_block_groups(const LinearProblem& problem, const Block& block, const float* totals) {
+  const __m512 unit = _mm512_set1_ps(1 << Decode<Width>::kShift);
   for (int64_t lane = 0; lane < block.lanes; ++lane) {
     for (int64_t t = 0; t < block.tokens; ++t) {
-      const __m512 total = _mm512_load_ps(totals + (t * block.lanes + lane) * 16);
+      const __m512 total = _mm512_mul_ps(_mm512_load_ps(totals + (t * block.lanes + lane) * 16), unit);
       store<T>(problem, block, t, lane, _mm512_mul_ps(total, _mm512_set1_ps(problem.scale[block.token + t])));
     }
   }
 }
 
-using Multiply = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int32_t*);
+// The functions of a kernel for all sizes of a register tile, by lanes - 1, then by tokens - 1.
+template <typename Kernel, int Lanes>
+constexpr std::array kByTokens = {Kernel::template of<1, Lanes>, Kernel::template of<2, Lanes>,
+                                  Kernel::template of<3, Lanes>, Kernel::template of<4, Lanes>,
+                                  Kernel::template of<5, Lanes>, Kernel::template of<6, Lanes>};
+template <typename Kernel>
+constexpr std::array kBySize = {kByTokens<Kernel, 1>, kByTokens<Kernel, 2>, kByTokens<Kernel, 3>, kByTokens<Kernel, 4>};
+static_assert(kTokens == 6 && kTileColumns == 4 * 16);
 
-template <int Lanes>
-constexpr std::array<Multiply, kTokens + 1> kMultiply = {nullptr,
-                                                         multiply<1, Lanes>,
-                                                         multiply<2, Lanes>,
-                                                         multiply<3, Lanes>,
-                                                         multiply<4, Lanes>,
-                                                         multiply<5, Lanes>,
-                                                         multiply<6, Lanes>};
-
-// By lanes - 1, then by tokens.
-constexpr std::array<std::array<Multiply, kTokens + 1>, 4> kMultiplyBySize = {kMultiply<1>, kMultiply<2>, kMultiply<3>,
-                                                                              kMultiply<4>};
+struct Multiply {
+  template <int Tokens, int Lanes>
+  static constexpr auto of = multiply<Tokens, Lanes>;
+};
+struct MultiplyGroup {
+  template <int Tokens, int Lanes>
+  static constexpr auto of = multiply_group<Tokens, Lanes>;
+};
 
 using MultiplyRows = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int64_t, const Ahead&, int32_t*,
                               int64_t);
@@ -388,6 +421,7 @@ void run_few_tokens_in_groups(const LinearProblem& problem, int64_t begin, int64
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
     const int64_t lanes = (columns + 15) / 16;
     const Block block{.token = 0, .tokens = problem.tokens, .first = first, .columns = columns, .lanes = lanes};
+    std::fill_n(totals, kTokens * kTileColumns, kNothing);
     unpack_rows<Width>(problem, first, lanes * 16, scratch.stride, scratch.natural, scratch.rows);
     for (int64_t group = 0; group < problem.groups; ++group) {
       const int64_t k = group * group_columns;
@@ -396,10 +430,26 @@ void run_few_tokens_in_groups(const LinearProblem& problem, int64_t begin, int64
                                       scratch.rows + row * scratch.stride + k, scratch.stride, Ahead{}, sums + row,
                                       lanes * 16);
       }
-      add_block_group<Width>(problem, block, group, sums, totals);
+      add_block_group(problem, block, group, sums, totals);
     }
-    finish_block_groups<T>(problem, block, totals);
+    finish_block_groups<Width, T>(problem, block, totals);
   }
+}
+
+// A block of a tile whose rows have a scale for each group, [group][lane * 16].
+template <int Width, typename T>
+void run_block_in_groups(const LinearProblem& problem, const Block& block, const Scratch& scratch) {
+  const int64_t padded = problem.planes.padded, columns = padded / problem.groups;
+  alignas(kLane) float totals[kTokens * kTileColumns];
+  std::fill_n(totals, kTokens * kTileColumns, kNothing);
+  for (int64_t group = 0; group < problem.groups; ++group) {
+    const int64_t k = group * columns;
+    kBySize<MultiplyGroup>[block.lanes - 1][block.tokens - 1](
+        problem.codes + block.token* padded + k, padded, columns, scratch.tile + k* block.lanes* 16,
+        problem.zero_sums + block.token* problem.groups + group, problem.groups, scratch.scales + group* kTileColumns,
+        totals);
+  }
+  finish_block_groups<Width, T>(problem, block, totals);
 }
 
 template <int Width, typename T>
@@ -408,10 +458,8 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
   if (problem.groups != 0 && problem.tokens <= kTokens) return run_few_tokens_in_groups<Width, T>(problem, begin, end);
   const Planes& planes = problem.planes;
   const int64_t blocks = token_blocks(problem);
-  const Scratch scratch = scratch_for(planes, kTileColumns, 16);
-  const int64_t parts = std::max<int64_t>(1, problem.groups), part_columns = planes.padded / parts;
+  const Scratch scratch = scratch_for(planes, kTileColumns, 16, problem.groups);
   alignas(kLane) int32_t sums[kTokens * kTileColumns];
-  alignas(kLane) float totals[kTokens * kTileColumns];
   int64_t unpacked_tile = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t index = task / blocks, first = index * kTileColumns;
@@ -419,6 +467,9 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
     const int64_t lanes = (columns + 15) / 16;
     if (index != unpacked_tile) {
       unpack_tile<Width>(problem, first, lanes, scratch);
+      for (int64_t group = 0; group < problem.groups; ++group) {
+        std::copy_n(problem.weight_scale + group * planes.rows + first, columns, scratch.scales + group * kTileColumns);
+      }
       unpacked_tile = index;
     }
     const int64_t begin_token = task % blocks * kTileTokens;
@@ -426,15 +477,11 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
     for (int64_t token = begin_token; token < end_token; token += kTokens) {
       const int64_t tokens = std::min<int64_t>(kTokens, end_token - token);
       const Block block{.token = token, .tokens = tokens, .first = first, .columns = columns, .lanes = lanes};
-      for (int64_t part = 0; part < parts; ++part) {
-        const int64_t k = part * part_columns;
-        kMultiplyBySize[lanes - 1][tokens](problem.codes + token * planes.padded + k, planes.padded, part_columns,
-                                           scratch.tile + k * lanes * 16, sums);
-        if (problem.groups != 0) add_block_group<Width>(problem, block, part, sums, totals);
-      }
       if (problem.groups != 0) {
-        finish_block_groups<T>(problem, block, totals);
+        run_block_in_groups<Width, T>(problem, block, scratch);
       } else {
+        kBySize<Multiply>[lanes - 1][tokens - 1](problem.codes + token* planes.padded, planes.padded, scratch.tile,
+                                                 sums);
         finish<Width, T>(problem, block, sums);
       }
     }

@@ -16,6 +16,7 @@ struct LinearProblem {
   Planes planes;
   const float* weight_scale;  // (planes.rows), or (groups, planes.rows)
   int64_t groups;             // 0: a row has one scale
+  const float* zero_sums;     // (tokens, groups): z_b / 2^(8-b) times the sum of a group's codes; null without groups
   Output output;
 };
 
@@ -62,25 +63,28 @@ template <int Width, typename T>
   store_token<T>(problem.output, token, first, columns, values);
 }
 
-// With groups: adds the scaled sums of one group to totals, which the first group sets,
-template <int Width>
+// With groups: adds the scaled sums of one group to totals. Less its zero point, in units of 2^(8-b), a sum of 128
+// columns or fewer is exact in float32, so that only the product with the scale and the addition round.
 [[gnu::always_inline]] inline void add_group(const LinearProblem& problem, int64_t token, int64_t group, int64_t first,
                                              int64_t columns, const int32_t* __restrict__ products,
                                              float* __restrict__ totals) {
-  const int32_t sum = problem.sum[token * problem.groups + group];
+  const float zero_sum = problem.zero_sums[token * problem.groups + group];
   const float* __restrict__ weight_scale = problem.weight_scale + group * problem.planes.rows + first;
   for (int64_t c = 0; c < columns; ++c) {
-    const float value = centred<Width>(products[c], sum) * weight_scale[c];
-    totals[c] = group == 0 ? value : totals[c] + value;
+    totals[c] += (static_cast<float>(products[c]) - zero_sum) * weight_scale[c];
   }
 }
 
-// and at the end scales and stores them.
-template <typename T>
+// What totals start from: the one number to which adding any other gives that other.
+inline constexpr float kNothing = -0.0F;
+
+// At the end they are scaled and stored. Multiplying by 2^(8-b) is exact.
+template <int Width, typename T>
 [[gnu::always_inline]] inline void finish_groups(const LinearProblem& problem, int64_t token, int64_t first,
                                                  int64_t columns, float* __restrict__ totals) {
+  constexpr float unit = 1 << Decode<Width>::kShift;
   const float scale = problem.scale[token];
-  for (int64_t c = 0; c < columns; ++c) totals[c] *= scale;
+  for (int64_t c = 0; c < columns; ++c) totals[c] = totals[c] * unit * scale;
   store_token<T>(problem.output, token, first, columns, totals);
 }
 

@@ -32,15 +32,16 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
     }
     const int64_t last_token = std::min(problem.tokens, (task % blocks + 1) * kTileTokens);
     for (int64_t token = task % blocks * kTileTokens; token < last_token; ++token) {
+      std::fill_n(totals, columns, kNothing);
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t k = part * part_columns;
         for (int64_t c = 0; c < columns; ++c) {
           products[c] = dot(unpacked.data() + c * padded + k, problem.codes + token * padded + k, part_columns);
         }
-        if (problem.groups != 0) add_group<Width>(problem, token, part, first, columns, products, totals);
+        if (problem.groups != 0) add_group(problem, token, part, first, columns, products, totals);
       }
       if (problem.groups != 0) {
-        finish_groups<T>(problem, token, first, columns, totals);
+        finish_groups<Width, T>(problem, token, first, columns, totals);
       } else {
         finish_token<Width, T>(problem, token, first, columns, products);
       }
