@@ -1,4 +1,7 @@
-"""Write docs/results.md from bench/results/*.json: every figure with the command that printed it."""
+"""Write docs/results.md from bench/results/*.json: every figure with the command that printed it.
+
+A benchmark whose result depends on the kind of machine may have several: NAME.json, and NAME@MACHINE.json.
+"""
 
 import importlib
 import json
@@ -24,24 +27,26 @@ def main() -> None:
     """Write the page; benchmarks that were not run are left out."""
     sections = [INTRODUCTION]
     for name in ORDER:
-        path = ROOT / "bench" / "results" / f"{name}.json"
-        if path.exists():
-            sections.append(section(name, json.loads(path.read_text())))
+        results = ROOT / "bench" / "results"
+        for path in (results / f"{name}.json", *sorted(results.glob(f"{name}@*.json"))):
+            if path.exists():
+                sections.append(section(path.stem, json.loads(path.read_text())))
     page = ROOT / "docs" / "results.md"
     partial = page.with_suffix(".partial")
     partial.write_text("\n".join(sections))
     partial.replace(page)
 
 
-def section(name: str, result: Mapping[str, object]) -> str:
-    """One benchmark: its question, its command, where and when it ran, its table and what else it found."""
+def section(title: str, result: Mapping[str, object]) -> str:
+    """One result: its question, its command, where and when it ran, its table and what else it found."""
+    name = title.partition("@")[0]
     rows, machine, versions = result["rows"], result["machine"], result["versions"]
     assert isinstance(rows, list)
     assert isinstance(machine, dict)
     assert isinstance(versions, dict)
     question = (importlib.import_module(f"bench.{name}").__doc__ or name).strip()
     columns = list(rows[0])
-    lines = [f"## {name}", "", question, ""]
+    lines = [f"## {title}", "", question, ""]
     lines += [f"`python -m bench.{name}`, {result['date']}, {_machine(machine)}, torch {versions['torch']}.", ""]
     lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     lines += ["| " + " | ".join(cell(row[column]) for column in columns) + " |" for row in rows]
@@ -54,7 +59,7 @@ def _machine(machine: Mapping[str, object]) -> str:
     gpu = f", {machine['gpu']}" if "gpu" in machine else ""
     isa = machine["isa"]
     assert isinstance(isa, list)
-    return f"{machine['cores']} cores ({', '.join(isa)}), {machine['threads']} threads{gpu}"
+    return f"{machine['cpu']}, {machine['cores']} cores ({', '.join(isa)}), {machine['threads']} threads{gpu}"
 
 
 def _fact(value: object) -> str:

@@ -4,12 +4,10 @@
 // The library is built for any x86-64; only functions with these attributes use more, and they are called only where
 // active_isa() says so. A template needs its attribute at its first declaration.
 #if defined(__x86_64__)
-#define TADP_AVX2 [[gnu::target("avx2,f16c")]]
-#define TADP_AVX2_FMA [[gnu::target("avx2,f16c,fma")]]
+#define TADP_AVX2 [[gnu::target("avx2,f16c,fma")]]
 #define TADP_AVX512 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]]
 #else
 #define TADP_AVX2
-#define TADP_AVX2_FMA
 #define TADP_AVX512
 #endif
 

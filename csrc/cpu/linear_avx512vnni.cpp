@@ -301,36 +301,42 @@ struct Block {
   int64_t token, tokens, first, columns, lanes;
 };
 
-// store_token() of 16 values at a time.
+// store_token() of a block, whose values stand as [token][lane][16]. A nonlinearity is applied to all of them in one
+// loop: 16 by themselves would wait for each of their steps.
 template <typename T>
-TADP_AVX512_INLINE void store(const LinearProblem& problem, const Block& block, int64_t t, int64_t lane, __m512 value) {
-  const int64_t column = block.first + lane * 16;
-  const __mmask16 present = first_lanes(block.columns - lane * 16);
-  if (problem.output.bias != nullptr)
-    value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(present, problem.output.bias + column));
-  if (problem.output.nonlinearity != Nonlinearity::kNone) {
-    alignas(kLane) float values[16];
-    _mm512_store_ps(values, value);
-    apply(problem.output.nonlinearity, values, 16);
-    value = _mm512_load_ps(values);
+TADP_AVX512 void store(const LinearProblem& problem, const Block& block, float* values) {
+  for (int64_t lane = 0; lane < block.lanes && problem.output.bias != nullptr; ++lane) {
+    const int64_t column = block.first + lane * 16;
+    const __m512 bias = _mm512_maskz_loadu_ps(first_lanes(block.columns - lane * 16), problem.output.bias + column);
+    for (int64_t t = 0; t < block.tokens; ++t) {
+      float* value = values + (t * block.lanes + lane) * 16;
+      _mm512_store_ps(value, _mm512_add_ps(_mm512_load_ps(value), bias));
+    }
   }
-  auto* out = static_cast<T*>(problem.output.out) + (block.token + t) * problem.planes.rows + column;
-  store16(out, present, value);
+  apply(problem.output.nonlinearity, values, block.tokens * block.lanes * 16);
+  auto* out = static_cast<T*>(problem.output.out) + block.token * problem.planes.rows + block.first;
+  for (int64_t t = 0; t < block.tokens; ++t, out += problem.planes.rows) {
+    for (int64_t lane = 0; lane < block.lanes; ++lane) {
+      store16(out + lane * 16, first_lanes(block.columns - lane * 16),
+              _mm512_load_ps(values + (t * block.lanes + lane) * 16));
+    }
+  }
 }
 
-// finish_token() of a block. The same steps in the same order, so that results agree to the bit.
+// finish_token() of a block. The same steps in the same order, so that results agree to the bit. `values` is scratch.
 template <int Width, typename T>
-TADP_AVX512 void finish(const LinearProblem& problem, const Block& block, const int32_t* sums) {
+TADP_AVX512 void finish(const LinearProblem& problem, const Block& block, const int32_t* sums, float* values) {
   for (int64_t lane = 0; lane < block.lanes; ++lane) {
     const __mmask16 present = first_lanes(block.columns - lane * 16);
     const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + block.first + lane * 16);
     for (int64_t t = 0; t < block.tokens; ++t) {
-      const __m512i product = _mm512_load_si512(sums + (t * block.lanes + lane) * 16);
-      const __m512 value = centred16<Width>(product, problem.sum[block.token + t]);
+      const int64_t place = (t * block.lanes + lane) * 16;
+      const __m512 value = centred16<Width>(_mm512_load_si512(sums + place), problem.sum[block.token + t]);
       const __m512 scale = _mm512_set1_ps(problem.scale[block.token + t]);
-      store<T>(problem, block, t, lane, _mm512_mul_ps(_mm512_mul_ps(value, scale), weight_scale));
+      _mm512_store_ps(values + place, _mm512_mul_ps(_mm512_mul_ps(value, scale), weight_scale));
     }
   }
+  store<T>(problem, block, values);
 }
 
 // add_group() of a block.
@@ -349,14 +355,16 @@ TADP_AVX512 void add_block_group(const LinearProblem& problem, const Block& bloc
 
 // finish_groups() of a block.
 template <int Width, typename T>
-TADP_AVX512 void finish_block_groups(const LinearProblem& problem, const Block& block, const float* totals) {
+TADP_AVX512 void finish_block_groups(const LinearProblem& problem, const Block& block, float* totals) {
   const __m512 unit = _mm512_set1_ps(1 << Decode<Width>::kShift);
-  for (int64_t lane = 0; lane < block.lanes; ++lane) {
-    for (int64_t t = 0; t < block.tokens; ++t) {
-      const __m512 total = _mm512_mul_ps(_mm512_load_ps(totals + (t * block.lanes + lane) * 16), unit);
-      store<T>(problem, block, t, lane, _mm512_mul_ps(total, _mm512_set1_ps(problem.scale[block.token + t])));
+  for (int64_t t = 0; t < block.tokens; ++t) {
+    const __m512 scale = _mm512_set1_ps(problem.scale[block.token + t]);
+    for (int64_t lane = 0; lane < block.lanes; ++lane) {
+      float* total = totals + (t * block.lanes + lane) * 16;
+      _mm512_store_ps(total, _mm512_mul_ps(_mm512_mul_ps(_mm512_load_ps(total), unit), scale));
     }
   }
+  store<T>(problem, block, totals);
 }
 
 // The functions of a kernel for all sizes of a register tile, by lanes - 1, then by tokens - 1.
@@ -389,6 +397,7 @@ void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
   const Planes& planes = problem.planes;
   const Scratch scratch = scratch_for(planes, 0, kRows);
   alignas(kLane) int32_t sums[kFewTokens * kTileColumns];
+  alignas(kLane) float values[kFewTokens * kTileColumns];
   for (int64_t task = begin; task < end; ++task) {
     const int64_t first = task * kTileColumns;
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
@@ -403,7 +412,7 @@ void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
                               scratch.stride, ahead, sums + token * block.lanes * 16 + row, block.lanes * 16);
       }
     }
-    finish<Width, T>(problem, block, sums);
+    finish<Width, T>(problem, block, sums, values);
   }
 }
 
@@ -460,6 +469,7 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
   const int64_t blocks = token_blocks(problem);
   const Scratch scratch = scratch_for(planes, kTileColumns, 16, problem.groups);
   alignas(kLane) int32_t sums[kTokens * kTileColumns];
+  alignas(kLane) float values[kTokens * kTileColumns];
   int64_t unpacked_tile = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t index = task / blocks, first = index * kTileColumns;
@@ -482,7 +492,7 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
       } else {
         kBySize<Multiply>[lanes - 1][tokens - 1](problem.codes + token* planes.padded, planes.padded, scratch.tile,
                                                  sums);
-        finish<Width, T>(problem, block, sums);
+        finish<Width, T>(problem, block, sums, values);
       }
     }
   }

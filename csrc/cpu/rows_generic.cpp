@@ -2,6 +2,7 @@
 #include <bit>
 #include <cstring>
 
+#include "../arithmetic.h"
 #include "isa.h"
 #include "rows.h"
 
@@ -10,10 +11,8 @@ namespace {
 
 constexpr uint32_t kInfinityBits = 0x7F800000U;
 
-// Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits of the sum: a rounding that any vector
-// unit can do.
 [[gnu::always_inline]] inline int32_t round_half_even(float value) {
-  return std::bit_cast<int32_t>(value + 12582912.0F) - 0x4B400000;
+  return static_cast<int32_t>(bits_of(value + kRound) - bits_of(kRound));
 }
 
 template <int Width, typename T>

@@ -132,7 +132,7 @@ TADP_AVX512 void run_avx512(const WeightOnlyProblem& problem, int64_t begin, int
   run<Width, 16, 4, T>(problem, begin, end);
 }
 template <int Width, typename T>
-TADP_AVX2_FMA void run_avx2(const WeightOnlyProblem& problem, int64_t begin, int64_t end) {
+TADP_AVX2 void run_avx2(const WeightOnlyProblem& problem, int64_t begin, int64_t end) {
   run<Width, 8, 2, T>(problem, begin, end);
 }
 

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "../codes.h"
-#include "arithmetic.h"
+#include "dot4.h"
 
 namespace tadp::cuda {
 

@@ -7,7 +7,6 @@
 #include <cuda_fp16.h>
 
 #include "few_tokens_steps.h"
-#include "nonlinearity.h"
 #include "problems.h"
 
 namespace tadp::cuda {

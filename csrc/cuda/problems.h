@@ -5,12 +5,13 @@
 
 #include <cstdint>
 
+#include "../nonlinearity.h"
+
 namespace tadp::cuda {
 
 constexpr int kWarp = 32;
 
 enum class FloatType : int32_t { kFloat32, kBFloat16, kFloat16 };
-enum class Nonlinearity : int32_t { kNone, kGelu, kGeluTanh, kSilu };
 
 // All arrays are contiguous.
 struct QuantizeProblem {

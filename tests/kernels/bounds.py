@@ -22,7 +22,7 @@ def finished_bound(
     """Bound of f(value) in ``dtype``, where float32 holds ``value``, bias included, up to ``error``.
 
     The slopes of all nonlinearities are below 1.13. Evaluating them adds at most ``evaluation`` u times |value|; for
-    C++ csrc/cpu/nonlinearity.h says why, for Triton the following. gelu: erf is off by
+    C++ csrc/nonlinearity.h says why, for Triton the following. gelu: erf is off by
     2u, by u where its argument was rounded twice (z erf'(z) < 0.5), 1 + erf by 2u, all times |value| / 2; the product
     by u. The others are value * s with s = 1 / (1 + exp(-y)): y is rounded six times, and the exponential is off by
     y u for its own scaling and by 4u, so s by s(1 - s)(7|y| + 4)u, which is at most 2.6u since s(1 - s)|y| < 0.224; the

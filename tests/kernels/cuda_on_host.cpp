@@ -3,12 +3,13 @@
 #include <cstring>
 #include <vector>
 
+#include "../nonlinearity.h"
 #include "few_tokens_steps.h"
-#include "nonlinearity.h"
 #include "quantize_steps.h"
 
 namespace {
 
+using namespace tadp;
 using namespace tadp::cuda;
 
 constexpr int kWarp = 32, kStep = kWarp * kChunk;
