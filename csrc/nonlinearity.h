@@ -1,10 +1,10 @@
 // What a linear's result may be passed through before it is rounded: GELU, its tanh form, SiLU, on float32.
 //
 // All are built on one exponential of fused multiplications and integer steps, without a library's approximation, so
-// that CPUs and GPUs give the same bits, and loops vectorize for any instruction set that has these. Results are off by
-// at most 30 * 2^-24 times |x|: erfc's polynomial has five terms whose sizes add up to less than 5, with 10 roundings
-// of Horner's rule; its own 1.5e-7 is halved, as GELU is x * erfc / 2; the exponential and the last steps round a few
-// times.
+// that integer products of C++ and CUDA give the same bits, and loops vectorize for any instruction set that has these.
+// Results are off by at most 30 * 2^-24 times |x|: erfc's polynomial has five terms whose sizes add up to less than 5,
+// with 10 roundings of Horner's rule; its own 1.5e-7 is halved, as GELU is x * erfc / 2; the exponential and the last
+// steps round a few times. Of -infinity SiLU and GELU's tanh form make -infinity, where PyTorch has NaN.
 #pragma once
 
 #include <cmath>
@@ -54,7 +54,9 @@ TADP_HOST_DEVICE float gelu(float x) {
   const float t = divide(1.0F, fused(0.3275911F, z, 1.0F));
   const float series =
       multiply(polynomial(t, 1.061405429F, -1.453152027F, 1.421413741F, -0.284496736F, 0.254829592F), t);
-  const float tail = multiply(multiply(multiply(0.5F, size), series), exponential(multiply(-z, z)));
+  constexpr float kNoTail = 15.0F;  // beyond, it is below 1e-48; and infinity times zero is not a number
+  const float tail =
+      size > kNoTail ? 0.0F : multiply(multiply(multiply(0.5F, size), series), exponential(multiply(-z, z)));
   return subtract(x > 0.0F ? x : subtract(x, x), tail);  // x - x: NaN stays NaN
 }
 

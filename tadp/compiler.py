@@ -82,6 +82,7 @@ def compile(
     for module in transformers:
         controller = getattr(module, "tadp", None)
         if isinstance(controller, Controller):
+            _check_group_size(module, group_size)
             controller.use(chosen)
         else:
             controller = _compile_module(module, chosen, precompile, group_size, dict(torch_compile_options))
@@ -303,6 +304,13 @@ def _compile_module(
 
     adopt_module(model, controller, relocate)
     return controller
+
+
+def _check_group_size(model: torch.nn.Module, group_size: int | None) -> None:
+    """That a model which is compiled already was packed with a group size, if one is asked for."""
+    packed = [weight for weight in model.parameters() if isinstance(weight, BitPlaneWeight)]
+    if group_size is not None and not any(weight.groups * group_size == weight.columns for weight in packed):
+        raise ValueError(f"the model is compiled already, without group_size={group_size}: compile it from its weights")
 
 
 def _transformers(model: object) -> list[torch.nn.Module]:

@@ -270,6 +270,11 @@ def test_groups_reach_the_products_and_survive_a_state_dict() -> None:
     assert restored.scale.stride() == weight.scale.stride() == (1, 64)
 
 
+def test_a_compiled_model_keeps_its_groups(compiled: WanTransformer3DModel) -> None:
+    with pytest.raises(ValueError, match="compiled already, without group_size=64"):
+        tadp.compile(compiled, group_size=64)
+
+
 @pytest.mark.parametrize("group_size", [32, 0, "64"])
 def test_a_group_size_that_no_kernel_has_is_refused(group_size: object) -> None:
     with pytest.raises(ValueError, match=r"group_size is None or one of \(64, 128\)"):

@@ -15,6 +15,7 @@ from tadp.commands.model import controllers
 from tadp.commands.precompile import distinct_layers
 from tadp.commands.settings import Settings
 from tadp.kernels import registry, table, tuning
+from tadp.kernels.planes import group_count
 from tadp.kernels.registry import Request
 from tadp.precision import Level
 
@@ -82,7 +83,7 @@ def requests(
                 tokens=tokens,
                 columns=columns,
                 rows=out,
-                groups=columns // group_size if group_size and columns % group_size == 0 else 0,
+                groups=group_count(columns, group_size),
                 dtype=dtype,
                 device=device.type,
                 architecture=registry.architecture_of(device),

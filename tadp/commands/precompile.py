@@ -13,6 +13,7 @@ from tadp.commands.capture import capture
 from tadp.commands.errors import InputError
 from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
+from tadp.kernels.planes import group_count
 from tadp.kernels.registry import Request
 from tadp.policy import Policy
 from tadp.precision import L16, Level, Role
@@ -94,6 +95,5 @@ def levels(policy: Policy) -> list[Level]:
 
 def _request(layer: Layer, level: Level, architecture: str, settings: Settings) -> Request:
     tokens, rows, columns = layer[:3]
-    size = settings.group_size
-    groups = columns // size if size and columns % size == 0 else 0
+    groups = group_count(columns, settings.group_size)
     return Request(level, tokens, columns, rows, groups, getattr(torch, settings.dtype), "cuda", architecture)

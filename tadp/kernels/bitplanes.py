@@ -227,12 +227,15 @@ def pack_linear_(module: nn.Module, group_size: int | None = None) -> None:
 
     Raises:
         TypeError: if the module is not an nn.Linear.
-        ValueError: if its weight cannot be packed, see ``BitPlaneWeight.from_hp``.
+        ValueError: for another group size than 64 and 128, and if its weight cannot be packed, see
+            ``BitPlaneWeight.from_hp``.
     """
     if not isinstance(module, nn.Linear):
         raise TypeError(f"only nn.Linear can be packed, not {type(module).__name__}")
+    if group_size not in (None, *planes.GROUP_SIZES):
+        raise ValueError(f"groups are of {' or '.join(map(str, planes.GROUP_SIZES))} columns, not of {group_size}")
     if not isinstance(module.weight, BitPlaneWeight):
-        fitting = group_size if group_size and module.in_features % group_size == 0 else None
+        fitting = group_size if planes.group_count(module.in_features, group_size) else None
         module.weight = nn.Parameter(BitPlaneWeight.from_hp(module.weight.detach(), fitting), requires_grad=False)
 
 
@@ -282,9 +285,9 @@ def unflatten_state_dict(
         except KeyError as missing:
             raise ValueError(f"the packed weight {name} lacks its part {missing.args[0]}") from None
         rows, padded = parts[0].shape[0], planes.padded_columns(about["columns"])
-        scale_shape = (rows,) if parts[3].dim() == 1 else (rows, parts[3].shape[-1])
-        wanted = [(rows, padded // 2), (rows, padded // 4), (rows, padded // 4), scale_shape]
-        if [tuple(part.shape) for part in parts] != wanted:
+        shapes = [tuple(part.shape) for part in parts]
+        scales = [(rows,), *((rows, about["columns"] // size) for size in planes.GROUP_SIZES)]
+        if shapes[:3] != [(rows, padded // 2), (rows, padded // 4), (rows, padded // 4)] or shapes[3] not in scales:
             raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
         high, mid, low, scale = parts
         if scale.dim() == 2:

@@ -66,6 +66,11 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
     return codes, scale
 
 
+def group_count(columns: int, group_size: int | None) -> int:
+    """Scales of a row: one for each group where the size divides the columns, else 0, which stands for a single one."""
+    return columns // group_size if group_size and columns % group_size == 0 else 0
+
+
 def laid_out_by_group(scale: torch.Tensor) -> torch.Tensor:
     """The same scales ``(rows, groups)``, in memory group by group, as kernels read them: for many rows at a time."""
     return scale.t().contiguous().t()

@@ -105,9 +105,11 @@ def choose(request: Request, fastest: Callable[[Request], str | None] = lambda r
 
 
 def architecture_of(device: torch.device) -> str:
-    """The instruction set of this CPU, or the compute capability of a GPU as "sm_90"."""
+    """The instruction set of this CPU, an NVIDIA GPU's compute capability as "sm_90", or else the device's type."""
     if device.type == "cpu":
         return str(torch.ops.tadp.cpu_isa())
+    if device.type != "cuda":
+        return device.type
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm_{major}{minor}"
 
@@ -116,6 +118,8 @@ def describe(variant: Variant, request: Request) -> str:
     """What runs, in a few words, as ``explain`` prints it."""
     if request.device == "cpu":
         return f"cpp-{request.architecture} {variant}"
+    if request.device != "cuda":
+        return f"{request.device} {variant}"
     by_rule = variant == Variant("linear") and cuda.is_rule(request.tokens, request.level.weight)
     if by_rule or variant == Variant("linear", cuda.NAME):
         return f"cuda {variant}"

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tadp.cache import cache_directory
-from tadp.kernels.registry import Request
+from tadp.kernels.registry import Request, candidates
 from tadp.precision import Level
 
 FORMAT = 1
@@ -41,6 +41,11 @@ class Measurement:
     milliseconds: tuple[tuple[str, float], ...]
 
     @property
+    def names(self) -> frozenset[str]:
+        """What was timed."""
+        return frozenset(name for name, _ in self.milliseconds)
+
+    @property
     def fastest(self) -> str:
         """Name of the fastest variant."""
         return min(self.milliseconds, key=lambda entry: entry[1])[0]
@@ -53,9 +58,17 @@ class Table:
     device: str
     measurements: tuple[Measurement, ...] = ()
 
-    def fastest(self, request: Request) -> str | None:
-        """Name of the variant that was fastest on this request, or on it at the nearest number of tokens."""
-        alike = [entry for entry in self.measurements if replace(entry.request, tokens=request.tokens) == request]
+    def fastest(self, request: Request, offered: frozenset[str]) -> str | None:
+        """Name of the variant that was fastest on this request, or on it at the nearest number of tokens.
+
+        Another number of tokens speaks for this one only where the same variants were timed as are ``offered`` here.
+        """
+        alike = [
+            entry
+            for entry in self.measurements
+            if replace(entry.request, tokens=request.tokens) == request
+            and (entry.request == request or entry.names == offered)
+        ]
         if not alike:
             return None
         distance, nearest = min(
@@ -128,7 +141,7 @@ def lookup(request: Request, device: torch.device) -> str | None:
     except OSError:
         return None
     table = _loaded(path, name, changed)
-    return None if table is None else table.fastest(request)
+    return None if table is None else table.fastest(request, frozenset(map(str, candidates(request))))
 
 
 @functools.lru_cache(maxsize=8)

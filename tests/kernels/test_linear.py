@@ -161,6 +161,18 @@ def test_longest_row_is_exact(isa: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("nonlinearity", ["gelu", "gelu_tanh", "silu"])
+def test_infinity_and_large_values_pass_nonlinearities(isa: str, nonlinearity: str) -> None:
+    weight = BitPlaneWeight.pack(torch.zeros(4, 8))
+    bias = torch.tensor([torch.inf, 1e30, -1e30, 50.0])
+    with cpu_isa(isa):
+        quantized = torch.ops.tadp.quantize(torch.zeros(1, 8))
+        found = torch.ops.tadp.linear(*quantized, *operands(weight, 8), weight.scale, bias, torch.float32, nonlinearity)
+    assert found[0, [0, 1, 3]].tolist() == [torch.inf, bias[1].item(), 50.0]
+    assert abs(found[0, 2]) <= 30 * 2.0**-24 * 1e30
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("leading", [(), (1,), (0,), (2, 3), (2, 0, 4), (1, 2, 3, 4)])
 def test_leading_dimensions(isa: str, leading: tuple[int, ...]) -> None:
     weight = BitPlaneWeight.pack(torch.randn(20, 13))

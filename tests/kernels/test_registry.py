@@ -63,6 +63,7 @@ def test_every_offered_kernel_is_one_that_its_operator_has() -> None:
 def test_says_where_there_is_none() -> None:
     with pytest.raises(LookupError, match="no variant of a linear at level 8 on tpu; devices: cpu, cuda"):
         registry.choose(replace(REQUEST, device="tpu"))
+    assert registry.architecture_of(torch.device("meta")) == "meta"
     with pytest.raises(LookupError, match="at level 16"):
         registry.choose(replace(REQUEST, level=L16))
 

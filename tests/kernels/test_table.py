@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tadp.kernels import tuning
+from tadp.kernels import registry, tuning
 from tadp.kernels.table import Measurement, StaleTableError, Table, device_name, lookup, table_path
 from tadp.precision import L4
 from tests.kernels.test_registry import REQUEST
@@ -34,18 +34,24 @@ def test_is_read_back_as_it_was_written(path: Path) -> None:
     [(1280, True), (1281, True), (2560, True), (640, True), (2561, False), (600, False), (1, False)],
 )
 def test_speaks_for_similar_numbers_of_tokens(tokens: int, known: bool) -> None:
-    found = Table("here", (ROW,)).fastest(replace(REQUEST, tokens=tokens))
+    found = Table("here", (ROW,)).fastest(replace(REQUEST, tokens=tokens), ROW.names)
     assert found == ("weight_only_linear:dequantize" if known else None)
 
 
 def test_the_nearest_number_of_tokens_speaks() -> None:
     near = Measurement(replace(REQUEST, tokens=1000), (("linear", 1.0), ("weight_only_linear:dequantize", 1.5)))
-    assert Table("here", (ROW, near)).fastest(replace(REQUEST, tokens=1050)) == "linear"
+    assert Table("here", (ROW, near)).fastest(replace(REQUEST, tokens=1050), ROW.names) == "linear"
+
+
+def test_a_neighbour_that_timed_other_variants_does_not_speak() -> None:
+    offered = frozenset({"linear", "weight_only_linear:fused"})
+    assert Table("here", (ROW,)).fastest(replace(REQUEST, tokens=1281), offered) is None
+    assert Table("here", (ROW,)).fastest(REQUEST, offered) is not None
 
 
 @pytest.mark.parametrize("change", [{"rows": 8}, {"level": L4}, {"dtype": torch.float32}, {"architecture": "avx2"}])
 def test_says_nothing_of_other_requests(change: dict[str, object]) -> None:
-    assert Table("here", (ROW,)).fastest(replace(REQUEST, **change)) is None
+    assert Table("here", (ROW,)).fastest(replace(REQUEST, **change), ROW.names) is None
 
 
 def test_a_new_measurement_takes_the_place_of_an_earlier_one() -> None:
@@ -95,3 +101,12 @@ def test_measures_every_candidate() -> None:
     }
     assert base > 0
     assert all(time > 0 for _, time in measured.milliseconds)
+
+
+def test_a_variant_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = (*registry.candidates(REQUEST), registry.Variant("linear", "broken"))
+    monkeypatch.setattr(tuning, "candidates", lambda request: offered)
+    request = replace(REQUEST, tokens=4, columns=64, rows=32, dtype=torch.float32)
+    with pytest.warns(UserWarning, match="linear:broken is left out"):
+        measured, _ = tuning.measure(request, CPU, seconds=0.01)
+    assert "linear:broken" not in measured.names

@@ -20,6 +20,9 @@ from tadp.kernels.registry import Request
 from tadp.kernels.triton.linear import linear
 from tadp.kernels.triton.weight_only import weight_only_linear
 
+CAPABILITIES = ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
+"""Of NVIDIA's GPUs from Ampere to Blackwell."""
+
 
 @dataclass(frozen=True)
 class Product:
@@ -40,13 +43,12 @@ def capability_of(architecture: str) -> tuple[int, int]:
     """The compute capability that "sm_90" and its like stand for.
 
     Raises:
-        ValueError: for any other text, and for what Triton does not support.
+        ValueError: for any other text.
     """
     match = re.fullmatch(r"sm_(\d+)(\d)a?", architecture)
-    if match is None or int(match[1]) < 8:
-        raise ValueError(
-            f"{architecture!r} is no architecture that kernels exist for; they are called sm_80, sm_90, ..."
-        )
+    if match is None or (int(match[1]), int(match[2])) not in CAPABILITIES:
+        names = ", ".join(f"sm_{major}{minor}" for major, minor in CAPABILITIES)
+        raise ValueError(f"{architecture!r} is no architecture that kernels exist for; there are {names}")
     return int(match[1]), int(match[2])
 
 
