@@ -21,7 +21,7 @@ _DESCRIPTION = 0.25  # a describing word, in entities
 _PLACE = 0.5  # "on" or "in", in spatial relations
 _ENTITY_SCALE, _SPATIAL_SCALE, _TEMPORAL_SCALE = 5.0, 3.0, 3.0
 _ENTITY_WEIGHT, _SPATIAL_WEIGHT, _TEMPORAL_WEIGHT = 0.4, 0.25, 0.35
-_LONGEST = 20_000  # characters that are read; every part is saturated long before
+_LONGEST = 5_000  # characters that are read: twice what a text encoder of 512 tokens does
 _MOST_EVIDENCE = 32  # words a part keeps
 
 
