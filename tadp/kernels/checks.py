@@ -11,6 +11,9 @@ from tadp.kernels.reference import NONLINEARITIES
 MAX_COLUMNS = 65536
 """Longest row whose sums fit 32 bits: 65,536 * 255 * 127 < 2^31."""
 
+MAX_KEYS = 2**24
+"""Up to here float32 counts keys exactly, as the sums of weights need."""
+
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -64,6 +67,48 @@ def check_weight_only(
     check_dequantize(high, mid, low, weight_scale, x.shape[-1], x.dtype)
     _check_epilogue(bias, high.shape[0], nonlinearity)
     _check_devices(x, high, mid, low, weight_scale, bias)
+
+
+ATTENTION_LEVELS = (8,)
+"""Widths at which attention has kernels."""
+
+HEAD_DIMENSIONS = range(32, 257)
+"""Head dimensions that the kernels of attention take."""
+
+
+def attention_obstacle(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int
+) -> str | None:
+    """Why no kernel below 16 bits takes these arguments of attention; None where there is one."""
+    if level not in ATTENTION_LEVELS:
+        return f"attention has kernels for {', '.join(map(str, ATTENTION_LEVELS))} bits, not for {level}"
+    if any(tensor.dim() != 4 for tensor in (q, k, v)):
+        return "attention takes tensors of four dimensions: batch, heads, tokens, dim"
+    if q.dtype not in FLOATS or k.dtype != q.dtype or v.dtype != q.dtype:
+        return "q, k and v must have one type, float32, bfloat16 or float16"
+    if q.shape[:2] != k.shape[:2] or k.shape != v.shape or q.shape[3] != k.shape[3]:
+        return f"q of {tuple(q.shape)} does not fit k of {tuple(k.shape)} and v of {tuple(v.shape)}"
+    if q.shape[3] not in HEAD_DIMENSIONS:
+        return f"a head dimension of {q.shape[3]}; kernels take {HEAD_DIMENSIONS.start} to {HEAD_DIMENSIONS.stop - 1}"
+    if k.shape[2] == 0:
+        return "attention over no keys"
+    if k.shape[2] > MAX_KEYS:
+        return f"{k.shape[2]} keys; kernels take {MAX_KEYS}"
+    if mask is None:
+        return None
+    if mask.dtype != torch.bool and mask.dtype not in FLOATS:
+        return f"a mask must be boolean or floating, got {mask.dtype}"
+    wanted = (*q.shape[:3], k.shape[2])
+    given = (1,) * (4 - mask.dim()) + tuple(mask.shape)
+    fits = mask.dim() <= 4 and all(size in (1, whole) for size, whole in zip(given, wanted, strict=True))
+    return None if fits else f"a mask of {tuple(mask.shape)} does not broadcast to {wanted}"
+
+
+def check_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int) -> None:
+    """Arguments that kernels of attention take."""
+    obstacle = attention_obstacle(q, k, v, mask, level)
+    torch._check(obstacle is None, lambda: f"tadp: {obstacle}")
+    _check_devices(q, k, v, mask)
 
 
 def check_dequantize(

@@ -8,12 +8,14 @@ few tokens; the reference serves what is left. Callers see the operator only.
     linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name) -> (..., rows)
     weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel_name) -> (..., rows)
     dequantize(planes, weight_scale, columns, dtype) -> (rows, columns)
+    attention(q (batch, heads, queries, dim), k, v (batch, heads, keys, dim), mask, scale, level) -> as q
 
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
 a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
-reference.NONLINEARITIES. ``kernel_name`` picks one of a device's implementations by name; empty, a rule does. What the
-operators compute stands in reference.py.
+reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
+is the width of the products of attention. ``kernel_name`` picks one of a device's implementations by name; empty, a
+rule does. What the operators compute stands in reference.py.
 """
 
 from typing import Any
@@ -22,7 +24,7 @@ import torch
 
 from tadp.kernels import cuda, reference
 from tadp.kernels import triton as triton_kernels
-from tadp.kernels.checks import check_dequantize, check_linear, check_quantize, check_weight_only
+from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
 _EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
@@ -33,6 +35,10 @@ _SCHEMAS = {
     ),
     "weight_only_linear": f"(Tensor x, {_WEIGHT}, Tensor? bias, {_EPILOGUE}) -> Tensor",
     "dequantize": f"({_WEIGHT}, int columns, ScalarType dtype) -> Tensor",
+    "attention": (
+        "(Tensor q, Tensor k, Tensor v, Tensor? mask=None, float? scale=None, int level=8, "
+        'str kernel_name="") -> Tensor'
+    ),
     "cpu_isa": "() -> str",
 }
 
@@ -40,6 +46,7 @@ for _name, _schema in _SCHEMAS.items():
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
 torch.library.impl("tadp::dequantize", "CUDA", reference.dequantize)
+torch.library.impl("tadp::attention", "CUDA", reference.attention)
 
 
 @torch.library.impl("tadp::quantize", "CUDA")
@@ -120,3 +127,19 @@ def _fake_dequantize(
 ) -> torch.Tensor:
     check_dequantize(high, mid, low, weight_scale, columns, dtype)
     return torch.empty((high.shape[0], columns), dtype=dtype, device=high.device)
+
+
+@torch.library.register_fake("tadp::attention")
+def _fake_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+    level: int = 8,
+    kernel_name: str = "",
+) -> torch.Tensor:
+    check_attention(q, k, v, mask, level)
+    batch, heads, queries, dim = q.shape
+    # The heads of a token lie side by side, as the layer behind attention reads them.
+    return q.new_empty((batch, queries, heads, dim)).transpose(1, 2)

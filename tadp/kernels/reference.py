@@ -112,6 +112,43 @@ def dequantize(
     return (steps * scale[:, group_of_columns(columns, scale.shape[1]).to(scale.device)]).to(dtype)
 
 
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+    level: int = 8,
+    kernel_name: str = "",
+    *,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """softmax(scale * q @ k.T + mask) @ v without any quantization, rounded to ``dtype``, else to q's, once.
+
+    What every variant approximates: each derives how far its codes may be off. A query that may see no key gives zeros.
+
+    Args:
+        q: ``(batch, heads, queries, dim)``, floating.
+        k: ``(batch, heads, keys, dim)``.
+        v: as k.
+        mask: None, boolean (True: attend) or additive, broadcastable to ``(batch, heads, queries, keys)``.
+        scale: factor of the scores, 1 / sqrt(dim) where None.
+        level: width of the products of variants; it means nothing here.
+        kernel_name: a choice among variants; it means nothing here.
+        dtype: of the result; float64 too.
+
+    Returns:
+        As q, in memory as ``(batch, queries, heads, dim)``.
+    """
+    scores = q.double() @ k.double().transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.double()
+    hidden = (scores == -torch.inf).all(-1, keepdim=True)
+    weights = scores.masked_fill(hidden, 0.0).softmax(-1).masked_fill(hidden, 0.0)
+    result = (weights @ v.double()).to(dtype or q.dtype)
+    return result.transpose(1, 2).contiguous().transpose(1, 2)
+
+
 def _finish(value: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype, nonlinearity: str) -> torch.Tensor:
     if bias is not None:
         value = value + bias.double()
