@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "linear_kernels.h"
+#include "product_avx512.h"
 #include "unpack_avx512.h"
 
 namespace tadp {
@@ -81,36 +82,6 @@ TADP_AVX512 void unpack_tile(const LinearProblem& problem, int64_t first, int64_
       } else {
         for (int64_t i = 0; i < fours - four; ++i) _mm512_store_si512(to + i * lanes * kLane, block[i]);
       }
-    }
-  }
-}
-
-// sum += u * a over the four bytes of each 32-bit lane. The intrinsic would do, but GCC 12 then moves every sum through
-// a second register, which costs half of the speed.
-TADP_AVX512_INLINE void multiply_add(__m512i& sum, __m512i weights, __m512i activation) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activation));
-}
-
-// The integer sums of Tokens tokens with the Lanes * 16 weight rows of a tile over `columns` columns.
-template <int Tokens, int Lanes>
-TADP_AVX512_INLINE void multiply_tile(const int8_t* codes, int64_t padded, int64_t columns, const uint8_t* tile,
-                                      __m512i (&sums)[Tokens][Lanes]) {
-#pragma GCC unroll 6
-  for (int t = 0; t < Tokens; ++t) {
-#pragma GCC unroll 4
-    for (int lane = 0; lane < Lanes; ++lane) sums[t][lane] = _mm512_setzero_si512();
-  }
-  for (int64_t k = 0; k < columns; k += 4, tile += Lanes * kLane) {
-    __m512i weights[Lanes];
-#pragma GCC unroll 4
-    for (int lane = 0; lane < Lanes; ++lane) weights[lane] = _mm512_load_si512(tile + lane * kLane);
-#pragma GCC unroll 6
-    for (int t = 0; t < Tokens; ++t) {
-      int32_t four;
-      std::memcpy(&four, codes + t * padded + k, sizeof(four));
-      const __m512i activation = _mm512_set1_epi32(four);
-#pragma GCC unroll 4
-      for (int lane = 0; lane < Lanes; ++lane) multiply_add(sums[t][lane], weights[lane], activation);
     }
   }
 }

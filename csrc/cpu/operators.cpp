@@ -19,6 +19,7 @@ STABLE_TORCH_LIBRARY_IMPL(tadp, CPU, library) {
   library.impl("linear", TORCH_BOX(&tadp::linear));
   library.impl("weight_only_linear", TORCH_BOX(&tadp::weight_only_linear));
   library.impl("dequantize", TORCH_BOX(&tadp::dequantize));
+  library.impl("attention", TORCH_BOX(&tadp::attention));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tadp, CompositeExplicitAutograd, library) {

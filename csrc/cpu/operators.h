@@ -22,4 +22,7 @@ Tensor weight_only_linear(const Tensor& x, const Tensor& high, const std::option
 Tensor dequantize(const Tensor& high, const std::optional<Tensor>& mid, const std::optional<Tensor>& low,
                   const Tensor& weight_scale, int64_t columns, ScalarType dtype);
 
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
+                 std::optional<double> scale, int64_t level, std::string kernel);
+
 }  // namespace tadp

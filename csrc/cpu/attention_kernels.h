@@ -1,0 +1,131 @@
+// Attention with 8-bit codes, as the instruction-set variants see it.
+//
+// After SageAttention (arXiv 2410.02367, sections 4.1 to 4.3) with two changes for CPUs: the codes of the weights are
+// relative to the largest weight of their block of keys, not of all keys before it, so that blocks of small weights
+// keep eight bits; and the sum of the weights is the sum of their codes, so that weights always add up to one.
+//
+// Per head, once: keys without their mean over all keys, which moves the scores of a query by one number that the
+// softmax ignores, as codes with one scale a key; values without their mean, which comes back at the end, as weights
+// add up to one, with one scale for each channel of a block of keys.
+//
+// Per tile of 64 queries and block of keys, with a lane for each query throughout:
+//   scores   of a key: the codes of the queries, plus 128, times those of the key; scaled to log2 / kUnits
+//   weights  255 * 2^((score - largest of the block) / kUnits), rounded
+//   totals   of a channel: the weights times the codes of its values, and of a last channel of ones, whose total is the
+//            sum of the weights; totals before are scaled down where the block has a larger score
+//
+// All of it is done in the same steps by every variant, so that they agree to the bit.
+#pragma once
+
+#include <cstdint>
+
+#include "scratch.h"
+
+namespace tadp {
+
+inline constexpr int64_t kTileQueries = 64;
+inline constexpr int64_t kBlockKeys = 240;  // a multiple of four, of which a product takes as many at a time, and of six
+inline constexpr float kUnits = 2048.0F;    // scores are counted in so many parts of a factor of two
+// Below the scores of all keys, also of those that a mask lowers by the most negative number it may hold.
+inline constexpr float kLowestScore = -2e38F;
+inline constexpr float kLowestMask = -1e38F;
+
+// A tensor of (batch, heads, tokens, dim) in memory; strides in elements, one between channels.
+struct Heads {
+  const void* data;
+  int64_t batch_stride, head_stride, token_stride;
+};
+
+struct AttentionProblem {
+  int64_t heads, pairs;  // pairs: batch times heads
+  int64_t queries, keys, dim;
+  int64_t padded;  // dim, filled up with zeros to a multiple of four
+  Heads q, k, v, out;
+  float factor;  // of the scores, in kUnits of a factor of two
+
+  // By pair.
+  int8_t* key_codes;     // (keys, padded)
+  float* key_scale;      // (keys)
+  int32_t* key_offset;   // (keys): -128 times the sum of the codes, as query codes are 128 too large
+  int8_t* value_codes;   // (blocks, dim + 1, kBlockKeys)
+  float* value_scale;    // (blocks, dim + 1)
+  float* key_mean;       // (dim)
+  float* value_mean;     // (dim); NaN where a key holds NaN or infinity, as all results are then
+
+  const float* mask;  // in kUnits, null where there is none
+  int64_t mask_strides[4];
+
+  int64_t blocks() const { return (keys + kBlockKeys - 1) / kBlockKeys; }
+  int64_t tiles() const { return (queries + kTileQueries - 1) / kTileQueries; }
+  int64_t block_keys(int64_t block) const {
+    const int64_t rest = keys - block * kBlockKeys;
+    return rest < kBlockKeys ? rest : kBlockKeys;
+  }
+  template <typename T>
+  T* row(const Heads& tensor, int64_t pair, int64_t token) const {
+    auto* data = static_cast<T*>(const_cast<void*>(tensor.data));
+    return data + pair / heads * tensor.batch_stride + pair % heads * tensor.head_stride + token * tensor.token_stride;
+  }
+};
+
+// What a thread keeps of one tile of queries.
+struct AttentionTile {
+  uint8_t* queries;  // [padded / 4][64][4]
+  float* factor;     // [64]: of the scores; NaN for a query that holds NaN or infinity
+  float* scores;     // [kBlockKeys][64]
+  float* mask;       // the same
+  float* peak;       // [64]: largest score of the block
+  float* highest;    // [64]: of all blocks so far
+  float* keep;       // [64]: what totals so far are to be multiplied with
+  float* take;       // [64]: what those of the block are
+  uint8_t* weights;  // [kBlockKeys / 4][64][4]
+  float* totals;     // [dim + 1][64]
+  float* row;        // [padded rounded up]: a row on its way
+  int8_t* codes;     // the same
+};
+
+inline AttentionTile attention_tile(int64_t dim) {
+  const int64_t lanes = kTileQueries * static_cast<int64_t>(sizeof(float));
+  const int64_t padded = round_up(dim, kScratchAlignment);
+  uint8_t* next = aligned_scratch((2 * kBlockKeys + dim + 1 + 5) * lanes + (padded + kBlockKeys) * kTileQueries +
+                                  padded * static_cast<int64_t>(sizeof(float) + 1));
+  const auto floats = [&](int64_t bytes) {
+    auto* here = reinterpret_cast<float*>(next);
+    next += bytes;
+    return here;
+  };
+  AttentionTile tile{};
+  tile.scores = floats(kBlockKeys * lanes);
+  tile.mask = floats(kBlockKeys * lanes);
+  tile.totals = floats((dim + 1) * lanes);
+  tile.factor = floats(lanes);
+  tile.peak = floats(lanes);
+  tile.highest = floats(lanes);
+  tile.keep = floats(lanes);
+  tile.take = floats(lanes);
+  tile.row = floats(padded * static_cast<int64_t>(sizeof(float)));
+  tile.queries = next;
+  tile.weights = next + padded * kTileQueries;
+  tile.codes = reinterpret_cast<int8_t*>(tile.weights + kBlockKeys * kTileQueries);
+  return tile;
+}
+
+// The phases of one instruction set, one after the other.
+struct AttentionPhases {
+  using Phase = void (*)(const AttentionProblem&, int64_t begin, int64_t end);
+  Phase average;  // keys and values of pairs
+  Phase encode;   // keys and values of blocks, counted over all pairs
+  Phase attend;   // tiles of queries, counted over all pairs
+};
+
+// T is float, BFloat16 or Half, the type of queries, keys, values and results.
+template <typename T>
+AttentionPhases attention_portable();
+template <typename T>
+AttentionPhases attention_avx2();
+template <typename T>
+AttentionPhases attention_avxvnni();
+template <typename T>
+AttentionPhases attention_avx512vnni();
+
+}  // namespace tadp

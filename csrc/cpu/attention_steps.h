@@ -1,0 +1,311 @@
+// The steps of attention in plain C++, which each instruction set compiles for itself.
+//
+// A variant is a type `By` derived from PlainSteps<By>. It has to bring
+//
+//   quantize(values, columns, codes)  one row, see rows.h
+//   multiply(codes, pitch, rows, depth, tile, sums)
+//       sums[row][lane] of rows <= kRowsAtOnce rows of signed codes, `pitch` apart, with the unsigned tile
+//       [depth / 4][64][4]
+//
+// and may bring steps of its own, which then hide those here.
+#pragma once
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "../nonlinearity.h"
+#include "attention_kernels.h"
+#include "rows.h"
+
+#define TADP_STEP [[gnu::always_inline]] inline
+
+namespace tadp {
+
+inline constexpr int64_t kRowsAtOnce = 6;
+inline constexpr float kLn2PerUnit = 0.693147181F / kUnits;
+
+// 255 * 2^(below / kUnits), rounded, for below <= 0; 0 for NaN. The power is built of integers of 16 bits: with
+// below / kUnits = n + f, a cubic of 2^f on [0, 1) that is off by 7.5e-5 of it at most, in units of 1 / 64 of half a
+// code, times 2^(n + 9), so that the result is off by 0.52 of a code.
+TADP_STEP uint8_t weight_code(float below) {
+  constexpr float kLeast = -32768.0F;
+  const float kept = below >= kLeast ? below : kLeast;  // of NaN too
+  const auto x = static_cast<int32_t>(bits_of(kept + kRound) - bits_of(kRound));
+  const int32_t n = x >> 11, f = (x << 5) & 0xFFFF;
+  const int32_t power = 16319 + ((f * (11356 + ((f * (3689 + ((f * 1273) >> 16))) >> 16))) >> 16);
+  return static_cast<uint8_t>((power * (512 >> -n) + (1 << 14)) >> 15);
+}
+
+// 127 / peak and peak / 127; nothing for channels that are zero, too small to have a scale, or not finite.
+struct ChannelScale {
+  float inverse, scale;
+};
+TADP_STEP ChannelScale channel_scale(float peak) {
+  const bool empty = !(peak >= kSmallestPeak && peak <= std::numeric_limits<float>::max());
+  return {empty ? 0.0F : 127.0F / peak, empty ? 0.0F : peak / 127.0F};
+}
+
+// The last channel of a block of values: ones, of scale one.
+TADP_STEP void encode_ones(const AttentionProblem& problem, int8_t* codes, float* scale) {
+  std::memset(codes + problem.dim * kBlockKeys, 1, kBlockKeys);
+  scale[problem.dim] = 1.0F;
+}
+
+// Steps in plain C++ of a variant.
+template <typename By>
+struct PlainSteps {
+  // mean += share * row
+  template <typename T>
+  TADP_STEP static void add_to_mean(const T* row, int64_t dim, float share, float* mean) {
+    for (int64_t d = 0; d < dim; ++d) mean[d] += static_cast<float>(row[d]) * share;
+  }
+
+  // to = row - mean
+  template <typename T>
+  TADP_STEP static void subtract_mean(const T* row, int64_t dim, const float* mean, float* to) {
+    for (int64_t d = 0; d < dim; ++d) to[d] = static_cast<float>(row[d]) - mean[d];
+  }
+
+  // Means of the keys and values of a pair.
+  template <typename T>
+  TADP_STEP static void average(const AttentionProblem& problem, int64_t pair) {
+    const int64_t dim = problem.dim;
+    float *key = problem.key_mean + pair * dim, *value = problem.value_mean + pair * dim;
+    std::fill_n(key, dim, 0.0F);
+    std::fill_n(value, dim, 0.0F);
+    const float share = 1.0F / static_cast<float>(problem.keys);
+    for (int64_t token = 0; token < problem.keys; ++token) {
+      By::add_to_mean(problem.row<const T>(problem.k, pair, token), dim, share, key);
+      By::add_to_mean(problem.row<const T>(problem.v, pair, token), dim, share, value);
+    }
+    bool finite = true;
+    for (int64_t d = 0; d < dim; ++d) finite &= std::isfinite(key[d]);
+    if (!finite) std::fill_n(value, dim, std::numeric_limits<float>::quiet_NaN());
+  }
+
+  // Codes of the keys of a block.
+  template <typename T>
+  TADP_STEP static void encode_keys(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
+    const int64_t first = block * kBlockKeys, padded = problem.padded;
+    std::fill(tile.row + problem.dim, tile.row + padded, 0.0F);
+    for (int64_t token = first; token < first + problem.block_keys(block); ++token) {
+      By::subtract_mean(problem.row<const T>(problem.k, pair, token), problem.dim, problem.key_mean + pair * problem.dim,
+                    tile.row);
+      const int64_t place = pair * problem.keys + token;
+      const TokenScale scale = By::quantize(tile.row, padded, problem.key_codes + place * padded);
+      problem.key_scale[place] = scale.scale;
+      problem.key_offset[place] = -128 * scale.sum;
+    }
+  }
+
+  // Codes of the values of a block, channel by channel; zero behind the last key.
+  template <typename T>
+  TADP_STEP static void encode_values(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
+    const int64_t dim = problem.dim, first = block * kBlockKeys, count = problem.block_keys(block);
+    const float* mean = problem.value_mean + pair * dim;
+    const int64_t index = pair * problem.blocks() + block;
+    int8_t* codes = problem.value_codes + index * (dim + 1) * kBlockKeys;
+    float* scale = problem.value_scale + index * (dim + 1);
+    float* inverse = tile.totals;  // scratch, as are the rows behind it
+    float* values = tile.scores;
+    std::memset(codes, 0, static_cast<size_t>(dim * kBlockKeys));
+    std::fill_n(inverse, dim, 0.0F);
+    for (int64_t key = 0; key < count; ++key) {
+      By::subtract_mean(problem.row<const T>(problem.v, pair, first + key), dim, mean, values);
+      for (int64_t d = 0; d < dim; ++d) inverse[d] = std::fabs(values[d]) > inverse[d] ? std::fabs(values[d]) : inverse[d];
+    }
+    for (int64_t d = 0; d < dim; ++d) {
+      const ChannelScale channel = channel_scale(inverse[d]);
+      inverse[d] = channel.inverse;
+      scale[d] = channel.scale;
+    }
+    for (int64_t key = 0; key < count; ++key) {
+      By::subtract_mean(problem.row<const T>(problem.v, pair, first + key), dim, mean, values);
+      for (int64_t d = 0; d < dim; ++d) {
+        const float scaled = inverse[d] == 0.0F ? 0.0F : values[d] * inverse[d];
+        codes[d * kBlockKeys + key] = static_cast<int8_t>(bits_of(scaled + kRound) - bits_of(kRound));
+      }
+    }
+    encode_ones(problem, codes, scale);
+  }
+
+  // Codes of the queries of a tile and the factors of their scores; queries behind the last one are zero.
+  template <typename T>
+  TADP_STEP static void load_queries(const AttentionProblem& problem, int64_t pair, int64_t first, const AttentionTile& tile) {
+    const int64_t padded = problem.padded, count = std::min(kTileQueries, problem.queries - first);
+    std::fill(tile.row + problem.dim, tile.row + padded, 0.0F);
+    for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+      tile.factor[lane] = 0.0F;
+      if (lane >= count) {
+        std::memset(tile.codes, 0, static_cast<size_t>(padded));
+      } else {
+        const T* row = problem.row<const T>(problem.q, pair, first + lane);
+        for (int64_t d = 0; d < problem.dim; ++d) tile.row[d] = static_cast<float>(row[d]);
+        tile.factor[lane] = By::quantize(tile.row, padded, tile.codes).scale * problem.factor;
+      }
+      for (int64_t four = 0; four < padded / 4; ++four) {
+        uint32_t codes;
+        std::memcpy(&codes, tile.codes + four * 4, sizeof(codes));
+        codes ^= 0x80808080U;  // adds 128 to each
+        std::memcpy(tile.queries + (four * kTileQueries + lane) * 4, &codes, sizeof(codes));
+      }
+    }
+  }
+
+  // The mask of a tile and block, as [key][64]; of queries behind the last one it is zero.
+  TADP_STEP static void load_mask(const AttentionProblem& problem, int64_t pair, int64_t first, int64_t block,
+                           const AttentionTile& tile) {
+    const int64_t* strides = problem.mask_strides;
+    const float* from = problem.mask + pair / problem.heads * strides[0] + pair % problem.heads * strides[1] +
+                        first * strides[2] + block * kBlockKeys * strides[3];
+    const int64_t count = std::min(kTileQueries, problem.queries - first), keys = problem.block_keys(block);
+    for (int64_t key = 0; key < keys; ++key) {
+      float* to = tile.mask + key * kTileQueries;
+      if (strides[2] == 0) {
+        std::fill_n(to, kTileQueries, from[key * strides[3]]);
+      } else {
+        for (int64_t lane = 0; lane < count; ++lane) to[lane] = from[lane * strides[2] + key * strides[3]];
+        std::fill(to + count, to + kTileQueries, 0.0F);
+      }
+    }
+  }
+
+  // Scores of a block, and the largest of each query.
+  TADP_STEP static void score(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
+    const int64_t keys = problem.block_keys(block), place = pair * problem.keys + block * kBlockKeys;
+    std::fill_n(tile.peak, kTileQueries, kLowestScore);
+    alignas(kScratchAlignment) int32_t sums[kRowsAtOnce * kTileQueries];
+    for (int64_t key = 0; key < keys; key += kRowsAtOnce) {
+      const int64_t rows = std::min(kRowsAtOnce, keys - key);
+      By::multiply(problem.key_codes + (place + key) * problem.padded, problem.padded, rows, problem.padded, tile.queries,
+                   sums);
+      for (int64_t r = 0; r < rows; ++r) {
+        const int32_t offset = problem.key_offset[place + key + r];
+        const float scale = problem.key_scale[place + key + r];
+        float* to = tile.scores + (key + r) * kTileQueries;
+        const float* mask = tile.mask + (key + r) * kTileQueries;
+        for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+          to[lane] = static_cast<float>(sums[r * kTileQueries + lane] + offset) * scale * tile.factor[lane];
+        }
+        for (int64_t lane = 0; lane < kTileQueries && problem.mask != nullptr; ++lane) to[lane] += mask[lane];
+        for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+          tile.peak[lane] = to[lane] > tile.peak[lane] ? to[lane] : tile.peak[lane];
+        }
+      }
+    }
+  }
+
+  // What totals are to be multiplied with, now that the largest scores of a block are known.
+  TADP_STEP static void rescale(const AttentionTile& tile) {
+    for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+      const float before = tile.highest[lane], peak = tile.peak[lane];
+      const float now = before > peak ? before : peak;
+      tile.keep[lane] = exponential((before - now) * kLn2PerUnit);
+      tile.take[lane] = exponential((peak - now) * kLn2PerUnit);
+      tile.highest[lane] = now;
+    }
+  }
+
+  // Codes of the weights of a block, with zeros behind the last key up to a multiple of four.
+  TADP_STEP static void weigh(int64_t keys, const AttentionTile& tile) {
+    for (int64_t key = 0; key < round_up(keys, 4); ++key) {
+      const float* scores = tile.scores + key * kTileQueries;
+      uint8_t* to = tile.weights + (key / 4 * kTileQueries) * 4 + key % 4;
+      for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+        to[lane * 4] = key < keys ? weight_code(scores[lane] - tile.peak[lane]) : uint8_t{0};
+      }
+    }
+  }
+
+  // Adds the values of a block to the totals.
+  TADP_STEP static void gather(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
+    const int64_t channels = problem.dim + 1, index = (pair * problem.blocks() + block) * channels;
+    const int64_t keys = round_up(problem.block_keys(block), 4);
+    alignas(kScratchAlignment) int32_t sums[kRowsAtOnce * kTileQueries];
+    for (int64_t d = 0; d < channels; d += kRowsAtOnce) {
+      const int64_t rows = std::min(kRowsAtOnce, channels - d);
+      By::multiply(problem.value_codes + (index + d) * kBlockKeys, kBlockKeys, rows, keys, tile.weights, sums);
+      for (int64_t r = 0; r < rows; ++r) {
+        const float scale = problem.value_scale[index + d + r];
+        float* total = tile.totals + (d + r) * kTileQueries;
+        for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+          const float value = static_cast<float>(sums[r * kTileQueries + lane]) * scale * tile.take[lane];
+          total[lane] = total[lane] * tile.keep[lane] + value;
+        }
+      }
+    }
+  }
+
+  // Totals to results in place: divided by the sums of the weights, the mean of the values added. A query that sees no
+  // key gets zeros, one that is not a number NaN.
+  TADP_STEP static void normalize(const AttentionProblem& problem, int64_t pair, const AttentionTile& tile) {
+    const float* mean = problem.value_mean + pair * problem.dim;
+    const float* sum = tile.totals + problem.dim * kTileQueries;
+    for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+      const float factor = tile.factor[lane];
+      tile.keep[lane] = sum[lane] > 0.0F ? 1.0F / sum[lane] : factor - factor;
+      tile.take[lane] = sum[lane] > 0.0F ? 1.0F : 0.0F;
+    }
+    for (int64_t d = 0; d < problem.dim; ++d) {
+      float* total = tile.totals + d * kTileQueries;
+      for (int64_t lane = 0; lane < kTileQueries; ++lane) {
+        const float shift = tile.take[lane] > 0.0F ? mean[d] : 0.0F;
+        total[lane] = total[lane] * tile.keep[lane] + shift;
+      }
+    }
+  }
+
+  template <typename T>
+  TADP_STEP static void store_results(const AttentionProblem& problem, int64_t pair, int64_t first, const AttentionTile& tile) {
+    const int64_t count = std::min(kTileQueries, problem.queries - first);
+    for (int64_t lane = 0; lane < count; ++lane) {
+      T* to = problem.row<T>(problem.out, pair, first + lane);
+      for (int64_t d = 0; d < problem.dim; ++d) to[d] = static_cast<T>(tile.totals[d * kTileQueries + lane]);
+    }
+  }
+};
+
+// Means of pairs [begin, end).
+template <typename By, typename T>
+TADP_STEP void average_pairs(const AttentionProblem& problem, int64_t begin, int64_t end) {
+  for (int64_t pair = begin; pair < end; ++pair) By::template average<T>(problem, pair);
+}
+
+// Codes of blocks [begin, end).
+template <typename By, typename T>
+TADP_STEP void encode_blocks(const AttentionProblem& problem, int64_t begin, int64_t end) {
+  const AttentionTile tile = attention_tile(problem.dim);
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t pair = index / problem.blocks(), block = index % problem.blocks();
+    By::template encode_keys<T>(problem, pair, block, tile);
+    By::template encode_values<T>(problem, pair, block, tile);
+  }
+}
+
+// Results of tiles [begin, end).
+template <typename By, typename T>
+TADP_STEP void attend_tiles(const AttentionProblem& problem, int64_t begin, int64_t end) {
+  const AttentionTile tile = attention_tile(problem.dim);
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t pair = index / problem.tiles(), first = index % problem.tiles() * kTileQueries;
+    By::template load_queries<T>(problem, pair, first, tile);
+    std::fill_n(tile.totals, (problem.dim + 1) * kTileQueries, 0.0F);
+    std::fill_n(tile.highest, kTileQueries, kLowestScore);
+    for (int64_t block = 0; block < problem.blocks(); ++block) {
+      if (problem.mask != nullptr) By::load_mask(problem, pair, first, block, tile);
+      By::score(problem, pair, block, tile);
+      By::rescale(tile);
+      By::weigh(problem.block_keys(block), tile);
+      By::gather(problem, pair, block, tile);
+    }
+    By::normalize(problem, pair, tile);
+    By::template store_results<T>(problem, pair, first, tile);
+  }
+}
+
+}  // namespace tadp
