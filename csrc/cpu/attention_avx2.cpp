@@ -119,7 +119,7 @@ AttentionPhases attention_avxvnni() {
   return {average<Avx2<ByVnni>, T>, encode<Avx2<ByVnni>, T>, attend<Avx2<ByVnni>, T>};
 }
 
-#define TADP_INSTANTIATE(T)                      \
+#define TADP_INSTANTIATE(T)                     \
   template AttentionPhases attention_avx2<T>(); \
   template AttentionPhases attention_avxvnni<T>();
 TADP_INSTANTIATE(float)

@@ -75,20 +75,21 @@ constexpr std::array kScoreKeys = {score_keys<1>, score_keys<2>, score_keys<3>,
 constexpr std::array kGatherChannels = {gather_channels<1>, gather_channels<2>, gather_channels<3>,
                                         gather_channels<4>, gather_channels<5>, gather_channels<6>};
 
-// 2^(n + 9) for n = 0 and for -32 <= n < 0, by the five highest bits of a number of 16 bits.
-TADP_AVX512_INLINE __m512i powers() {
-  alignas(64) static constexpr uint16_t kPowers[32] = {512, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0, 0,   0,  0,
-                                                       0,   0, 0, 0, 0, 0, 0, 1, 2, 4,  8,  16, 32, 64, 128, 256};
-  return _mm512_load_si512(kPowers);
+// weight_parts() of 32 rounded differences.
+TADP_AVX512_INLINE __m512i weight_parts(__m512i x) {
+  const __m512i f = _mm512_slli_epi16(x, 5), n = _mm512_srai_epi16(x, 11);
+  __m512i power = _mm512_add_epi16(_mm512_mulhi_epu16(f, _mm512_set1_epi16(kPower3)), _mm512_set1_epi16(kPower2));
+  power = _mm512_add_epi16(_mm512_mulhi_epu16(f, power), _mm512_set1_epi16(kPower1));
+  power = _mm512_add_epi16(_mm512_mulhi_epu16(f, power), _mm512_set1_epi16(kPower0));
+  return _mm512_srlv_epi16(power, _mm512_sub_epi16(_mm512_setzero_si512(), n));
 }
 
-// weight_code() of 32 rounded differences, in 16 bits.
-TADP_AVX512_INLINE __m512i weights_of(__m512i x, __m512i powers) {
-  const __m512i f = _mm512_slli_epi16(x, 5);
-  __m512i power = _mm512_add_epi16(_mm512_mulhi_epu16(f, _mm512_set1_epi16(1273)), _mm512_set1_epi16(3689));
-  power = _mm512_add_epi16(_mm512_mulhi_epu16(f, power), _mm512_set1_epi16(11356));
-  power = _mm512_add_epi16(_mm512_mulhi_epu16(f, power), _mm512_set1_epi16(16319));
-  return _mm512_mulhrs_epi16(power, _mm512_permutexvar_epi16(_mm512_srli_epi16(x, 11), powers));
+// The codes of 32 weights, given what was lost before, which is replaced by what is lost now.
+TADP_AVX512_INLINE __m512i round_parts(__m512i parts, __m512i& lost) {
+  static_assert(kPartsOfCode == 1 << 7);
+  const __m512i wanted = _mm512_add_epi16(parts, lost);
+  lost = _mm512_and_si512(wanted, _mm512_set1_epi16(kPartsOfCode - 1));
+  return _mm512_srli_epi16(wanted, 7);
 }
 
 // The difference of 16 scores from their peaks, rounded; the least integer where it is below all, or not a number.
@@ -115,7 +116,8 @@ struct Avx512 : PlainSteps<Avx512> {
   TADP_AVX512 static void subtract_mean(const T* row, int64_t dim, const float* mean, float* to) {
     for (int64_t d = 0; d < dim; d += 16) {
       const __mmask16 lanes = first_lanes(dim - d);
-      _mm512_mask_storeu_ps(to + d, lanes, _mm512_sub_ps(load16(row + d, lanes), _mm512_maskz_loadu_ps(lanes, mean + d)));
+      _mm512_mask_storeu_ps(to + d, lanes,
+                            _mm512_sub_ps(load16(row + d, lanes), _mm512_maskz_loadu_ps(lanes, mean + d)));
     }
   }
 
@@ -144,6 +146,7 @@ struct Avx512 : PlainSteps<Avx512> {
       }
       const __m512 inverse = _mm512_load_ps(inverses);
       const __mmask16 present = _mm512_cmp_ps_mask(inverse, _mm512_setzero_ps(), _CMP_NEQ_OQ);
+      __m512 lost = _mm512_setzero_ps();
       for (int64_t key = 0; key < count; key += 16) {
         __m512i rows[16];
 #pragma GCC unroll 16
@@ -152,7 +155,9 @@ struct Avx512 : PlainSteps<Avx512> {
           if (key + i >= count) continue;
           const T* row = problem.row<const T>(problem.v, pair, first + key + i);
           const __m512 scaled = _mm512_maskz_mul_ps(present, _mm512_sub_ps(load16(row + d, channels), shift), inverse);
-          rows[i] = _mm512_cvt_roundps_epi32(scaled, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+          const __m512 wanted = _mm512_add_ps(scaled, lost);
+          rows[i] = _mm512_cvt_roundps_epi32(wanted, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+          lost = _mm512_sub_ps(wanted, _mm512_cvtepi32_ps(rows[i]));
         }
         transpose(rows);
 #pragma GCC unroll 16
@@ -217,18 +222,20 @@ struct Avx512 : PlainSteps<Avx512> {
 
   TADP_AVX512 static void weigh(int64_t keys, const AttentionTile& tile) {
     // Byte i of a number of 32 bits, of which four stand one after the other, to byte i of a query's four.
-    const __m512i by_query = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    const __m512i table = powers();
+    const __m512i by_query =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     std::fill(tile.scores + keys * kTileQueries, tile.scores + round_up(keys, 4) * kTileQueries,
               -std::numeric_limits<float>::infinity());
     for (int64_t lane = 0; lane < kTileQueries; lane += 16) {
       const __m512 peak = _mm512_load_ps(tile.peak + lane);
+      __m512i lost = _mm512_set1_epi16(kPartsOfCode / 2);
       for (int64_t key = 0; key < keys; key += 4) {
         const float* scores = tile.scores + key * kTileQueries + lane;
         const __m512i first = _mm512_packs_epi32(below(scores, peak), below(scores + kTileQueries, peak));
         const __m512i second =
             _mm512_packs_epi32(below(scores + 2 * kTileQueries, peak), below(scores + 3 * kTileQueries, peak));
-        const __m512i codes = _mm512_packus_epi16(weights_of(first, table), weights_of(second, table));
+        const __m512i first_codes = round_parts(weight_parts(first), lost);
+        const __m512i codes = _mm512_packus_epi16(first_codes, round_parts(weight_parts(second), lost));
         _mm512_store_si512(tile.weights + key * kTileQueries + lane * 4, _mm512_shuffle_epi8(codes, by_query));
       }
     }

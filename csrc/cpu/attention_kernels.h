@@ -24,8 +24,9 @@
 namespace tadp {
 
 inline constexpr int64_t kTileQueries = 64;
-inline constexpr int64_t kBlockKeys = 240;  // a multiple of four, of which a product takes as many at a time, and of six
-inline constexpr float kUnits = 2048.0F;    // scores are counted in so many parts of a factor of two
+inline constexpr int64_t kBlockKeys =
+    240;                                  // a multiple of four, of which a product takes as many at a time, and of six
+inline constexpr float kUnits = 2048.0F;  // scores are counted in so many parts of a factor of two
 // Below the scores of all keys, also of those that a mask lowers by the most negative number it may hold.
 inline constexpr float kLowestScore = -2e38F;
 inline constexpr float kLowestMask = -1e38F;
@@ -44,13 +45,13 @@ struct AttentionProblem {
   float factor;  // of the scores, in kUnits of a factor of two
 
   // By pair.
-  int8_t* key_codes;     // (keys, padded)
-  float* key_scale;      // (keys)
-  int32_t* key_offset;   // (keys): -128 times the sum of the codes, as query codes are 128 too large
-  int8_t* value_codes;   // (blocks, dim + 1, kBlockKeys)
-  float* value_scale;    // (blocks, dim + 1)
-  float* key_mean;       // (dim)
-  float* value_mean;     // (dim); NaN where a key holds NaN or infinity, as all results are then
+  int8_t* key_codes;    // (keys, padded)
+  float* key_scale;     // (keys)
+  int32_t* key_offset;  // (keys): -128 times the sum of the codes, as query codes are 128 too large
+  int8_t* value_codes;  // (blocks, dim + 1, kBlockKeys)
+  float* value_scale;   // (blocks, dim + 1)
+  float* key_mean;      // (dim)
+  float* value_mean;    // (dim); NaN where a key holds NaN or infinity, as all results are then
 
   const float* mask;  // in kUnits, null where there is none
   int64_t mask_strides[4];

@@ -29,25 +29,30 @@ namespace tadp {
 inline constexpr int64_t kRowsAtOnce = 6;
 inline constexpr float kLn2PerUnit = 0.693147181F / kUnits;
 
-// 255 * 2^(below / kUnits), rounded, for below <= 0; 0 for NaN. The power is built of integers of 16 bits: with
-// below / kUnits = n + f, a cubic of 2^f on [0, 1) that is off by 7.5e-5 of it at most, in units of 1 / 64 of half a
-// code, times 2^(n + 9), so that the result is off by 0.52 of a code.
-TADP_STEP uint8_t weight_code(float below) {
+// Weights are counted in 128ths of a code while they are rounded; 255 codes are the largest weight of a block.
+inline constexpr int32_t kPartsOfCode = 128;
+inline constexpr uint16_t kPower0 = 32640, kPower1 = 22691, kPower2 = 7429, kPower3 = 2515;
+static_assert(kPower0 == 255 * kPartsOfCode);
+
+// 255 * 2^(below / kUnits) in parts of a code, for below <= 0; 0 for NaN. The power is built of integers of 16 bits:
+// with below / kUnits = n + f, a cubic of 2^f on [0, 1) that is off by 1.1e-4 of it at most, shifted by n.
+TADP_STEP int32_t weight_parts(float below) {
   constexpr float kLeast = -32768.0F;
   const float kept = below >= kLeast ? below : kLeast;  // of NaN too
   const auto x = static_cast<int32_t>(bits_of(kept + kRound) - bits_of(kRound));
-  const int32_t n = x >> 11, f = (x << 5) & 0xFFFF;
-  const int32_t power = 16319 + ((f * (11356 + ((f * (3689 + ((f * 1273) >> 16))) >> 16))) >> 16);
-  return static_cast<uint8_t>((power * (512 >> -n) + (1 << 14)) >> 15);
+  const uint32_t f = (static_cast<uint32_t>(x) << 5) & 0xFFFFU;
+  const uint32_t power = kPower0 + ((f * (kPower1 + ((f * (kPower2 + ((f * kPower3) >> 16))) >> 16))) >> 16);
+  return static_cast<int32_t>(power >> -(x >> 11));
 }
 
-// 127 / peak and peak / 127; nothing for channels that are zero, too small to have a scale, or not finite.
+// 126 / peak and peak / 126; nothing for channels that are zero, too small to have a scale, or not finite.
+inline constexpr float kValueCodes = 126.0F;  // one less than fits, as a code takes over what others lost
 struct ChannelScale {
   float inverse, scale;
 };
 TADP_STEP ChannelScale channel_scale(float peak) {
   const bool empty = !(peak >= kSmallestPeak && peak <= std::numeric_limits<float>::max());
-  return {empty ? 0.0F : 127.0F / peak, empty ? 0.0F : peak / 127.0F};
+  return {empty ? 0.0F : kValueCodes / peak, empty ? 0.0F : peak / kValueCodes};
 }
 
 // The last channel of a block of values: ones, of scale one.
@@ -90,12 +95,13 @@ struct PlainSteps {
 
   // Codes of the keys of a block.
   template <typename T>
-  TADP_STEP static void encode_keys(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
+  TADP_STEP static void encode_keys(const AttentionProblem& problem, int64_t pair, int64_t block,
+                                    const AttentionTile& tile) {
     const int64_t first = block * kBlockKeys, padded = problem.padded;
     std::fill(tile.row + problem.dim, tile.row + padded, 0.0F);
     for (int64_t token = first; token < first + problem.block_keys(block); ++token) {
-      By::subtract_mean(problem.row<const T>(problem.k, pair, token), problem.dim, problem.key_mean + pair * problem.dim,
-                    tile.row);
+      By::subtract_mean(problem.row<const T>(problem.k, pair, token), problem.dim,
+                        problem.key_mean + pair * problem.dim, tile.row);
       const int64_t place = pair * problem.keys + token;
       const TokenScale scale = By::quantize(tile.row, padded, problem.key_codes + place * padded);
       problem.key_scale[place] = scale.scale;
@@ -103,21 +109,26 @@ struct PlainSteps {
     }
   }
 
-  // Codes of the values of a block, channel by channel; zero behind the last key.
+  // Codes of the values of a block, channel by channel; zero behind the last key. What rounding a key's value loses is
+  // added to the next key's.
   template <typename T>
-  TADP_STEP static void encode_values(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
+  TADP_STEP static void encode_values(const AttentionProblem& problem, int64_t pair, int64_t block,
+                                      const AttentionTile& tile) {
     const int64_t dim = problem.dim, first = block * kBlockKeys, count = problem.block_keys(block);
     const float* mean = problem.value_mean + pair * dim;
     const int64_t index = pair * problem.blocks() + block;
     int8_t* codes = problem.value_codes + index * (dim + 1) * kBlockKeys;
     float* scale = problem.value_scale + index * (dim + 1);
-    float* inverse = tile.totals;  // scratch, as are the rows behind it
-    float* values = tile.scores;
+    float *values = tile.row, *inverse = tile.totals, *lost = tile.scores;  // not needed yet
     std::memset(codes, 0, static_cast<size_t>(dim * kBlockKeys));
     std::fill_n(inverse, dim, 0.0F);
+    std::fill_n(lost, dim, 0.0F);
     for (int64_t key = 0; key < count; ++key) {
       By::subtract_mean(problem.row<const T>(problem.v, pair, first + key), dim, mean, values);
-      for (int64_t d = 0; d < dim; ++d) inverse[d] = std::fabs(values[d]) > inverse[d] ? std::fabs(values[d]) : inverse[d];
+      for (int64_t d = 0; d < dim; ++d) {
+        const float size = std::fabs(values[d]);
+        inverse[d] = size > inverse[d] ? size : inverse[d];
+      }
     }
     for (int64_t d = 0; d < dim; ++d) {
       const ChannelScale channel = channel_scale(inverse[d]);
@@ -127,8 +138,10 @@ struct PlainSteps {
     for (int64_t key = 0; key < count; ++key) {
       By::subtract_mean(problem.row<const T>(problem.v, pair, first + key), dim, mean, values);
       for (int64_t d = 0; d < dim; ++d) {
-        const float scaled = inverse[d] == 0.0F ? 0.0F : values[d] * inverse[d];
-        codes[d * kBlockKeys + key] = static_cast<int8_t>(bits_of(scaled + kRound) - bits_of(kRound));
+        const float wanted = (inverse[d] == 0.0F ? 0.0F : values[d] * inverse[d]) + lost[d];
+        const float shifted = wanted + kRound;
+        codes[d * kBlockKeys + key] = static_cast<int8_t>(bits_of(shifted) - bits_of(kRound));
+        lost[d] = wanted - (shifted - kRound);
       }
     }
     encode_ones(problem, codes, scale);
@@ -136,7 +149,8 @@ struct PlainSteps {
 
   // Codes of the queries of a tile and the factors of their scores; queries behind the last one are zero.
   template <typename T>
-  TADP_STEP static void load_queries(const AttentionProblem& problem, int64_t pair, int64_t first, const AttentionTile& tile) {
+  TADP_STEP static void load_queries(const AttentionProblem& problem, int64_t pair, int64_t first,
+                                     const AttentionTile& tile) {
     const int64_t padded = problem.padded, count = std::min(kTileQueries, problem.queries - first);
     std::fill(tile.row + problem.dim, tile.row + padded, 0.0F);
     for (int64_t lane = 0; lane < kTileQueries; ++lane) {
@@ -159,7 +173,7 @@ struct PlainSteps {
 
   // The mask of a tile and block, as [key][64]; of queries behind the last one it is zero.
   TADP_STEP static void load_mask(const AttentionProblem& problem, int64_t pair, int64_t first, int64_t block,
-                           const AttentionTile& tile) {
+                                  const AttentionTile& tile) {
     const int64_t* strides = problem.mask_strides;
     const float* from = problem.mask + pair / problem.heads * strides[0] + pair % problem.heads * strides[1] +
                         first * strides[2] + block * kBlockKeys * strides[3];
@@ -182,8 +196,8 @@ struct PlainSteps {
     alignas(kScratchAlignment) int32_t sums[kRowsAtOnce * kTileQueries];
     for (int64_t key = 0; key < keys; key += kRowsAtOnce) {
       const int64_t rows = std::min(kRowsAtOnce, keys - key);
-      By::multiply(problem.key_codes + (place + key) * problem.padded, problem.padded, rows, problem.padded, tile.queries,
-                   sums);
+      By::multiply(problem.key_codes + (place + key) * problem.padded, problem.padded, rows, problem.padded,
+                   tile.queries, sums);
       for (int64_t r = 0; r < rows; ++r) {
         const int32_t offset = problem.key_offset[place + key + r];
         const float scale = problem.key_scale[place + key + r];
@@ -211,19 +225,26 @@ struct PlainSteps {
     }
   }
 
-  // Codes of the weights of a block, with zeros behind the last key up to a multiple of four.
+  // Codes of the weights of a block, with zeros behind the last key up to a multiple of four. What rounding a weight
+  // loses is added to that of the key after the next: even and odd keys by themselves, as registers hold pairs of keys.
   TADP_STEP static void weigh(int64_t keys, const AttentionTile& tile) {
+    int32_t lost[2][kTileQueries];
+    for (auto& parts : lost) std::fill_n(parts, kTileQueries, kPartsOfCode / 2);
     for (int64_t key = 0; key < round_up(keys, 4); ++key) {
       const float* scores = tile.scores + key * kTileQueries;
-      uint8_t* to = tile.weights + (key / 4 * kTileQueries) * 4 + key % 4;
+      int32_t* rest = lost[key % 2];
+      uint8_t* to = tile.weights + key / 4 * kTileQueries * 4 + key % 4;
       for (int64_t lane = 0; lane < kTileQueries; ++lane) {
-        to[lane * 4] = key < keys ? weight_code(scores[lane] - tile.peak[lane]) : uint8_t{0};
+        const int32_t parts = (key < keys ? weight_parts(scores[lane] - tile.peak[lane]) : 0) + rest[lane];
+        to[lane * 4] = static_cast<uint8_t>(parts / kPartsOfCode);
+        rest[lane] = parts % kPartsOfCode;
       }
     }
   }
 
   // Adds the values of a block to the totals.
-  TADP_STEP static void gather(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
+  TADP_STEP static void gather(const AttentionProblem& problem, int64_t pair, int64_t block,
+                               const AttentionTile& tile) {
     const int64_t channels = problem.dim + 1, index = (pair * problem.blocks() + block) * channels;
     const int64_t keys = round_up(problem.block_keys(block), 4);
     alignas(kScratchAlignment) int32_t sums[kRowsAtOnce * kTileQueries];
@@ -261,7 +282,8 @@ struct PlainSteps {
   }
 
   template <typename T>
-  TADP_STEP static void store_results(const AttentionProblem& problem, int64_t pair, int64_t first, const AttentionTile& tile) {
+  TADP_STEP static void store_results(const AttentionProblem& problem, int64_t pair, int64_t first,
+                                      const AttentionTile& tile) {
     const int64_t count = std::min(kTileQueries, problem.queries - first);
     for (int64_t lane = 0; lane < count; ++lane) {
       T* to = problem.row<T>(problem.out, pair, first + lane);

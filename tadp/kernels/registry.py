@@ -127,6 +127,13 @@ def describe(variant: Variant, request: Request) -> str:
     return f"{implementation} {variant}"
 
 
+def describe_attention(device: torch.device) -> str:
+    """What runs attention below 16 bits on a device, as ``explain`` prints it."""
+    if device.type == "cpu":
+        return f"cpp-{architecture_of(device)} attention"
+    return f"{'triton' if triton_kernels.is_used() else 'reference'} attention"
+
+
 def _cpu_linear(request: Request) -> tuple[Variant, ...]:
     return (Variant("linear"),)
 

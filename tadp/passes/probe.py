@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from tadp.passes.annotate import ATTENTION, LINEAR, annotation
+from tadp.passes.annotate import LINEAR, annotation
+from tadp.passes.attention import arguments_of, is_attention
 from tadp.passes.partition import EXAMPLE
 from tadp.passes.quantize import QUANTIZERS
-
-ATTENTION_ARGUMENTS = ((0, "query"), (1, "key"), (3, "attn_mask"), (6, "scale"))
-"""What is measured of an attention product, by position and name in scaled_dot_product_attention."""
 
 LINEAR_INPUTS = (*LINEAR, *QUANTIZERS, torch.ops.tadp.weight_only_linear.default)
 """What takes a linear's input as its first argument."""
@@ -53,9 +51,9 @@ def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tu
     for node in list(graph.graph.nodes):
         found = annotation(node)
         layer = found.layer or node.name
-        if node.op == "call_function" and node.target in ATTENTION:
-            given = [_argument(node, index, name) for index, name in ATTENTION_ARGUMENTS]
-            measured.append(_insert(graph, output, measures.attention, *given))
+        if is_attention(node):
+            given = arguments_of(node)
+            measured.append(_insert(graph, output, measures.attention, given.q, given.k, given.mask, given.scale))
             readings.append(Reading("attention", layer))
         elif node.op == "call_function" and node.target in LINEAR_INPUTS:
             source = node.args[0]
@@ -70,10 +68,6 @@ def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tu
     output.args = (tuple(results + measured),)
     graph.recompile()
     return graph, tuple(readings)
-
-
-def _argument(node: fx.Node, index: int, name: str) -> object:
-    return node.args[index] if len(node.args) > index else node.kwargs.get(name)
 
 
 def _insert(graph: fx.GraphModule, before: fx.Node, function: Measure, *arguments: object) -> fx.Node:

@@ -1,4 +1,4 @@
-"""Third pass: give every linear of a piece the level that a recipe names for its role.
+"""Third pass: give every linear and attention product of a piece the level that a recipe names for its role.
 
 The level is written into the graph as operators and as inputs: a variant takes the planes that its width reads, or the
 16-bit master, and never asks at run time. Linears that share their input share one quantized copy of it, and a GELU or
@@ -16,6 +16,7 @@ from torch import fx
 
 from tadp.kernels import reference, registry
 from tadp.kernels.planes import padded_columns
+from tadp.passes import attention
 from tadp.passes.annotate import LINEAR, annotation
 from tadp.passes.partition import EXAMPLE
 from tadp.precision import L16, Level, Recipe, Role
@@ -99,7 +100,7 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
     """
     graph = fx.Graph()
     placeholders = list(piece.graph.find_nodes(op="placeholder"))
-    chosen = {node: _decide(node, recipe, fastest) for node in piece.graph.nodes if _is_quantizable(node)}
+    chosen = {node: _decide(node, recipe, fastest) for node in piece.graph.nodes if _has_level(node)}
     quantized = {node: variant for node, (_, variant) in chosen.items() if variant is not None}
     quantized_weights = {node.args[1] for node in quantized}
     sources: list[Source] = []
@@ -120,6 +121,10 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
     for node in piece.graph.nodes:
         if node.op == "placeholder" or node in copies:
             continue
+        if attention.is_attention(node) and chosen[node][0].level != L16:
+            copies[node] = attention.write(graph, node, copies, chosen[node][0].level)
+            copies[node].meta = dict(node.meta)
+            continue
         if node not in quantized:
             copies[node] = graph.node_copy(node, lambda source: copies[source])
             continue
@@ -133,21 +138,16 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
     return Quantized(fx.GraphModule(piece, graph), tuple(sources[index] for index in order), decisions)
 
 
-def _is_quantizable(node: fx.Node) -> bool:
-    found = annotation(node)
-    return (found.role is not None and found.layer is not None) or (
-        node.op == "call_function" and node.target in LINEAR
-    )
+def _has_level(node: fx.Node) -> bool:
+    return attention.is_attention(node) or (node.op == "call_function" and node.target in LINEAR)
 
 
 def _decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, registry.Variant | None]:
-    """The level of an operation and, below 16 bits, the variant that runs it."""
+    """The level of an operation and, of a linear below 16 bits, the variant that runs it."""
+    if attention.is_attention(node):
+        return _decide_attention(node, recipe), None
     found = annotation(node)
     layer = found.layer or node.name
-    if found.role is Role.ATTENTION:
-        wanted = recipe[Role.ATTENTION] if found.block else L16
-        reason = "" if wanted == L16 else "attention has no kernel below 16 bits"
-        return Decision(layer, found.role, L16, reason=reason), None
     weight = node.args[1]
     if not isinstance(weight, fx.Node) or weight.op != "placeholder":
         return Decision(layer, found.role, L16, reason="its weight is computed inside the graph"), None
@@ -181,6 +181,16 @@ def _decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, 
     if found.role is None:
         return replace(plain, reason="neither its name nor its shape tells its role"), None
     return plain, None
+
+
+def _decide_attention(node: fx.Node, recipe: Recipe) -> Decision:
+    found = annotation(node)
+    level = recipe[Role.ATTENTION] if found.block else L16
+    obstacle = None if level == L16 else attention.obstacle(node, level)
+    plain = Decision(found.layer or node.name, Role.ATTENTION, L16, reason=obstacle or "")
+    if level == L16 or obstacle is not None:
+        return plain
+    return replace(plain, level=level, kernel=registry.describe_attention(attention.device_of(node)))
 
 
 def _bias(node: fx.Node) -> object:

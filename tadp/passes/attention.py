@@ -1,0 +1,101 @@
+"""Attention products in a graph: what they are given, whether a kernel below 16 bits takes them, and how it is called.
+
+Both forms are understood: scaled_dot_product_attention as models call it, and the operator that the quantize pass puts
+in its place.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+from torch.fx.node import Argument
+
+from tadp.kernels.checks import attention_obstacle
+from tadp.passes.annotate import ATTENTION
+from tadp.passes.partition import EXAMPLE
+from tadp.precision import Level
+
+OPERATOR = torch.ops.tadp.attention.default
+
+_MODEL_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+_OPERATOR_ARGUMENTS = ("q", "k", "v", "mask", "scale", "level", "kernel_name")
+_KERNEL_DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class AttentionArguments:
+    """What an attention product is given; the mask is None where there is none, the scale where it is the usual one."""
+
+    q: Argument
+    k: Argument
+    v: Argument
+    mask: Argument
+    scale: Argument
+    dropout: Argument = 0.0
+    causal: Argument = False
+    grouped: Argument = False
+
+
+def is_attention(node: fx.Node) -> bool:
+    """Whether a node is an attention product, in either form."""
+    return node.op == "call_function" and (node.target in ATTENTION or node.target is OPERATOR)
+
+
+def arguments_of(node: fx.Node) -> AttentionArguments:
+    """The arguments of an attention product by name, however they were passed."""
+    is_operator = node.target is OPERATOR
+    names = _OPERATOR_ARGUMENTS if is_operator else _MODEL_ARGUMENTS
+    given: dict[str, Argument] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    if is_operator:
+        return AttentionArguments(given["q"], given["k"], given["v"], given.get("mask"), given.get("scale"))
+    return AttentionArguments(
+        given["query"],
+        given["key"],
+        given["value"],
+        given.get("attn_mask"),
+        given.get("scale"),
+        given.get("dropout_p", 0.0),
+        given.get("is_causal", False),
+        given.get("enable_gqa", False),
+    )
+
+
+def obstacle(node: fx.Node, level: Level) -> str | None:
+    """Why an attention product of a model cannot run at a level below 16 bits; None if it can."""
+    if level.activation == 16:
+        return "attention has no weights to round"
+    given = arguments_of(node)
+    if given.dropout != 0.0:
+        return "attention with dropout has no kernel below 16 bits"
+    if given.causal is not False:
+        return "causal attention has no kernel below 16 bits"
+    if given.grouped is not False:
+        return "attention with heads in groups has no kernel below 16 bits"
+    q, k, v, mask = (_example(argument) for argument in (given.q, given.k, given.v, given.mask))
+    if q is None or k is None or v is None or (mask is None and given.mask is not None):
+        return "the shapes of its attention are not known"
+    if q.device.type not in _KERNEL_DEVICES:
+        return f"attention has no kernel below 16 bits on {q.device.type}"
+    return attention_obstacle(q, k, v, mask, level.weight)
+
+
+def device_of(node: fx.Node) -> torch.device:
+    """Where an attention product without `obstacle` runs."""
+    q = _example(arguments_of(node).q)
+    assert q is not None
+    return q.device
+
+
+def write(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node], level: Level) -> fx.Node:
+    """Append to a graph the operator that does what an attention product of another graph does, at a level."""
+    given = arguments_of(node)
+    q, k, v, mask, scale = (
+        copies[argument] if isinstance(argument, fx.Node) else argument
+        for argument in (given.q, given.k, given.v, given.mask, given.scale)
+    )
+    return graph.call_function(OPERATOR, (q, k, v, mask, scale, level.weight))
+
+
+def _example(argument: Argument) -> torch.Tensor | None:
+    found = argument.meta.get(EXAMPLE) if isinstance(argument, fx.Node) else None
+    return found if isinstance(found, torch.Tensor) else None
