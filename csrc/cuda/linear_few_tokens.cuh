@@ -87,16 +87,18 @@ inline __device__ void one_scale(const FewTokensProblem& problem, const PlaneRow
   });
 }
 
-// With groups a warp's step holds 32 or 16 of them, a group to one or two lanes. Their values are added in the order of
-// the groups, as every variant does; for that they pass through shared memory, from lanes that hold a group's value of
-// every output to lanes that own an output.
+// With groups a warp's step holds 32 or 16 of them, a group to one or two lanes. Their values are scaled and added in
+// the order of the groups, as every variant does; for that they pass through shared memory, from lanes that hold a
+// group's value of every output to lanes that own an output. So do the scales, which are loaded where the sums no
+// longer take all registers.
 template <int Width, int Rows, int Tokens>
 inline __device__ void scale_per_group(const FewTokensProblem& problem, const PlaneRows<Rows>& rows,
                                        const TokenCodes<Tokens>& tokens, const Outputs<Rows, Tokens>& outputs,
                                        int lane) {
   constexpr int kCount = Rows * Tokens, kPerLane = Outputs<Rows, Tokens>::kPerLane;
-  __shared__ float shared[kWarps][kWarp][kCount + 1];  // the one more keeps lanes in different banks
-  float (*values)[kCount + 1] = shared[threadIdx.x / kWarp];
+  constexpr int kStride = kCount + Rows + 1;  // values, scales, and one more to keep lanes in different banks
+  __shared__ float shared[kWarps][kWarp][kStride];
+  float (*values)[kStride] = shared[threadIdx.x / kWarp];
   const int32_t quarter = problem.quarter, groups = problem.groups, bytes = quarter / groups;
   float totals[kPerLane];
 #pragma unroll
@@ -121,18 +123,23 @@ inline __device__ void scale_per_group(const FewTokensProblem& problem, const Pl
         const int32_t token = min(outputs.first_token + t, problem.tokens - 1);
         const int32_t sum = problem.sum[static_cast<int64_t>(token) * groups + group];
 #pragma unroll
-        for (int r = 0; r < Rows; ++r) {
-          const int64_t row = min(outputs.first_row + r, problem.rows - 1);
-          own[t * Rows + r] = multiply(centred<Width>(sums[t][r], sum), problem.weight_scale[row * groups + group]);
-        }
+        for (int r = 0; r < Rows; ++r) own[t * Rows + r] = centred<Width>(sums[t][r], sum);
       }
     }
-    __syncwarp();
     const int32_t present = min(kStep, quarter - start) / bytes;
+    if (lane < present) {
+      const float* scales = problem.weight_scale + (start / bytes + lane) * problem.rows + outputs.first_row;
+#pragma unroll
+      for (int r = 0; r < Rows; ++r) values[lane][kCount + r] = outputs.first_row + r < problem.rows ? scales[r] : 0.0F;
+    }
+    __syncwarp();
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int number = min(i * kWarp + lane, kCount - 1);
-      for (int32_t group = 0; group < present; ++group) totals[i] = add(totals[i], values[group][number]);
+      for (int32_t group = 0; group < present; ++group) {
+        const float* found = values[group];
+        totals[i] = add(totals[i], multiply(found[number], found[kCount + number % Rows]));
+      }
     }
     __syncwarp();
   }

@@ -117,7 +117,9 @@ Tensor few_tokens_linear(const Tensor& codes, const Tensor& scale, const Tensor&
                          const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity) {
   const OnDevice device(codes.get_device());
   const Tensor held_codes = aligned(codes), held_scale = dense(scale), held_sum = dense(sum);
-  const Tensor held_high = aligned(high), held_weight_scale = dense(weight_scale);
+  const Tensor held_high = aligned(high);
+  const bool grouped = weight_scale.dim() == 2;  // a packed weight's scales lie group by group already
+  const Tensor held_weight_scale = dense(grouped ? torch::stable::transpose(weight_scale, 0, 1) : weight_scale);
   const std::optional<Tensor> held_mid = aligned(mid), held_low = aligned(low), held_bias = aligned(bias);
   const int64_t columns = codes.size(codes.dim() - 1);
   std::vector<int64_t> shape = leading_shape(codes);
@@ -136,7 +138,7 @@ Tensor few_tokens_linear(const Tensor& codes, const Tensor& scale, const Tensor&
       .rows = high.size(0),
       .quarter = static_cast<int32_t>((columns + 3) / 4),
       .weight_scale = pointer<float>(held_weight_scale),
-      .groups = weight_scale.dim() == 1 ? 0 : static_cast<int32_t>(weight_scale.size(1)),
+      .groups = grouped ? static_cast<int32_t>(weight_scale.size(1)) : 0,
       .bias = pointer<void>(held_bias),
       .bias_type = bias.has_value() ? float_type(bias->scalar_type()) : FloatType::kFloat32,
       .nonlinearity = nonlinearity_of(nonlinearity),

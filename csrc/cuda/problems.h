@@ -37,7 +37,7 @@ struct FewTokensProblem {
   const uint8_t* low;   // (rows, quarter), null at 6 and 4 bits
   int64_t rows;
   int32_t quarter;            // a quarter of the columns, rounded up
-  const float* weight_scale;  // (rows), or (rows, groups)
+  const float* weight_scale;  // (rows), or (groups, rows)
   int32_t groups;             // 0: one scale a row
   const void* bias;           // (rows) of bias_type, or null
   FloatType bias_type;

@@ -45,7 +45,7 @@ void run_warp(const Problem& p, int32_t first_row, int32_t first_token) {
       for (int t = 0; t < Tokens && first_token + t < p.tokens; ++t) {
         for (int r = 0; r < Rows && first_row + r < p.rows; ++r) {
           const int32_t group = byte / bytes, sum = p.sum[(first_token + t) * p.groups + group];
-          const float scale = p.weight_scale[(first_row + r) * p.groups + group];
+          const float scale = p.weight_scale[group * p.rows + first_row + r];
           totals[t][r] = add(totals[t][r], multiply(centred<Width>(products[t][r], sum), scale));
         }
       }

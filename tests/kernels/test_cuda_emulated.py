@@ -134,12 +134,13 @@ def run(library: ctypes.CDLL, arguments: dict[str, torch.Tensor], nonlinearity: 
     codes, high, bias, scale = (arguments[name] for name in ("codes", "high", "bias", "weight_scale"))
     (tokens, columns), rows = codes.shape, high.shape[0]
     held = [arguments[name] for name in ("codes", "scale", "sum", "high", "mid", "low")]
+    by_group = scale.t().contiguous()
     out = torch.full((tokens, rows), 77, dtype=arguments["dtype"])
     problem = FewTokensProblem(
         *map(pointer, held[:3]),
         *(tokens, columns),
         *map(pointer, held[3:]),
-        *(rows, -(-columns // 4), pointer(scale), 0 if scale.dim() == 1 else scale.shape[1]),
+        *(rows, -(-columns // 4), pointer(by_group), 0 if scale.dim() == 1 else scale.shape[1]),
         *(pointer(bias), 0 if bias is None else TYPES[bias.dtype], nonlinearity, pointer(out), TYPES[out.dtype]),
     )
     library.run_few_tokens(ctypes.byref(problem))

@@ -49,12 +49,13 @@ def few_tokens(
     high, mid, low = (*cut, None, None)[:3]
     out = torch.full((codes.shape[0], high.shape[0]), torch.nan)
     groups = 0 if weight_scale.dim() == 1 else weight_scale.shape[1]
+    by_group = weight_scale.t().contiguous()
     library.few_tokens(
         *(pointer(tensor) for tensor in (codes, scale, total)),
         *codes.shape,
         *(pointer(tensor) for tensor in (high, mid, low)),
         high.shape[0],
-        pointer(weight_scale),
+        pointer(by_group),
         groups,
         pointer(out),
     )

@@ -64,7 +64,7 @@ def linear_kernel(  # type: ignore[no-untyped-def]
     ``masked``: the columns do not fill quarters of whole blocks of ``tile_bytes``. ``mid``, ``low`` and ``bias`` are
     None where there is none. Shapes as in operators.py, all contiguous; ``quarter`` is a quarter of the padded columns.
     With ``groups`` a step of the loop is one of them, and takes two quarters at once where they are short of the 32
-    columns that the tensor cores multiply.
+    columns that the tensor cores multiply; ``weight_scale`` then is ``(groups, rows)``.
     """
     row_tile, token_tile = tile_of(
         tl.program_id(0), tl.cdiv(rows, tile_rows), tl.cdiv(tokens, tile_tokens), tiles_per_group
@@ -101,7 +101,7 @@ def linear_kernel(  # type: ignore[no-untyped-def]
         if groups:
             group = start // tile_bytes
             token_sum = tl.load(sum + token_read * groups + group)[None, :]
-            group_scale = tl.load(weight_scale + row_read * groups + group)[:, None]
+            group_scale = tl.load(weight_scale + group * rows + row_read)[:, None]
             value += integer_value(product, token_sum, width) * group_scale
             product = tl.zeros((tile_rows, tile_tokens), dtype=tl.int32)
 
@@ -148,7 +148,7 @@ def linear(
     if out.numel() == 0:
         return out
     codes, scale, sum = codes.contiguous(), scale.contiguous(), sum.contiguous()
-    high, weight_scale = high.contiguous(), weight_scale.contiguous()
+    high, weight_scale = high.contiguous(), weight_scale.t().contiguous()  # a packed weight's is transposed already
     mid, low, bias = (None if tensor is None else tensor.contiguous() for tensor in (mid, low, bias))
     if tile.descriptors:
         launch_persistent(tile, codes, scale, sum, (high, mid, low), weight_scale, bias, out, width, nonlinearity)

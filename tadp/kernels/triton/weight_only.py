@@ -121,7 +121,7 @@ def weight_only_kernel(  # type: ignore[no-untyped-def]
             if offset != 0:
                 product -= (offset * unit) * x_sum[None, :]
                 x_sum = tl.zeros((tile_tokens,), dtype=tl.float32)
-            group_scale = tl.load(weight_scale + row_read * groups + start // tile_bytes)[:, None]
+            group_scale = tl.load(weight_scale + start // tile_bytes * rows + row_read)[:, None]
             value += product * group_scale
             product = tl.zeros((tile_rows, tile_tokens), dtype=tl.float32)
 
@@ -167,7 +167,8 @@ def weight_only_linear(
     tile.check_fits(columns, groups, activations)
     if out.numel() == 0:
         return out
-    x, high, weight_scale = x.contiguous(), high.contiguous(), weight_scale.contiguous()
+    x, high = x.contiguous(), high.contiguous()
+    weight_scale = weight_scale.t().contiguous()  # a packed weight's is transposed already
     mid, low, bias = (None if tensor is None else tensor.contiguous() for tensor in (mid, low, bias))
     constants = weight_only_constants(tile, width, columns, groups, nonlinearity, _VALUE_TYPES[x.dtype])
     if tile.splits > 1:
