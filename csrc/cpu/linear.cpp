@@ -11,21 +11,29 @@ namespace tadp {
 namespace {
 
 constexpr int64_t kProductsPerThread = 1 << 21;
+constexpr int64_t kCodesPerThread = 1 << 15;  // fewer are copied faster than a thread is woken
 
 // A token's codes must be readable four at a time, and stand in the order of their groups: others are copied, with
-// zeros behind. Empty where codes do as they are.
-std::vector<int8_t> lay_out_codes(const int8_t* codes, int64_t tokens, int64_t columns, const Weight& weight) {
+// zeros behind.
+Tensor lay_out_codes(const Tensor& codes, int64_t tokens, int64_t columns, const Weight& weight) {
   const int64_t padded = weight.planes.padded;
-  if (weight.groups == 0 && columns == padded) return {};
-  std::vector<int8_t> copy(static_cast<size_t>(tokens * padded), 0);
-  for (int64_t token = 0; token < tokens; ++token) {
-    int8_t* to = copy.data() + token * padded;
-    if (weight.groups != 0) {
-      arrange(codes + token * columns, padded, weight.groups, to);
-    } else {
-      std::memcpy(to, codes + token * columns, static_cast<size_t>(columns));
+  if (weight.groups == 0 && columns == padded) return codes;
+  Tensor copy = torch::stable::new_empty(codes, {tokens, padded});
+  const auto* from = static_cast<const int8_t*>(codes.const_data_ptr());
+  auto* to = static_cast<int8_t*>(copy.mutable_data_ptr());
+  const int64_t grain = std::max<int64_t>(1, kCodesPerThread / padded);
+  torch::stable::parallel_for(0, tokens, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; ++token) {
+      const int8_t* natural = from + token * columns;
+      int8_t* row = to + token * padded;
+      if (weight.groups != 0) {
+        arrange(natural, padded, weight.groups, row);
+      } else {
+        std::memcpy(row, natural, static_cast<size_t>(columns));
+        std::fill(row + columns, row + padded, 0);
+      }
     }
-  }
+  });
   return copy;
 }
 
@@ -75,18 +83,17 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
   const std::vector<float> wide_bias = read_bias(bias, planes.rows);
   const Nonlinearity function = read_nonlinearity(nonlinearity);
 
-  const Tensor dense_codes = dense(codes), dense_scale = dense(scale), dense_sum = dense(sum);
+  const Tensor dense_scale = dense(scale), dense_sum = dense(sum);
   const int64_t tokens = scale.numel();
   shape.push_back(planes.rows);
   Tensor out = torch::stable::new_empty(codes, shape, dtype);
   if (out.numel() == 0) return out;
 
-  const auto* code_data = static_cast<const int8_t*>(dense_codes.const_data_ptr());
-  const std::vector<int8_t> laid_out = lay_out_codes(code_data, tokens, columns, weight);
+  const Tensor laid_out = lay_out_codes(dense(codes), tokens, columns, weight);
   std::vector<float> group_zeros;
   if (weight.groups != 0) group_zeros = zero_sums(dense_sum, planes.width);
   const LinearProblem problem{
-      .codes = laid_out.empty() ? code_data : laid_out.data(),
+      .codes = static_cast<const int8_t*>(laid_out.const_data_ptr()),
       .scale = static_cast<const float*>(dense_scale.const_data_ptr()),
       .sum = static_cast<const int32_t*>(dense_sum.const_data_ptr()),
       .tokens = tokens,
