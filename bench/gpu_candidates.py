@@ -27,8 +27,6 @@ _TOLERANCE = 2.0**-7
 
 _FLOAT8 = torch.float8_e4m3fn
 
-Planes = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -129,12 +127,6 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def _planes(layer: Layer, width: int) -> Planes:
-    high, mid, low = (*layer.packed.plane_tensors(width), None, None)[:3]
-    assert high is not None
-    return high, mid, low
-
-
 def _named(kernel: str) -> str:
     return "" if kernel == "rule" else kernel
 
@@ -153,8 +145,8 @@ def _linear(layer: Layer, width: int) -> Candidate:
 
 
 def _product(layer: Layer, width: int, kernel: str) -> Candidate:
-    quantized = torch.ops.tadp.quantize(layer.x)
-    arguments = (*quantized, *_planes(layer, width), layer.packed.scale, None, torch.bfloat16, "none", _named(kernel))
+    quantized, planes = torch.ops.tadp.quantize(layer.x), layer.packed.operands(width)
+    arguments = (*quantized, *planes, layer.packed.scale, None, torch.bfloat16, "none", _named(kernel))
     return Candidate(
         f"tadp W{width}A8 product, {kernel}",
         Work("int8", 1, width, 2),
@@ -164,7 +156,7 @@ def _product(layer: Layer, width: int, kernel: str) -> Candidate:
 
 
 def _weight_only(layer: Layer, width: int, kernel: str) -> Candidate:
-    planes, scale = _planes(layer, width), layer.packed.scale
+    planes, scale = layer.packed.operands(width), layer.packed.scale
     return Candidate(
         f"tadp W{width}A16, {kernel}",
         Work("bfloat16", 2, width, 2),
@@ -175,7 +167,7 @@ def _weight_only(layer: Layer, width: int, kernel: str) -> Candidate:
 
 def _exact_product(layer: Layer, width: int, tokens: torch.Tensor) -> torch.Tensor:
     quantized = reference.quantize(layer.x[tokens])
-    return reference.linear(*quantized, *_planes(layer, width), layer.packed.scale, None, torch.float64)
+    return reference.linear(*quantized, *layer.packed.operands(width), layer.packed.scale, None, torch.float64)
 
 
 def _bfloat16(layer: Layer) -> Candidate:

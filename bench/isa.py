@@ -4,9 +4,7 @@ The product alone, on codes that are ready: 512 tokens, 1,536 columns and rows. 
 processor has; sets that it lacks are left out.
 """
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,9 +12,9 @@ import torch
 from bench.interleaving import medians
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.isa import NAMES, cpu_isa, is_available
 from tadp.kernels.planes import WIDTHS
 
-SETS = ("portable", "avx2", "avxvnni", "avx512vnni")
 TOKENS, COLUMNS, ROWS = 512, 1536, 1536
 
 
@@ -26,7 +24,7 @@ def main() -> None:
     options.add_argument("--short", action="store_true", help="a few rounds")
     options.add_argument("--seconds", type=float, help="time in all (default 60, with --short 5)")
     chosen = options.parse_args()
-    present = [name for name in SETS if is_present(name)]
+    present = [name for name in NAMES if is_available(name)]
     with torch.no_grad():
         # Slow ones take part in every round: portable C++ takes a quarter of a second and more.
         times = medians(build(present), chosen.seconds or (5.0 if chosen.short else 60.0), slow=None)
@@ -37,7 +35,7 @@ def main() -> None:
         tokens=TOKENS,
         columns=COLUMNS,
         rows_of_weight=ROWS,
-        absent=", ".join(name for name in SETS if name not in present) or "none",
+        absent=", ".join(name for name in NAMES if name not in present) or "none",
     )
 
 
@@ -61,35 +59,13 @@ def build(sets: list[str]) -> dict[str, Callable[[], object]]:
 
 def product(codes: tuple[torch.Tensor, ...], weight: BitPlaneWeight, width: int) -> Callable[[], torch.Tensor]:
     """The linear operator alone, on what quantize returned; a result in bfloat16."""
-    high, mid, low = (*weight.plane_tensors(width), None, None)[:3]
-    return lambda: torch.ops.tadp.linear(*codes, high, mid, low, weight.scale, None, torch.bfloat16)
-
-
-def is_present(name: str) -> bool:
-    """Whether the processor has an instruction set: the library refuses one that it lacks."""
-    with _forced(name):
-        try:
-            return bool(torch.ops.tadp.cpu_isa() == name)
-        except RuntimeError:
-            return False
+    planes = weight.operands(width)
+    return lambda: torch.ops.tadp.linear(*codes, *planes, weight.scale, None, torch.bfloat16)
 
 
 def _run_with(name: str, call: Callable[[], object]) -> None:
-    with _forced(name):
+    with cpu_isa(name):
         call()
-
-
-@contextmanager
-def _forced(name: str) -> Iterator[None]:
-    """The library reads the variable at every call."""
-    before = os.environ.get("TADP_CPU_ISA")
-    os.environ["TADP_CPU_ISA"] = name
-    try:
-        yield
-    finally:
-        del os.environ["TADP_CPU_ISA"]
-        if before is not None:
-            os.environ["TADP_CPU_ISA"] = before
 
 
 if __name__ == "__main__":

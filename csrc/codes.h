@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "arithmetic.h"
+
 namespace tadp {
 
 inline constexpr int64_t kMaxColumns = 65536;  // 65536 * 255 * 127 still fits in 32 bits with a sign
@@ -31,5 +33,18 @@ struct Decode<4> {
   static constexpr int32_t kShift = 4, kZero = 126;
   static constexpr float kHalf = 0.5F;
 };
+
+// 2^(8-b) * sum(u_b * a) - z_b * sum(a), of `product` and `sum`: the sum of products in units of the scales, rounded to
+// float before the half of z_b is taken off. Integer steps may wrap around, their result fits.
+template <int Width>
+TADP_HOST_DEVICE float centred(int32_t product, int32_t sum) {
+  const uint32_t scaled = static_cast<uint32_t>(product) << Decode<Width>::kShift;
+  const uint32_t zero = static_cast<uint32_t>(Decode<Width>::kZero) * static_cast<uint32_t>(sum);
+  float value = static_cast<float>(static_cast<int32_t>(scaled - zero));
+  if constexpr (Decode<Width>::kHalf != 0.0F) {
+    value = subtract(value, multiply(Decode<Width>::kHalf, static_cast<float>(sum)));
+  }
+  return value;
+}
 
 }  // namespace tadp

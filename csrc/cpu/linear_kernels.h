@@ -32,21 +32,6 @@ void linear_tasks_avx2(const LinearProblem& problem, int64_t begin, int64_t end)
 void linear_tasks_avxvnni(const LinearProblem& problem, int64_t begin, int64_t end);
 void linear_tasks_avx512vnni(const LinearProblem& problem, int64_t begin, int64_t end);
 
-// 2^(8-b) * sum(u_b * a) - z_b * sum(a), up to the half that z_b may hold. Steps may wrap around, the result fits.
-template <int Width>
-inline int32_t centre(int32_t product, int32_t sum) {
-  const uint32_t scaled = static_cast<uint32_t>(product) << Decode<Width>::kShift;
-  return static_cast<int32_t>(scaled - static_cast<uint32_t>(Decode<Width>::kZero) * static_cast<uint32_t>(sum));
-}
-
-// The same with that half: the exact sum of products in units of the scales, rounded to float.
-template <int Width>
-[[gnu::always_inline]] inline float centred(int32_t product, int32_t sum) {
-  float value = static_cast<float>(centre<Width>(product, sum));
-  if constexpr (Decode<Width>::kHalf != 0.0F) value -= Decode<Width>::kHalf * static_cast<float>(sum);
-  return value;
-}
-
 // What follows turns the integer sums of one token with weight rows [first, first + columns) into results. Variants
 // that agree to the bit take these steps in this order. Forced inline, so that each caller vectorizes them for its own
 // instruction set.

@@ -156,17 +156,4 @@ TADP_HOST_DEVICE void multiply_chunk(const PlaneRows<Rows>& rows, const TokenCod
   multiply_quarter<Width, 3, Rows, Tokens, Whole>(planes, rows.quarter, tokens, byte, sums);
 }
 
-// 2^(8-b) * product - z_b * sum, rounded to float as csrc/cpu/linear_kernels.h does. Integer steps may wrap around, the
-// result fits.
-template <int Width>
-TADP_HOST_DEVICE float centred(int32_t product, int32_t sum) {
-  const uint32_t scaled = static_cast<uint32_t>(product) << Decode<Width>::kShift;
-  const uint32_t zero = static_cast<uint32_t>(Decode<Width>::kZero) * static_cast<uint32_t>(sum);
-  float value = static_cast<float>(static_cast<int32_t>(scaled - zero));
-  if constexpr (Decode<Width>::kHalf != 0.0F) {
-    value = subtract(value, multiply(Decode<Width>::kHalf, static_cast<float>(sum)));
-  }
-  return value;
-}
-
 }  // namespace tadp::cuda

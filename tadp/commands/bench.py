@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table as Printed
 from tqdm import tqdm
 
-from tadp.commands.capture import capture
+from tadp.commands.capture import capture, distinct_layers
 from tadp.commands.model import controllers
-from tadp.commands.precompile import distinct_layers
 from tadp.commands.settings import Settings
 from tadp.kernels import registry, table, tuning
 from tadp.kernels.planes import group_count

@@ -1,5 +1,6 @@
-"""A model compiled and run for one step: what commands need that look at compiled code and make no clips."""
+"""A model compiled and run for one step, and its layers: for commands that look at compiled code and make no clips."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from tadp.commands.generate import read_policies
 from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
 from tadp.commands.settings import Settings
 from tadp.policy import Policy
+
+Layer = tuple[int, int, int, str, bool]
+"""Tokens, rows, columns, nonlinearity, and whether there is a bias."""
 
 
 def capture(settings: Settings, precompile: bool) -> tuple[Any, Policy]:
@@ -34,3 +38,14 @@ def capture(settings: Settings, precompile: bool) -> tuple[Any, Policy]:
     except ValueError as error:
         raise InputError(f"{type(compiled).__name__} cannot run at this size: {error}") from error
     return compiled, policy
+
+
+def distinct_layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:
+    """What is different among the linear layers of an explanation's rows that were captured within blocks."""
+    return sorted(
+        {
+            (row["tokens"], *row["shape"], row["nonlinearity"], row["biased"])
+            for row in rows
+            if row["structure"] and row["tokens"] and row["shape"]
+        }
+    )

@@ -1,15 +1,13 @@
 """`tadp precompile`: fill the caches on disk, so that the first generation starts at once."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from tqdm import tqdm
 
-from tadp.commands.capture import capture
+from tadp.commands.capture import Layer, capture, distinct_layers
 from tadp.commands.errors import InputError
 from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
@@ -70,21 +68,6 @@ def _for_architectures(settings: Settings) -> int:
         f"{ahead_of_time.cache_directory()}. The graphs around them are compiled when the model first runs on the GPU."
     )
     return 0
-
-
-Layer = tuple[int, int, int, str, bool]
-"""Tokens, rows, columns, nonlinearity, and whether there is a bias."""
-
-
-def distinct_layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:
-    """What is different among the linear layers of an explanation's rows that were captured within blocks."""
-    return sorted(
-        {
-            (row["tokens"], *row["shape"], row["nonlinearity"], row["biased"])
-            for row in rows
-            if row["structure"] and row["tokens"] and row["shape"]
-        }
-    )
 
 
 def levels(policy: Policy) -> list[Level]:

@@ -120,30 +120,35 @@ class BitPlaneWeight(TorchAOBaseTensor):
             raise ValueError(f"a weight is readable at {planes.WIDTHS} bits, not at {width}")
         return (self.high, self.mid, self.low)[: {8: 3, 6: 2, 4: 1}[width]]
 
+    def operands(self, width: int) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """The planes that a width reads as operators take them: high, mid, low, with None for what it does not read.
+
+        Raises:
+            ValueError: for a width other than 8, 6 and 4 bits.
+        """
+        high, mid, low = (*self.plane_tensors(width), None, None)[:3]
+        assert high is not None
+        return high, mid, low
+
     def unpack(self, width: int = 8) -> torch.Tensor:
         """Codes u_b at a width: ``(rows, columns)`` uint8 below 2^width."""
-        high, mid, low = self._operands(width)
+        high, mid, low = self.operands(width)
         return planes.join(high, mid, low, self.columns)
 
     def dequantize(self, width: int = 8) -> torch.Tensor:
         """The weight as a plain floating tensor, as precisely as ``width`` bits have it."""
-        high, mid, low = self._operands(width)
+        high, mid, low = self.operands(width)
         return torch.ops.tadp.dequantize(high, mid, low, self.scale, self.columns, self.dtype)
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None, width: int = 8) -> torch.Tensor:
         """Quantize x per token to int8, multiply integers, and return ``(..., rows)`` in x's type."""
-        high, mid, low = self._operands(width)
+        high, mid, low = self.operands(width)
         codes, scale, total = torch.ops.tadp.quantize(x, self.groups)
         return torch.ops.tadp.linear(codes, scale, total, high, mid, low, self.scale, bias, x.dtype)
 
     def nbytes_at(self, width: int) -> int:
         """Bytes that a width needs in memory, scales included."""
         return sum(tensor.nbytes for tensor in (*self.plane_tensors(width), self.scale))
-
-    def _operands(self, width: int) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        high, mid, low = (*self.plane_tensors(width), None, None)[:3]
-        assert high is not None
-        return high, mid, low
 
     def _stable_hash_for_caching(self) -> str:
         # AOTAutograd's cache asks for a key that is the same in every process.

@@ -37,24 +37,9 @@ def is_rule(tokens: int, width: int, device: torch.device | None = None) -> bool
     return tokens <= min(2 * width, FEW_TOKENS) and is_used(device)
 
 
-def serves(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-) -> bool:
+def serves(tokens: int, width: int, device: torch.device, kernel_name: str = "") -> bool:
     """Whether this product takes a call of ``linear``: because it is named, or by rule where nothing is."""
-    if kernel_name:
-        return kernel_name == NAME
-    width = 8 if low is not None else 6 if mid is not None else 4
-    return is_rule(scale.numel(), width, codes.device)
+    return kernel_name == NAME if kernel_name else is_rule(tokens, width, device)
 
 
 def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

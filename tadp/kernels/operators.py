@@ -25,6 +25,7 @@ import torch
 from tadp.kernels import cuda, reference
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
+from tadp.kernels.planes import width_of
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
 _EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
@@ -55,14 +56,26 @@ def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, t
 
 
 @torch.library.impl("tadp::linear", "CUDA")
-def _linear_on_cuda(codes: torch.Tensor, *others: Any) -> torch.Tensor:
-    if cuda.serves(codes, *others):
-        return cuda.linear(codes, *others)
-    if not triton_kernels.is_used(codes.device):
-        return reference.linear(codes, *others)
-    from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
-
-    return linear(codes, *others)
+def _linear_on_cuda(
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    sum: torch.Tensor,
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype,
+    nonlinearity: str = "none",
+    kernel_name: str = "",
+) -> torch.Tensor:
+    if cuda.serves(scale.numel(), width_of(mid, low), codes.device, kernel_name):
+        linear = cuda.linear
+    elif triton_kernels.is_used(codes.device):
+        from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
+    else:
+        linear = reference.linear
+    return linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name)
 
 
 @torch.library.impl("tadp::weight_only_linear", "CUDA")

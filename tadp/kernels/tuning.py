@@ -81,7 +81,7 @@ def apply_variant(
     quantize: Callable[..., tuple[torch.Tensor, ...]] | None = None,
 ) -> torch.Tensor:
     """Run a variant of ``x @ weight.T``: ``(..., rows)`` in x's type; ``quantize`` takes the operator's place."""
-    high, mid, low = (*weight.plane_tensors(level.weight), None, None)[:3]
+    high, mid, low = weight.operands(level.weight)
     if variant.operator == "weight_only_linear":
         return torch.ops.tadp.weight_only_linear(x, high, mid, low, weight.scale, None, "none", variant.kernel)
     codes, scale, total = (quantize or torch.ops.tadp.quantize)(x, weight.groups)

@@ -1,8 +1,5 @@
 """Inputs of the operator tests, and the bound that a product may be off by."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +8,7 @@ import torch
 from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, reference
+from tadp.kernels.isa import NAMES, is_available
 from tests.kernels.bounds import CPP, finished_bound, linear_bound
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -24,29 +22,7 @@ TOKENS = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 11, 13, 47, 48, 49, 50, 60, 97])
 SEEDS = st.integers(0, 2**31 - 1)
 
 
-@contextmanager
-def cpu_isa(name: str) -> Iterator[None]:
-    """Run with one instruction set; no pytest fixture, because hypothesis runs many examples within one."""
-    before = os.environ.get("TADP_CPU_ISA")
-    os.environ["TADP_CPU_ISA"] = name
-    try:
-        yield
-    finally:
-        del os.environ["TADP_CPU_ISA"]
-        if before is not None:
-            os.environ["TADP_CPU_ISA"] = before
-
-
-def is_available(isa: str) -> bool:
-    with cpu_isa(isa):
-        try:
-            return bool(torch.ops.tadp.cpu_isa() == isa)
-        except RuntimeError:
-            return False
-
-
-ALL_ISAS = ("portable", "avx2", "avxvnni", "avx512vnni")
-ISAS = tuple(isa for isa in ALL_ISAS if is_available(isa))
+ISAS = tuple(filter(is_available, NAMES))
 
 needs_vector_isas = pytest.mark.skipif(len(ISAS) < 2, reason="this processor runs the portable kernels only")
 
@@ -68,7 +44,7 @@ class Product:
 
     def arguments(self, width: int, dtype: torch.dtype) -> dict[str, Any]:
         """By name, as the schema has them."""
-        high, mid, low = operands(self.weight, width)
+        high, mid, low = self.weight.operands(width)
         return {
             "codes": self.codes,
             "scale": self.scale,
@@ -90,10 +66,6 @@ class Product:
         value = replace(self, nonlinearity="none").run(width, torch.float64, reference.linear)
         error = product_bound(value, self, torch.float64)
         return exact, finished_bound(value, error, self.nonlinearity, dtype, CPP)
-
-
-def operands(weight: BitPlaneWeight, width: int) -> tuple[torch.Tensor | None, ...]:
-    return (*weight.plane_tensors(width), None, None)[:3]
 
 
 def tokens_with_outliers(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:

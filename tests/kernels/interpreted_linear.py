@@ -12,7 +12,7 @@ import triton
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.triton.linear import linear
 from tadp.kernels.triton.tile import tile_for
-from tests.kernels.cases import WIDTHS, Product, operands, product_bound, tokens_with_outliers
+from tests.kernels.cases import WIDTHS, Product, product_bound, tokens_with_outliers
 from tests.kernels.test_linear import integer_product, real_product
 
 # One, primes, one more and one less than tiles of 16, 64 and 128; columns around the padding and around whole steps.
@@ -89,9 +89,9 @@ def test_longest_row_does_not_overflow(width: int, sign: int) -> None:
 def test_nan_reaches_its_own_token_only(width: int) -> None:
     x = tokens_with_outliers(3, (9, 65))
     weight = BitPlaneWeight.pack(torch.randn(70, 65, generator=torch.Generator().manual_seed(4)))
-    clean = linear(*reference.quantize(x), *operands(weight, width), weight.scale, None, torch.float32)
+    clean = linear(*reference.quantize(x), *weight.operands(width), weight.scale, None, torch.float32)
     x[4, 1] = torch.nan
-    found = linear(*reference.quantize(x), *operands(weight, width), weight.scale, None, torch.float32)
+    found = linear(*reference.quantize(x), *weight.operands(width), weight.scale, None, torch.float32)
     assert found[4].isnan().all()
     others = torch.arange(9) != 4
     assert torch.equal(found[others], clean[others])
@@ -101,7 +101,7 @@ def test_nan_reaches_its_own_token_only(width: int) -> None:
 def test_leading_dimensions(leading: tuple[int, ...]) -> None:
     weight = BitPlaneWeight.pack(torch.randn(20, 13, generator=torch.Generator().manual_seed(5)))
     quantized = reference.quantize(tokens_with_outliers(6, (*leading, 13)))
-    arguments = (*quantized, *operands(weight, 8), weight.scale, None, torch.float32)
+    arguments = (*quantized, *weight.operands(8), weight.scale, None, torch.float32)
     assert torch.equal(linear(*arguments), torch.ops.tadp.linear(*arguments))
 
 
@@ -110,14 +110,14 @@ def test_empty_weights(rows: int, columns: int) -> None:
     weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
     bias = torch.arange(float(rows))
     quantized = reference.quantize(torch.ones(3, columns))
-    found = linear(*quantized, *operands(weight, 8), weight.scale, bias, torch.float32)
+    found = linear(*quantized, *weight.operands(8), weight.scale, bias, torch.float32)
     assert torch.equal(found, bias.expand(3, rows))
 
 
 def test_strided_arguments() -> None:
     product = real_product(5, 12, 24, 32, torch.float32)
     expected = product.run(8, torch.float32)
-    arguments = (product.codes, product.scale, product.sum, *operands(product.weight, 8), product.weight.scale)
+    arguments = (product.codes, product.scale, product.sum, *product.weight.operands(8), product.weight.scale)
     spread = [torch.stack([tensor, tensor], -1)[..., 0] for tensor in (*arguments, product.bias)]
     assert not any(tensor.is_contiguous() for tensor in spread)
     assert torch.equal(linear(*spread, torch.float32), expected)

@@ -10,7 +10,7 @@ from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.triton.tile import Tile, tile_for
 from tadp.kernels.triton.weight_only import weight_only_linear
 from tests.kernels.bounds import weight_only_bound
-from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes, tokens_with_outliers
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, tokens_with_outliers
 
 SPLIT = "triton-64x16x16-w4-s4-k4"
 SHAPES = ((1, 1, 1), (1, 64, 256), (2, 3, 2), (5, 7, 5), (16, 65, 67), (17, 33, 260), (70, 130, 128))
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="TRIT
 def weight_arguments(seed: int, rows: int, columns: int, width: int, size: int | None = None) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator) * 0.05, size)
-    high, mid, low = operands(weight, width)
+    high, mid, low = weight.operands(width)
     bias = torch.randn(rows, generator=generator)
     return {"high": high, "mid": mid, "low": low, "weight_scale": weight.scale, "bias": bias}
 
@@ -126,7 +126,7 @@ def test_leading_dimensions(shape: tuple[int, ...]) -> None:
 def test_empty_weights(rows: int, columns: int) -> None:
     weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
     bias = torch.arange(float(rows))
-    found = weight_only_linear(torch.ones(3, columns), *operands(weight, 8), weight.scale, bias)
+    found = weight_only_linear(torch.ones(3, columns), *weight.operands(8), weight.scale, bias)
     assert torch.equal(found, bias.expand(3, rows))
 
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, planes, reference
+from tadp.kernels.isa import NAMES, cpu_isa
 from tests.kernels.cases import (
-    ALL_ISAS,
     COLUMNS,
     FLOATS,
     ISAS,
@@ -14,9 +14,7 @@ from tests.kernels.cases import (
     TOKENS,
     WIDTHS,
     Product,
-    cpu_isa,
     needs_vector_isas,
-    operands,
     product_bound,
     random_codes,
     tokens_with_outliers,
@@ -167,7 +165,7 @@ def test_infinity_and_large_values_pass_nonlinearities(isa: str, nonlinearity: s
     bias = torch.tensor([torch.inf, 1e30, -1e30, 50.0])
     with cpu_isa(isa):
         quantized = torch.ops.tadp.quantize(torch.zeros(1, 8))
-        found = torch.ops.tadp.linear(*quantized, *operands(weight, 8), weight.scale, bias, torch.float32, nonlinearity)
+        found = torch.ops.tadp.linear(*quantized, *weight.operands(8), weight.scale, bias, torch.float32, nonlinearity)
     assert found[0, [0, 1, 3]].tolist() == [torch.inf, bias[1].item(), 50.0]
     assert abs(found[0, 2]) <= 30 * 2.0**-24 * 1e30
 
@@ -201,7 +199,7 @@ def test_strided_arguments(isa: str) -> None:
         expected = product.run(8, torch.float32)
         spread = [
             torch.stack([tensor, tensor], -1)[..., 0]
-            for tensor in (product.codes, product.scale, product.sum, *operands(product.weight, 8))
+            for tensor in (product.codes, product.scale, product.sum, *product.weight.operands(8))
         ]
         scale = torch.stack([product.weight.scale] * 2, -1)[:, 0]
         bias = torch.stack([product.bias] * 2, -1)[:, 0]
@@ -244,7 +242,7 @@ def test_unknown_instruction_set_is_refused() -> None:
         torch.ops.tadp.cpu_isa()
 
 
-@pytest.mark.parametrize("isa", ALL_ISAS)
+@pytest.mark.parametrize("isa", NAMES)
 def test_an_instruction_set_is_forced_or_refused(isa: str) -> None:
     with cpu_isa(isa):
         if isa in ISAS:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tadp.kernels import BitPlaneWeight
-from tests.kernels.cases import FLOATS, WIDTHS, operands
+from tests.kernels.cases import FLOATS, WIDTHS
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -18,7 +18,7 @@ def test_opcheck_linear(width: int, biased: bool) -> None:
     quantized = torch.ops.tadp.quantize(torch.randn(2, 3, 18))
     bias = torch.randn(10) if biased else None
     torch.library.opcheck(
-        torch.ops.tadp.linear.default, (*quantized, *operands(weight, width), weight.scale, bias, torch.bfloat16)
+        torch.ops.tadp.linear.default, (*quantized, *weight.operands(width), weight.scale, bias, torch.bfloat16)
     )
 
 
@@ -26,5 +26,5 @@ def test_opcheck_linear(width: int, biased: bool) -> None:
 def test_opcheck_dequantize(width: int) -> None:
     weight = BitPlaneWeight.pack(torch.randn(10, 18))
     torch.library.opcheck(
-        torch.ops.tadp.dequantize.default, (*operands(weight, width), weight.scale, 18, torch.bfloat16)
+        torch.ops.tadp.dequantize.default, (*weight.operands(width), weight.scale, 18, torch.bfloat16)
     )

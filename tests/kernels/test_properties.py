@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bench.planes import signal_to_noise
 from tadp.kernels import BitPlaneWeight, reference
+from tadp.kernels.isa import cpu_isa
 from tests.kernels.cases import (
     COLUMNS,
     FLOATS,
@@ -16,8 +17,6 @@ from tests.kernels.cases import (
     TOKENS,
     WIDTHS,
     Product,
-    cpu_isa,
-    operands,
     product_bound,
     tokens_with_outliers,
 )
@@ -200,7 +199,7 @@ def test_any_factor_passes_through_but_for_ties(
     """
     x = tokens_with_outliers(seed, (tokens, columns))
     packed = BitPlaneWeight.pack(normal_layer(seed + 1, rows, columns)[0])
-    restored = reference.dequantize(*operands(packed, width), packed.scale, columns, torch.float64)
+    restored = reference.dequantize(*packed.operands(width), packed.scale, columns, torch.float64)
     steps = 127 * x.double() / x.double().abs().amax(1, keepdim=True).clamp(min=reference.SMALLEST_PEAK)
     at_tie = ((steps.abs() % 1 - 0.5).abs() <= 1.01 * 4 * UNIT * 127).double()
     plain, scaled = (Product(*reference.quantize(value), packed, None) for value in (x, x * factor))

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels import reference
-from tests.kernels.cases import COLUMNS, FLOATS, ISAS, SEEDS, TOKENS, cpu_isa, tokens_with_outliers
+from tadp.kernels.isa import cpu_isa
+from tests.kernels.cases import COLUMNS, FLOATS, ISAS, SEEDS, TOKENS, tokens_with_outliers
 
 
 def assert_same(x: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from tadp.kernels.checks import check_linear
 from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
 from tests.kernels.bounds import linear_bound, weight_only_bound
-from tests.kernels.cases import FLOATS, WIDTHS, operands, random_codes, tokens_with_outliers
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, tokens_with_outliers
 from tests.kernels.test_linear import real_product
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -185,7 +185,7 @@ def test_refuses() -> None:
 def test_a_gpu_gives_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, width: int) -> None:
     for dtype in FLOATS:
         product = real_product(3, tokens, rows, columns, dtype)
-        planes_read = operands(product.weight, width)
+        planes_read = product.weight.operands(width)
         arguments = (product.codes, product.scale, product.sum, *planes_read, product.weight.scale, product.bias)
         on_gpu = [None if argument is None else argument.cuda() for argument in arguments]
         found = torch.ops.tadp.linear(*on_gpu, dtype)
@@ -230,7 +230,7 @@ def test_groups_on_a_gpu(nonlinearity: str, size: int, width: int) -> None:
 @pytest.mark.parametrize("size", [0, 64, 128])
 def test_weight_only_on_a_gpu(size: int, dtype: torch.dtype, width: int) -> None:
     weight = BitPlaneWeight.pack(torch.randn(130, 1536, generator=torch.Generator().manual_seed(1)), size or None)
-    high, mid, low = operands(weight, width)
+    high, mid, low = weight.operands(width)
     arguments = {"high": high, "mid": mid, "low": low, "weight_scale": weight.scale, "bias": torch.ones(130)}
     groups = 1536 // size if size else 0
     for tokens in (1, 50, 300):

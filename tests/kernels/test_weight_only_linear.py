@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, reference
+from tadp.kernels.isa import cpu_isa
 from tests.kernels.bounds import CPP, finished_bound
 from tests.kernels.cases import (
     COLUMNS,
@@ -12,8 +13,6 @@ from tests.kernels.cases import (
     ROWS,
     SEEDS,
     WIDTHS,
-    cpu_isa,
-    operands,
     tokens_with_outliers,
 )
 from tests.kernels.test_linear import GROUPED, NONLINEARITIES
@@ -29,7 +28,7 @@ def exact_and_bound(
     were rounded to x's type first, which adds half of its eps relative to every product, and round the result to that
     type before a nonlinearity.
     """
-    high, mid, low = operands(weight, width)
+    high, mid, low = weight.operands(width)
     value = reference.weight_only_linear(x, high, mid, low, weight.scale, bias, dtype=torch.float64)
     restored = reference.dequantize(high, mid, low, weight.scale, weight.columns, torch.float64)
     size = x.double().abs() @ restored.abs().T + (0 if bias is None else bias.double().abs())
@@ -73,7 +72,7 @@ def test_within_the_rounding_bound(
     bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype).to(dtype)
     exact, bound = exact_and_bound(x, weight, width, bias, nonlinearity)
     with cpu_isa(isa):
-        found = torch.ops.tadp.weight_only_linear(x, *operands(weight, width), weight.scale, bias, nonlinearity)
+        found = torch.ops.tadp.weight_only_linear(x, *weight.operands(width), weight.scale, bias, nonlinearity)
     assert found.dtype == dtype
     assert ((found.double() - exact).abs() <= bound).all()
 
@@ -84,9 +83,9 @@ def test_nan_reaches_its_own_token_only(isa: str, tokens: int) -> None:
     x = tokens_with_outliers(3, (tokens, 65))
     weight = BitPlaneWeight.pack(torch.randn(70, 65, generator=torch.Generator().manual_seed(1)))
     with cpu_isa(isa):
-        clean = torch.ops.tadp.weight_only_linear(x, *operands(weight, 8), weight.scale, None)
+        clean = torch.ops.tadp.weight_only_linear(x, *weight.operands(8), weight.scale, None)
         x[4, 1] = torch.nan
-        found = torch.ops.tadp.weight_only_linear(x, *operands(weight, 8), weight.scale, None)
+        found = torch.ops.tadp.weight_only_linear(x, *weight.operands(8), weight.scale, None)
     assert found[4].isnan().all()
     others = torch.arange(tokens) != 4
     assert torch.equal(found[others], clean[others])
@@ -96,7 +95,7 @@ def test_nan_reaches_its_own_token_only(isa: str, tokens: int) -> None:
 @pytest.mark.parametrize("leading", [(), (1,), (0,), (2, 3), (2, 0, 4), (1, 2, 3, 2)])
 def test_leading_dimensions_and_strides(leading: tuple[int, ...], kernel: str) -> None:
     weight = BitPlaneWeight.pack(torch.randn(20, 13))
-    arguments = (*operands(weight, 8), weight.scale, None, "none", kernel)
+    arguments = (*weight.operands(8), weight.scale, None, "none", kernel)
     x = torch.randn(*leading, 13)
     found = torch.ops.tadp.weight_only_linear(x, *arguments)
     assert found.shape == (*leading, 20)
@@ -113,13 +112,13 @@ def test_empty_weights(isa: str, rows: int, columns: int) -> None:
     weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
     bias = torch.arange(float(rows))
     with cpu_isa(isa):
-        found = torch.ops.tadp.weight_only_linear(torch.randn(3, columns), *operands(weight, 8), weight.scale, bias)
+        found = torch.ops.tadp.weight_only_linear(torch.randn(3, columns), *weight.operands(8), weight.scale, bias)
     assert torch.equal(found, bias.expand(3, rows))
 
 
 def test_refuses() -> None:
     weight = BitPlaneWeight.pack(torch.randn(8, 16))
-    good = dict(zip(("high", "mid", "low"), operands(weight, 8), strict=True))
+    good = dict(zip(("high", "mid", "low"), weight.operands(8), strict=True))
     good |= {"x": torch.randn(3, 16), "weight_scale": weight.scale, "bias": None}
     for changes, message in (
         ({"x": torch.zeros(3, 16, dtype=torch.float64)}, "x must be float32"),
@@ -154,11 +153,11 @@ def test_groups_that_do_not_fit_are_refused(group_size: int, columns: int) -> No
 
 def test_opcheck() -> None:
     weight = BitPlaneWeight.pack(torch.randn(10, 64), 64)
-    arguments = (torch.randn(2, 3, 64), *operands(weight, 6), weight.scale, torch.randn(10), "gelu")
+    arguments = (torch.randn(2, 3, 64), *weight.operands(6), weight.scale, torch.randn(10), "gelu")
     torch.library.opcheck(torch.ops.tadp.weight_only_linear.default, arguments)
     codes = torch.ops.tadp.quantize(torch.randn(2, 3, 64), 1)
     torch.library.opcheck(torch.ops.tadp.quantize.default, (torch.randn(5, 256), 2))
     torch.library.opcheck(
-        torch.ops.tadp.linear.default, (*codes, *operands(weight, 4), weight.scale, None, torch.bfloat16, "silu")
+        torch.ops.tadp.linear.default, (*codes, *weight.operands(4), weight.scale, None, torch.bfloat16, "silu")
     )
-    torch.library.opcheck(torch.ops.tadp.dequantize.default, (*operands(weight, 4), weight.scale, 64, torch.bfloat16))
+    torch.library.opcheck(torch.ops.tadp.dequantize.default, (*weight.operands(4), weight.scale, 64, torch.bfloat16))

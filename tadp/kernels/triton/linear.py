@@ -16,7 +16,6 @@ import triton
 import triton.language as tl
 
 from tadp.kernels.checks import check_linear
-from tadp.kernels.planes import padded_columns, width_of
 from tadp.kernels.triton.blocks import (
     TILES_PER_GROUP,
     align_pairs,
@@ -27,9 +26,10 @@ from tadp.kernels.triton.blocks import (
     unpack_codes,
 )
 from tadp.kernels.triton.epilogue import integer_value, nonlinear, store_tile
+from tadp.kernels.triton.launch import Launch, Weight, dense
 from tadp.kernels.triton.persistent import launch_persistent
 from tadp.kernels.triton.split import add_up
-from tadp.kernels.triton.tile import Tile, tile_for
+from tadp.kernels.triton.tile import Tile
 from tadp.kernels.triton.unpack import codes_ptx
 
 
@@ -139,24 +139,21 @@ def linear(
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
     """
     check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
-    width, rows, columns = width_of(mid, low), high.shape[0], codes.shape[-1]
-    groups = weight_scale.shape[1] if weight_scale.dim() == 2 else 0
-    tokens = scale.numel()
-    tile = Tile.parse(kernel_name) if kernel_name else tile_for(tokens, rows, columns, width, groups=groups)
-    tile.check_fits(columns, groups, activations=8)
-    out = torch.empty((*codes.shape[:-1], rows), dtype=dtype, device=codes.device)
+    weight: Weight = (high, mid, low, weight_scale, bias)
+    launch = Launch.of(codes, weight, kernel_name)
+    tile, width = launch.tile, launch.width
+    out = torch.empty((*codes.shape[:-1], launch.rows), dtype=dtype, device=codes.device)
     if out.numel() == 0:
         return out
     codes, scale, sum = codes.contiguous(), scale.contiguous(), sum.contiguous()
-    high, weight_scale = high.contiguous(), weight_scale.t().contiguous()  # a packed weight's is transposed already
-    mid, low, bias = (None if tensor is None else tensor.contiguous() for tensor in (mid, low, bias))
+    high, mid, low, weight_scale, bias = dense(weight)
     if tile.descriptors:
         launch_persistent(tile, codes, scale, sum, (high, mid, low), weight_scale, bias, out, width, nonlinearity)
         return out
     if tile.splits > 1:
-        sums = torch.empty((tile.splits, tokens, rows), dtype=torch.int32, device=codes.device)
+        sums = torch.empty((tile.splits, launch.tokens, launch.rows), dtype=torch.int32, device=codes.device)
     with torch.cuda.device_of(codes):
-        linear_kernel[triton.cdiv(tokens, tile.tokens) * triton.cdiv(rows, tile.rows), tile.splits](
+        linear_kernel[launch.programs](
             codes,
             scale,
             sum,
@@ -166,11 +163,8 @@ def linear(
             weight_scale,
             bias,
             sums if tile.splits > 1 else out,
-            tokens,
-            rows,
-            columns,
-            padded_columns(columns) // 4,
-            **constants_for(tile, width, columns, groups, nonlinearity),
+            *launch.sizes,
+            **constants_for(tile, width, launch.columns, launch.groups, nonlinearity),
             **options_for(tile),
         )
         if tile.splits > 1:

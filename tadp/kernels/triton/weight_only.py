@@ -23,7 +23,6 @@ import triton
 import triton.language as tl
 
 from tadp.kernels.checks import check_weight_only
-from tadp.kernels.planes import padded_columns, width_of
 from tadp.kernels.triton.blocks import (
     TILES_PER_GROUP,
     load_activations,
@@ -33,9 +32,10 @@ from tadp.kernels.triton.blocks import (
     unpack_values,
 )
 from tadp.kernels.triton.epilogue import nonlinear, store_tile
+from tadp.kernels.triton.launch import Launch, Weight, dense
 from tadp.kernels.triton.linear import options_for
 from tadp.kernels.triton.split import add_up
-from tadp.kernels.triton.tile import Tile, tile_for
+from tadp.kernels.triton.tile import Tile
 from tadp.kernels.triton.unpack import values, values_ptx
 
 _VALUE_TYPES = {torch.float32: "bf16", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -156,25 +156,19 @@ def weight_only_linear(
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
     """
     check_weight_only(x, high, mid, low, weight_scale, bias, nonlinearity)
-    width, rows, columns = width_of(mid, low), high.shape[0], x.shape[-1]
-    groups = weight_scale.shape[1] if weight_scale.dim() == 2 else 0
-    out = x.new_empty((*x.shape[:-1], rows))
-    tokens, activations = x.shape[:-1].numel(), 8 * x.itemsize
-    if kernel_name:
-        tile = Tile.parse(kernel_name)
-    else:
-        tile = tile_for(tokens, rows, columns, width, activations=activations, groups=groups)
-    tile.check_fits(columns, groups, activations)
+    weight: Weight = (high, mid, low, weight_scale, bias)
+    launch = Launch.of(x, weight, kernel_name)
+    tile, width, groups = launch.tile, launch.width, launch.groups
+    out = x.new_empty((*x.shape[:-1], launch.rows))
     if out.numel() == 0:
         return out
-    x, high = x.contiguous(), high.contiguous()
-    weight_scale = weight_scale.t().contiguous()  # a packed weight's is transposed already
-    mid, low, bias = (None if tensor is None else tensor.contiguous() for tensor in (mid, low, bias))
-    constants = weight_only_constants(tile, width, columns, groups, nonlinearity, _VALUE_TYPES[x.dtype])
+    x = x.contiguous()
+    high, mid, low, weight_scale, bias = dense(weight)
+    constants = weight_only_constants(tile, width, launch.columns, groups, nonlinearity, _VALUE_TYPES[x.dtype])
     if tile.splits > 1:
-        sums = torch.empty((tile.splits, tokens, rows), dtype=torch.float32, device=x.device)
+        sums = torch.empty((tile.splits, launch.tokens, launch.rows), dtype=torch.float32, device=x.device)
     with torch.cuda.device_of(x):
-        weight_only_kernel[triton.cdiv(tokens, tile.tokens) * triton.cdiv(rows, tile.rows), tile.splits](
+        weight_only_kernel[launch.programs](
             x,
             high,
             mid,
@@ -182,10 +176,7 @@ def weight_only_linear(
             weight_scale,
             bias,
             sums if tile.splits > 1 else out,
-            tokens,
-            rows,
-            columns,
-            padded_columns(columns) // 4,
+            *launch.sizes,
             **constants,
             **weight_only_options(tile),
         )

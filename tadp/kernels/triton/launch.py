@@ -1,0 +1,67 @@
+"""What a launcher of a GPU product finds out about its arguments, and brings them to, before it launches a kernel."""
+
+from dataclasses import dataclass
+
+import torch
+
+from tadp.kernels.planes import padded_columns, width_of
+from tadp.kernels.triton.tile import Tile, tile_for
+
+Weight = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor, torch.Tensor | None]
+"""high, mid, low, weight_scale and bias."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The sizes of a product, and the tile that serves it.
+
+    Attributes:
+        tokens: tokens.
+        rows: weight rows.
+        columns: weight columns.
+        width: bits of the weight.
+        groups: scales that share a row; 0 for one scale a row.
+        tile: what a program computes.
+    """
+
+    tokens: int
+    rows: int
+    columns: int
+    width: int
+    groups: int
+    tile: Tile
+
+    @classmethod
+    def of(cls, activations: torch.Tensor, weight: Weight, kernel_name: str) -> "Launch":
+        """By name, or by rule where ``kernel_name`` is empty; ``activations`` are codes or values, ``(..., columns)``.
+
+        Raises:
+            ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
+        """
+        high, mid, low, weight_scale, _ = weight
+        tokens, columns, bits = activations.shape[:-1].numel(), activations.shape[-1], 8 * activations.itemsize
+        rows, width = high.shape[0], width_of(mid, low)
+        groups = weight_scale.shape[1] if weight_scale.dim() == 2 else 0
+        if kernel_name:
+            tile = Tile.parse(kernel_name)
+        else:
+            tile = tile_for(tokens, rows, columns, width, activations=bits, groups=groups)
+        tile.check_fits(columns, groups, activations=bits)
+        return cls(tokens, rows, columns, width, groups, tile)
+
+    @property
+    def programs(self) -> tuple[int, int]:
+        """Tiles, and parts that the columns are cut into."""
+        return -(-self.tokens // self.tile.tokens) * -(-self.rows // self.tile.rows), self.tile.splits
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Tokens, rows, columns and a quarter of the padded columns, as kernels take them."""
+        return self.tokens, self.rows, self.columns, padded_columns(self.columns) // 4
+
+
+def dense(weight: Weight) -> Weight:
+    """The same as kernels read it: contiguous, and scales of groups as ``(groups, rows)``."""
+    high, mid, low, weight_scale, bias = weight
+    mid, low, bias = (None if tensor is None else tensor.contiguous() for tensor in (mid, low, bias))
+    return high.contiguous(), mid, low, weight_scale.t().contiguous(), bias  # a packed weight's scales lie so already
