@@ -24,9 +24,8 @@
 namespace tadp {
 
 inline constexpr int64_t kTileQueries = 64;
-inline constexpr int64_t kBlockKeys =
-    240;                                  // a multiple of four, of which a product takes as many at a time, and of six
-inline constexpr float kUnits = 2048.0F;  // scores are counted in so many parts of a factor of two
+inline constexpr int64_t kBlockKeys = 240;  // products take four at a time, in rows of six; values are stored by 16
+inline constexpr float kUnits = 2048.0F;    // scores are counted in so many parts of a factor of two
 // Below the scores of all keys, also of those that a mask lowers by the most negative number it may hold.
 inline constexpr float kLowestScore = -2e38F;
 inline constexpr float kLowestMask = -1e38F;
@@ -51,7 +50,7 @@ struct AttentionProblem {
   int8_t* value_codes;  // (blocks, dim + 1, kBlockKeys)
   float* value_scale;   // (blocks, dim + 1)
   float* key_mean;      // (dim)
-  float* value_mean;    // (dim); NaN where a key holds NaN or infinity, as all results are then
+  float* value_mean;    // (dim)
 
   const float* mask;  // in kUnits, null where there is none
   int64_t mask_strides[4];

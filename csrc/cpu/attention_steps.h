@@ -88,9 +88,6 @@ struct PlainSteps {
       By::add_to_mean(problem.row<const T>(problem.k, pair, token), dim, share, key);
       By::add_to_mean(problem.row<const T>(problem.v, pair, token), dim, share, value);
     }
-    bool finite = true;
-    for (int64_t d = 0; d < dim; ++d) finite &= std::isfinite(key[d]);
-    if (!finite) std::fill_n(value, dim, std::numeric_limits<float>::quiet_NaN());
   }
 
   // Codes of the keys of a block.
@@ -263,13 +260,15 @@ struct PlainSteps {
   }
 
   // Totals to results in place: divided by the sums of the weights, the mean of the values added. A query that sees no
-  // key gets zeros, one that is not a number NaN.
+  // key gets zeros, one that holds NaN or infinity, or has such keys, NaN.
   TADP_STEP static void normalize(const AttentionProblem& problem, int64_t pair, const AttentionTile& tile) {
-    const float* mean = problem.value_mean + pair * problem.dim;
+    const float *mean = problem.value_mean + pair * problem.dim, *key_mean = problem.key_mean + pair * problem.dim;
     const float* sum = tile.totals + problem.dim * kTileQueries;
+    float nothing = 0.0F;  // NaN where a key is not finite
+    for (int64_t d = 0; d < problem.dim; ++d) nothing += key_mean[d] - key_mean[d];
     for (int64_t lane = 0; lane < kTileQueries; ++lane) {
       const float factor = tile.factor[lane];
-      tile.keep[lane] = sum[lane] > 0.0F ? 1.0F / sum[lane] : factor - factor;
+      tile.keep[lane] = sum[lane] > 0.0F ? 1.0F / sum[lane] : (factor - factor) + nothing;
       tile.take[lane] = sum[lane] > 0.0F ? 1.0F : 0.0F;
     }
     for (int64_t d = 0; d < problem.dim; ++d) {

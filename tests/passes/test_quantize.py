@@ -1,3 +1,5 @@
+import copy
+import functools
 import importlib
 
 import pytest
@@ -5,7 +7,9 @@ import torch
 
 from tadp.kernels import reference
 from tadp.passes import Measures, probe, quantize
-from tadp.passes.quantize import Part
+from tadp.passes.annotate import ATTENTION
+from tadp.passes.attention import OPERATOR, is_attention
+from tadp.passes.quantize import Decision, Part
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 from tests.conftest import tiny_inputs, tiny_transformer
 from tests.kernels.cases import tokens_with_outliers
@@ -17,7 +21,9 @@ LINEAR = torch.ops.tadp.linear.default
 QUANTIZE = torch.ops.tadp.quantize.default
 
 
+@functools.cache
 def _block() -> torch.fx.GraphModule:
+    """One captured block for all tests, as quantizing leaves it as it was."""
     found, _ = pieces_of(tiny_transformer(2), tiny_inputs())
     return found.pieces[1].graph
 
@@ -94,11 +100,51 @@ def test_the_piece_is_left_as_it_was() -> None:
     assert block.code == before
 
 
-def test_attention_below_16_bits_is_refused_with_a_reason() -> None:
-    decisions = quantize(_block(), Recipe(L8, ((Role.ATTENTION, L8),))).decisions
-    attention = [decision for decision in decisions if decision.role is Role.ATTENTION]
-    assert [decision.level for decision in attention] == [L16, L16]
-    assert all("attention" in decision.reason for decision in attention)
+ATTENTION_AT_8 = Recipe(L16, ((Role.ATTENTION, L8),))
+
+
+def _attention_decisions(recipe: Recipe, **changed: object) -> list[Decision]:
+    """Of a block whose attention products are given other arguments."""
+    block = copy.deepcopy(_block())
+    for node in block.graph.nodes:
+        if is_attention(node):
+            node.kwargs = {**node.kwargs, **changed}
+    return [decision for decision in quantize(block, recipe).decisions if decision.role is Role.ATTENTION]
+
+
+def test_attention_is_rewritten_where_the_recipe_says_so() -> None:
+    graph = quantize(_block(), ATTENTION_AT_8).graph
+    assert _count(graph, OPERATOR) == 2
+    assert _count(graph, LINEAR) == 0
+    assert not any(node.target in ATTENTION for node in graph.graph.nodes)
+    for recipe in (Recipe(L8), Recipe(L4), Recipe()):
+        assert _count(quantize(_block(), recipe).graph, OPERATOR) == 0
+    levels = [(decision.level, decision.kernel) for decision in _attention_decisions(ATTENTION_AT_8)]
+    assert levels == [(L8, f"cpp-{torch.ops.tadp.cpu_isa()} attention")] * 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [({"dropout_p": 0.1}, "dropout"), ({"is_causal": True}, "causal"), ({"enable_gqa": True}, "heads in groups")],
+)
+def test_attention_that_no_kernel_takes_stays_at_16_bits_with_a_reason(changed: dict[str, object], reason: str) -> None:
+    decisions = _attention_decisions(ATTENTION_AT_8, **changed)
+    assert [decision.level for decision in decisions] == [L16, L16]
+    assert all(reason in decision.reason for decision in decisions)
+
+
+def test_attention_has_no_weights_to_round() -> None:
+    recipe = Recipe(L16, ((Role.ATTENTION, Level.parse("w8a16")),))
+    assert all("no weights" in decision.reason for decision in _attention_decisions(recipe))
+
+
+def test_a_probe_measures_attention_at_either_level() -> None:
+    readings = []
+    for recipe in (Recipe(L8), Recipe(L8, ((Role.ATTENTION, L8),))):
+        graph = quantize(_block(), recipe).graph
+        readings.append(probe(graph, Measures(lambda *_: None, lambda *_: None, lambda *_: None))[1])  # type: ignore[arg-type, return-value]
+    assert readings[0] == readings[1]
+    assert sum(reading.kind == "attention" for reading in readings[0]) == 2
 
 
 def test_on_gpus_a_compiler_sees_what_the_quantizer_does(monkeypatch: pytest.MonkeyPatch) -> None:
