@@ -11,7 +11,8 @@ from bench.record import parser, record
 from tadp.demo.scenes import sample_scene
 from tadp.quality.fidelity import psnr
 
-POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
+STATIC = ("static:16", "static:16+attention", "static:8", "static:8+attention", "static:6", "static:4")
+POLICIES = (*STATIC, "complexity")
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def forward_errors() -> dict[str, list[float]]:
     with torch.no_grad():
         references = [plain(**given)[0].double() for given in inputs]
     found: dict[str, list[float]] = {}
-    for policy in POLICIES[:4]:
+    for policy in STATIC:
         model.tadp.use(policy)
         outputs = [model(**given)[0].double() for given in inputs]
         pairs = zip(outputs, references, strict=True)

@@ -1,9 +1,11 @@
-"""How long is a step of a model of Wan2.1-1.3B's shape at each level, against torch.compile in bfloat16?
+"""How long is a step of a model of Wan2.1-1.3B's shape at each level, against torch.compile?
 
-Two of the 30 blocks, at their real width: 1,536 channels, 12 heads, 8,960 in the feed-forward, 1,280 video tokens.
+Two of the 30 blocks, at their real width: 1,536 channels, 12 heads of 128, 8,960 in the feed-forward, 512 words. The
+rival runs in bfloat16, and in float32 too, which is the faster one on processors without bfloat16 instructions.
 """
 
 import statistics
+from collections.abc import Callable
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -11,56 +13,82 @@ from diffusers import WanTransformer3DModel
 import tadp
 from bench.record import parser, record, timed
 
-POLICIES = ("static:16", "static:8", "static:6", "static:4")
-RIVAL = "torch.compile, bfloat16"
-FRAMES, HEIGHT, WIDTH = 5, 32, 32
-"""Of the latent: patches of (1, 2, 2) make 5 * 16 * 16 tokens."""
+POLICIES = (
+    *("static:16", "static:8", "static:6", "static:4"),
+    *("static:16+attention", "static:8+attention", "static:6+attention", "static:4+attention"),
+)
+RIVAL, WIDE = "torch.compile, bfloat16", "torch.compile, float32"
+TOKENS = (1280, 4096)
+HEIGHT, WIDTH = 32, 32
+"""Of a frame of the latent: patches of (1, 2, 2) make 256 tokens."""
+FRAME_TOKENS = HEIGHT * WIDTH // 4
 
 
 def main() -> None:
     """Interleave forwards of all candidates and compare medians."""
     options = parser(__doc__)
-    options.add_argument("--repeats", type=int, default=15)
+    options.add_argument("--repeats", type=int, default=11)
+    options.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help=f"multiples of {FRAME_TOKENS}")
     chosen = options.parse_args()
-    times = measure(chosen.repeats)
-    base = statistics.median(times[RIVAL])
-    rows = [
-        {"model": name, "forward, s": statistics.median(taken), "times as fast": base / statistics.median(taken)}
-        for name, taken in times.items()
+    rows = [row for tokens in chosen.tokens for row in compare(tokens, measure(tokens, chosen.repeats))]
+    record("step", rows, chosen.json, blocks=2, repeats=chosen.repeats)
+
+
+def compare(tokens: int, times: dict[str, list[float]]) -> list[dict[str, object]]:
+    """A row for each candidate."""
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    return [
+        {
+            "tokens": tokens,
+            "model": name,
+            "forward, s": median,
+            "x bfloat16": medians[RIVAL] / median,
+            "x float32": medians[WIDE] / median,
+        }
+        for name, median in medians.items()
     ]
-    record("step", rows, chosen.json, tokens=FRAMES * HEIGHT * WIDTH // 4, blocks=2)
 
 
-def measure(repeats: int) -> dict[str, list[float]]:
+def measure(tokens: int, repeats: int) -> dict[str, list[float]]:
     """Seconds of every forward, by candidate."""
-    inputs = _inputs()
-    plain = torch.compile(_transformer(), dynamic=False)
+    inputs = _inputs(tokens)
+    wide_inputs = {name: x.float() if isinstance(x, torch.Tensor) else x for name, x in inputs.items()}
+    rival, wide = (torch.compile(_transformer(dtype), dynamic=False) for dtype in (torch.bfloat16, torch.float32))
     model = tadp.compile(_transformer(), policy=POLICIES[0])
-    times: dict[str, list[float]] = {name: [] for name in (RIVAL, *POLICIES)}
+
+    def follow(policy: str) -> Callable[[], object]:
+        def forward() -> object:
+            return model(**inputs)
+
+        model.tadp.use(policy)
+        forward()  # after a switch masters and planes come in: not part of a step
+        return forward
+
+    times: dict[str, list[float]] = {name: [] for name in (RIVAL, WIDE, *POLICIES)}
     with torch.no_grad():
-        plain(**inputs)
+        rival(**inputs)
+        wide(**wide_inputs)
         for policy in POLICIES:
-            model.tadp.use(policy)
-            model(**inputs)
+            follow(policy)
         for _ in range(repeats):
-            times[RIVAL].append(timed(lambda: plain(**inputs)))
+            times[RIVAL].append(timed(lambda: rival(**inputs)))
+            times[WIDE].append(timed(lambda: wide(**wide_inputs)))
             for policy in POLICIES:
-                model.tadp.use(policy)
-                model(**inputs)  # after a switch masters and planes come in: not part of a step
-                times[policy].append(timed(lambda: model(**inputs)))
+                times[policy].append(timed(follow(policy)))
     return times
 
 
-def _transformer() -> WanTransformer3DModel:
+def _transformer(dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
     torch.manual_seed(0)
     model = WanTransformer3DModel(num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=2)
-    return model.bfloat16().eval().requires_grad_(False)
+    return model.to(dtype).eval().requires_grad_(False)
 
 
-def _inputs() -> dict[str, object]:
+def _inputs(tokens: int) -> dict[str, object]:
     generator = torch.Generator().manual_seed(0)
+    frames = tokens // FRAME_TOKENS
     return {
-        "hidden_states": torch.randn(1, 16, FRAMES, HEIGHT, WIDTH, generator=generator).bfloat16(),
+        "hidden_states": torch.randn(1, 16, frames, HEIGHT, WIDTH, generator=generator).bfloat16(),
         "timestep": torch.tensor([900.0]),
         "encoder_hidden_states": torch.randn(1, 512, 4096, generator=generator).bfloat16(),
         "return_dict": False,

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tadp.kernels.isa import cpu_isa
 from tests.kernels.attention_cases import BLOCK, DIMS, KEYS, MASKS, QUERIES, Attention, bound, case
-from tests.kernels.cases import FLOATS, ISAS, SEEDS, cpu_isa, needs_vector_isas
+from tests.kernels.cases import FLOATS, ISAS, SEEDS, needs_vector_isas
 
 every_isa = pytest.mark.parametrize("isa", ISAS)
 some_examples = settings(deadline=None, max_examples=20)
@@ -49,20 +50,21 @@ def test_all_instruction_sets_agree_to_the_bit(
 @every_isa
 @some_examples
 @given(SEEDS, st.sampled_from([64, 128]), KEYS)
-def test_normal_values_are_within_two_percent(isa: str, seed: int, dim: int, keys: int) -> None:
+def test_normal_values_are_within_two_and_a_half_percent(isa: str, seed: int, dim: int, keys: int) -> None:
     """Of gaussian q, k and v: scores are off by about 0.9 % of their deviation, values by 0.8 % of theirs.
 
     Rounding to steps of s has deviation s / sqrt(12), an amount that error feedback raises by sqrt(2) at most. A row of
     128 gaussian values peaks near 2.7 deviations, so a step is 2.7 / 127 and a score, a sum of dim products of unit
     variance over sqrt(dim), is off by sqrt(2) * 2.7 / 127 / sqrt(12) = 0.009. Weights change in proportion, results by
     as much of their spread. Values peak at 3 of 240 keys: sqrt(2) * 3 / 126 / sqrt(12) = 0.010; weights, mostly a tenth
-    to a half of 255 codes, are off by sqrt(1 / 6) of a code each: 0.002 to 0.016 of their size.
+    to a half of 255 codes, are off by sqrt(1 / 6) of a code each: 0.003 to 0.016 of their size. All of it together is
+    0.021, a fifth more allows for the scatter of peaks.
     """
     generator = torch.Generator().manual_seed(seed)
     q, k, v = (torch.randn(1, 2, count, dim, generator=generator) for count in (128, keys, keys))
     attention = Attention(q, k, v)
     with cpu_isa(isa):
-        assert relative_error(attention.run(), attention.exact()) < 0.02
+        assert relative_error(attention.run(), attention.exact()) < 0.025
 
 
 @every_isa
