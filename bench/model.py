@@ -1,7 +1,12 @@
 """The embedded transformer and inputs of its default size, for benchmarks."""
 
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
 import torch
 from diffusers import WanPipeline, WanTransformer3DModel
+from torch.nn import functional
 
 from tadp.demo import PIPELINE_DIR
 
@@ -39,3 +44,28 @@ def demo_inputs(dtype: torch.dtype = torch.bfloat16, timestep: float = 900.0) ->
         "encoder_hidden_states": torch.randn(1, 64, 128, generator=generator).to(dtype),
         "return_dict": False,
     }
+
+
+def demo_attention(
+    every: int, steps: int = 4, prompt: str = "a red circle moves left and a small blue square orbits"
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Queries, keys and values of every so manyth attention product of the transformer in a generation in bfloat16."""
+    caught: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    calls = 0
+    plain: Callable[..., torch.Tensor] = functional.scaled_dot_product_attention
+    pipeline = demo_pipeline()
+    config = pipeline.transformer.config
+    wanted = (config.num_attention_heads, config.attention_head_dim)
+
+    def spy(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
+        nonlocal calls
+        if (query.shape[1], query.shape[3]) == wanted and options.get("attn_mask") is None:  # not of encoders
+            calls += 1
+            if calls % every == 0:
+                caught.append((query.clone(), key.clone(), value.clone()))
+        return plain(query, key, value, **options)
+
+    with mock.patch.object(functional, "scaled_dot_product_attention", spy), torch.no_grad():
+        options = {**GENERATION, "num_inference_steps": steps}
+        pipeline(prompt=prompt, generator=torch.Generator().manual_seed(0), **options)
+    return caught

@@ -13,7 +13,18 @@ from bench.record import cell
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     *("alignment", "direction", "signals", "accuracy", "layers", "planes", "groups"),
-    *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "product"),
+    *(
+        "compile_time",
+        "start",
+        "switching",
+        "dispatch",
+        "step",
+        "linear",
+        "nonlinearity",
+        "attention",
+        "rounding",
+        "product",
+    ),
     *("isa", "gpu", "memory"),
 )
 INTRODUCTION = """# Results
