@@ -129,14 +129,15 @@ struct Avx512 : PlainSteps<Avx512> {
     int8_t* codes = problem.value_codes + index * (dim + 1) * kBlockKeys;
     float* scale = problem.value_scale + index * (dim + 1);
     const float* mean = problem.value_mean + pair * dim;
+    const int64_t stride = problem.v.token_stride;
+    const T* v = problem.tokens<const T>(problem.v, pair) + first * stride;
     alignas(64) float peaks[16], inverses[16];
     for (int64_t d = 0; d < dim; d += 16) {
       const __mmask16 channels = first_lanes(dim - d);
       const __m512 shift = _mm512_maskz_loadu_ps(channels, mean + d);
       __m512 peak = _mm512_setzero_ps();
       for (int64_t key = 0; key < count; ++key) {
-        const T* row = problem.row<const T>(problem.v, pair, first + key);
-        peak = _mm512_max_ps(_mm512_abs_ps(_mm512_sub_ps(load16(row + d, channels), shift)), peak);
+        peak = _mm512_max_ps(_mm512_abs_ps(_mm512_sub_ps(load16(v + key * stride + d, channels), shift)), peak);
       }
       _mm512_store_ps(peaks, peak);
       for (int64_t i = 0; i < 16; ++i) {
@@ -153,8 +154,8 @@ struct Avx512 : PlainSteps<Avx512> {
         for (int i = 0; i < 16; ++i) {
           rows[i] = _mm512_setzero_si512();
           if (key + i >= count) continue;
-          const T* row = problem.row<const T>(problem.v, pair, first + key + i);
-          const __m512 scaled = _mm512_maskz_mul_ps(present, _mm512_sub_ps(load16(row + d, channels), shift), inverse);
+          const __m512 value = _mm512_sub_ps(load16(v + (key + i) * stride + d, channels), shift);
+          const __m512 scaled = _mm512_maskz_mul_ps(present, value, inverse);
           const __m512 wanted = _mm512_add_ps(scaled, lost);
           rows[i] = _mm512_cvt_roundps_epi32(wanted, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
           lost = _mm512_sub_ps(wanted, _mm512_cvtepi32_ps(rows[i]));
@@ -176,6 +177,7 @@ struct Avx512 : PlainSteps<Avx512> {
                                        const AttentionTile& tile) {
     const int64_t padded = problem.padded, count = std::min(kTileQueries, problem.queries - first);
     const int64_t stride = round_up(padded, kLane), fours = padded / 4;
+    const T* q = problem.tokens<const T>(problem.q, pair) + first * problem.q.token_stride;
     auto* codes = reinterpret_cast<int8_t*>(tile.weights);  // not needed yet
     static_assert(16 * 256 <= kBlockKeys * kTileQueries);
     for (int64_t lane = 0; lane < kTileQueries; lane += 16) {
@@ -186,7 +188,7 @@ struct Avx512 : PlainSteps<Avx512> {
           continue;
         }
         std::memset(codes + i * stride + padded - 4, 0, 4);
-        const T* row = problem.row<const T>(problem.q, pair, first + lane + i);
+        const T* row = q + (lane + i) * problem.q.token_stride;
         tile.factor[lane + i] = quantize_row_avx512(row, problem.dim, codes + i * stride).scale * problem.factor;
       }
       for (int64_t four = 0; four < fours; four += 16) {
@@ -257,6 +259,7 @@ struct Avx512 : PlainSteps<Avx512> {
   TADP_AVX512 static void store_results(const AttentionProblem& problem, int64_t pair, int64_t first,
                                         const AttentionTile& tile) {
     const int64_t count = std::min(kTileQueries, problem.queries - first);
+    T* to = problem.tokens<T>(problem.out, pair) + first * problem.out.token_stride;
     for (int64_t lane = 0; lane < count; lane += 16) {
       for (int64_t d = 0; d < problem.dim; d += 16) {
         __m512i rows[16];
@@ -269,8 +272,8 @@ struct Avx512 : PlainSteps<Avx512> {
 #pragma GCC unroll 16
         for (int i = 0; i < 16; ++i) {
           if (lane + i >= count) break;
-          T* to = problem.row<T>(problem.out, pair, first + lane + i) + d;
-          store16(to, first_lanes(problem.dim - d), _mm512_castsi512_ps(rows[i]));
+          store16(to + (lane + i) * problem.out.token_stride + d, first_lanes(problem.dim - d),
+                  _mm512_castsi512_ps(rows[i]));
         }
       }
     }

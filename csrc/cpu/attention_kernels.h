@@ -61,10 +61,11 @@ struct AttentionProblem {
     const int64_t rest = keys - block * kBlockKeys;
     return rest < kBlockKeys ? rest : kBlockKeys;
   }
+  // The first token of a pair.
   template <typename T>
-  T* row(const Heads& tensor, int64_t pair, int64_t token) const {
+  T* tokens(const Heads& tensor, int64_t pair) const {
     auto* data = static_cast<T*>(const_cast<void*>(tensor.data));
-    return data + pair / heads * tensor.batch_stride + pair % heads * tensor.head_stride + token * tensor.token_stride;
+    return data + pair / heads * tensor.batch_stride + pair % heads * tensor.head_stride;
   }
 };
 

@@ -84,9 +84,10 @@ struct PlainSteps {
     std::fill_n(key, dim, 0.0F);
     std::fill_n(value, dim, 0.0F);
     const float share = 1.0F / static_cast<float>(problem.keys);
+    const T *k = problem.tokens<const T>(problem.k, pair), *v = problem.tokens<const T>(problem.v, pair);
     for (int64_t token = 0; token < problem.keys; ++token) {
-      By::add_to_mean(problem.row<const T>(problem.k, pair, token), dim, share, key);
-      By::add_to_mean(problem.row<const T>(problem.v, pair, token), dim, share, value);
+      By::add_to_mean(k + token * problem.k.token_stride, dim, share, key);
+      By::add_to_mean(v + token * problem.v.token_stride, dim, share, value);
     }
   }
 
@@ -96,9 +97,10 @@ struct PlainSteps {
                                     const AttentionTile& tile) {
     const int64_t first = block * kBlockKeys, padded = problem.padded;
     std::fill(tile.row + problem.dim, tile.row + padded, 0.0F);
+    const T* k = problem.tokens<const T>(problem.k, pair);
+    const float* mean = problem.key_mean + pair * problem.dim;
     for (int64_t token = first; token < first + problem.block_keys(block); ++token) {
-      By::subtract_mean(problem.row<const T>(problem.k, pair, token), problem.dim,
-                        problem.key_mean + pair * problem.dim, tile.row);
+      By::subtract_mean(k + token * problem.k.token_stride, problem.dim, mean, tile.row);
       const int64_t place = pair * problem.keys + token;
       const TokenScale scale = By::quantize(tile.row, padded, problem.key_codes + place * padded);
       problem.key_scale[place] = scale.scale;
@@ -117,11 +119,12 @@ struct PlainSteps {
     int8_t* codes = problem.value_codes + index * (dim + 1) * kBlockKeys;
     float* scale = problem.value_scale + index * (dim + 1);
     float *values = tile.row, *inverse = tile.totals, *lost = tile.scores;  // not needed yet
+    const T* v = problem.tokens<const T>(problem.v, pair) + first * problem.v.token_stride;
     std::memset(codes, 0, static_cast<size_t>(dim * kBlockKeys));
     std::fill_n(inverse, dim, 0.0F);
     std::fill_n(lost, dim, 0.0F);
     for (int64_t key = 0; key < count; ++key) {
-      By::subtract_mean(problem.row<const T>(problem.v, pair, first + key), dim, mean, values);
+      By::subtract_mean(v + key * problem.v.token_stride, dim, mean, values);
       for (int64_t d = 0; d < dim; ++d) {
         const float size = std::fabs(values[d]);
         inverse[d] = size > inverse[d] ? size : inverse[d];
@@ -133,7 +136,7 @@ struct PlainSteps {
       scale[d] = channel.scale;
     }
     for (int64_t key = 0; key < count; ++key) {
-      By::subtract_mean(problem.row<const T>(problem.v, pair, first + key), dim, mean, values);
+      By::subtract_mean(v + key * problem.v.token_stride, dim, mean, values);
       for (int64_t d = 0; d < dim; ++d) {
         const float wanted = (inverse[d] == 0.0F ? 0.0F : values[d] * inverse[d]) + lost[d];
         const float shifted = wanted + kRound;
@@ -149,13 +152,14 @@ struct PlainSteps {
   TADP_STEP static void load_queries(const AttentionProblem& problem, int64_t pair, int64_t first,
                                      const AttentionTile& tile) {
     const int64_t padded = problem.padded, count = std::min(kTileQueries, problem.queries - first);
+    const T* q = problem.tokens<const T>(problem.q, pair) + first * problem.q.token_stride;
     std::fill(tile.row + problem.dim, tile.row + padded, 0.0F);
     for (int64_t lane = 0; lane < kTileQueries; ++lane) {
       tile.factor[lane] = 0.0F;
       if (lane >= count) {
         std::memset(tile.codes, 0, static_cast<size_t>(padded));
       } else {
-        const T* row = problem.row<const T>(problem.q, pair, first + lane);
+        const T* row = q + lane * problem.q.token_stride;
         for (int64_t d = 0; d < problem.dim; ++d) tile.row[d] = static_cast<float>(row[d]);
         tile.factor[lane] = By::quantize(tile.row, padded, tile.codes).scale * problem.factor;
       }
@@ -284,8 +288,8 @@ struct PlainSteps {
   TADP_STEP static void store_results(const AttentionProblem& problem, int64_t pair, int64_t first,
                                       const AttentionTile& tile) {
     const int64_t count = std::min(kTileQueries, problem.queries - first);
-    for (int64_t lane = 0; lane < count; ++lane) {
-      T* to = problem.row<T>(problem.out, pair, first + lane);
+    T* to = problem.tokens<T>(problem.out, pair) + first * problem.out.token_stride;
+    for (int64_t lane = 0; lane < count; ++lane, to += problem.out.token_stride) {
       for (int64_t d = 0; d < problem.dim; ++d) to[d] = static_cast<T>(tile.totals[d * kTileQueries + lane]);
     }
   }
