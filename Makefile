@@ -71,7 +71,7 @@ bench: install ## Run every benchmark; results go to bench/results
 	@$(MAKE) micro MICRO_JSON=bench/results/micro.json $(if $(findstring --short,$(BENCH_ARGS)),,MICRO_ARGS=)
 	@$(BIN)/python -m bench.page
 
-micro: install ## Time every operator under pytest-benchmark, on two shapes; MICRO_ARGS= for all shapes
+micro: install ## Time every operator under pytest-benchmark, on three shapes; MICRO_ARGS= for all shapes
 	@mkdir -p $(dir $(MICRO_JSON))
 	$(BIN)/python -m pytest bench/micro.py -q --benchmark-only --benchmark-quiet --benchmark-json=$(MICRO_JSON) $(MICRO_ARGS)
 	$(BIN)/python -m bench.ratios $(MICRO_JSON)

@@ -1,4 +1,4 @@
-"""How long does each operator take at each level, against bfloat16 and against torchao's dynamic int8?
+"""How long does each operator take at each level, against bfloat16 and, layers, against torchao's dynamic int8?
 
 For pytest-benchmark, and not part of what a bare ``pytest`` runs:
 
@@ -6,7 +6,7 @@ For pytest-benchmark, and not part of what a bare ``pytest`` runs:
     python -m bench.ratios out/micro.json
 
 One group a shape. Candidates run one after the other here; where machines are shared, ``python -m bench.linear``, which
-interleaves them, is the one to believe. ``-m short`` selects two shapes.
+interleaves them, is the one to believe. ``-m short`` selects three shapes.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch.nn import functional
 
+from bench import attention
 from bench.linear import BASE, RIVAL, Shape, rival_linear
 from tadp.kernels import BitPlaneWeight
 from tadp.kernels.registry import Variant
@@ -66,19 +67,35 @@ CANDIDATES: dict[str, Callable[[torch.Tensor, torch.Tensor], Callable[[], object
 }
 
 
-def _shapes() -> list[Any]:
-    """All shapes, each a group of its own."""
-    parameters = []
-    for shape in ((tokens, *layer) for layer in LAYERS for tokens in TOKENS):
-        name = "x".join(map(str, shape))
-        marks = [pytest.mark.benchmark(group=name), *([pytest.mark.short] if shape in SHORT else [])]
-        parameters.append(pytest.param(shape, marks=marks, id=name))
-    return parameters
+ATTENTION: dict[str, Callable[..., object]] = {
+    BASE: functional.scaled_dot_product_attention,
+    "tadp 8": torch.ops.tadp.attention,
+}
+ATTENTION_SHAPES = (attention.Shape(3, 1280, 1280, 64), attention.Shape(12, 1280, 1280, 128))
+"""Of the embedded model, and of Wan2.1-1.3B."""
+
+
+def _group(shape: object, name: str, is_short: bool) -> Any:
+    """A shape as a group of its own."""
+    marks = [pytest.mark.benchmark(group=name), *([pytest.mark.short] if is_short else [])]
+    return pytest.param(shape, marks=marks, id=name)
+
+
+def _linear_groups() -> list[Any]:
+    shapes = [(tokens, *layer) for layer in LAYERS for tokens in TOKENS]
+    return [_group(shape, "x".join(map(str, shape)), shape in SHORT) for shape in shapes]
+
+
+def _attention_groups() -> list[Any]:
+    return [
+        _group(shape, f"{shape.heads} heads {shape.queries}x{shape.keys}x{shape.dim}", shape == ATTENTION_SHAPES[0])
+        for shape in ATTENTION_SHAPES
+    ]
 
 
 # The upper one varies faster, so that what is compared runs close together.
 @pytest.mark.parametrize("candidate", CANDIDATES)
-@pytest.mark.parametrize("shape", _shapes())
+@pytest.mark.parametrize("shape", _linear_groups())
 def test_linear(benchmark: BenchmarkFixture, shape: Shape, candidate: str) -> None:
     """Time one candidate on one shape."""
     tokens, columns, rows = shape
@@ -88,5 +105,16 @@ def test_linear(benchmark: BenchmarkFixture, shape: Shape, candidate: str) -> No
     benchmark.extra_info["candidate"] = candidate
     with torch.no_grad():
         call = CANDIDATES[candidate](x, weight)
+        call()
+        benchmark(call)
+
+
+@pytest.mark.parametrize("candidate", ATTENTION)
+@pytest.mark.parametrize("shape", _attention_groups())
+def test_attention(benchmark: BenchmarkFixture, shape: attention.Shape, candidate: str) -> None:
+    """Time one candidate on one attention product, quantization included."""
+    benchmark.extra_info["candidate"] = candidate
+    with torch.no_grad():
+        call = partial(ATTENTION[candidate], *attention.values(shape))
         call()
         benchmark(call)

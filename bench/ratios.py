@@ -29,7 +29,7 @@ def ratios(benchmarks: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]:
         medians[benchmark["extra_info"]["candidate"]] = benchmark["stats"]["median"]
     return [
         {
-            "tokens x in x out": group,
+            "group": group,
             "candidate": name,
             "ms": median * 1e3,
             **{f"against {rival}": medians[rival] / median if rival in medians else "" for rival in (BASE, RIVAL)},
