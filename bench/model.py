@@ -1,4 +1,4 @@
-"""The embedded transformer and inputs of its default size, for benchmarks."""
+"""Models for benchmarks: the embedded one, and two blocks of Wan2.1-1.3B's shape, each with inputs."""
 
 import torch
 from diffusers import WanPipeline, WanTransformer3DModel
@@ -15,6 +15,11 @@ GENERATION = {
     "output_type": "np",
 }
 """What the embedded pipeline is called with."""
+
+WIDE_LATENT = (5, 32, 32)
+"""Frames, height and width."""
+WIDE_TOKENS = 5 * 16 * 16
+"""What patches of (1, 2, 2) make of it."""
 
 
 def demo_transformer(dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
@@ -37,5 +42,23 @@ def demo_inputs(dtype: torch.dtype = torch.bfloat16, timestep: float = 900.0) ->
         "hidden_states": torch.randn(1, 8, 5, 16, 16, generator=generator).to(dtype),
         "timestep": torch.tensor([timestep]),
         "encoder_hidden_states": torch.randn(1, 64, 128, generator=generator).to(dtype),
+        "return_dict": False,
+    }
+
+
+def wide_transformer() -> WanTransformer3DModel:
+    """Two blocks at the real width: 1,536 channels, 12 heads, 8,960 in the feed-forward; random weights."""
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=2)
+    return model.bfloat16().eval().requires_grad_(False)
+
+
+def wide_inputs() -> dict[str, object]:
+    """Arguments of one forward of it: 1,280 video tokens, 512 text tokens."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "hidden_states": torch.randn(1, 16, *WIDE_LATENT, generator=generator).bfloat16(),
+        "timestep": torch.tensor([900.0]),
+        "encoder_hidden_states": torch.randn(1, 512, 4096, generator=generator).bfloat16(),
         "return_dict": False,
     }

@@ -11,7 +11,7 @@ import math
 import torch
 
 SAMPLED_QUERIES = 64
-SAMPLED_TOKENS = 64
+SAMPLED_TOKENS = 128
 WIDTHS = (8, 6, 4)
 """Bits that activations may get, in the order in which `quantization_error` returns them."""
 HIDDEN_BELOW = -1e3
