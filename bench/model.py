@@ -1,4 +1,4 @@
-"""The embedded transformer and inputs of its default size, for benchmarks."""
+"""Models for benchmarks: the embedded one, and two blocks of Wan2.1-1.3B's shape, each with inputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +20,11 @@ GENERATION = {
     "output_type": "np",
 }
 """What the embedded pipeline is called with."""
+
+WIDE_FRAME = (32, 32)
+"""Height and width of a frame of the latent."""
+WIDE_FRAME_TOKENS = 256
+"""What patches of (1, 2, 2) make of it."""
 
 
 def demo_transformer(dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
@@ -69,3 +74,23 @@ def demo_attention(
         options = {**GENERATION, "num_inference_steps": steps}
         pipeline(prompt=prompt, generator=torch.Generator().manual_seed(0), **options)
     return caught
+
+
+def wide_transformer(dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
+    """Two blocks at the real width: 1,536 channels, 12 heads of 128, 8,960 in the feed-forward; random weights."""
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=2)
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+def wide_inputs(tokens: int = 1280, dtype: torch.dtype = torch.bfloat16) -> dict[str, object]:
+    """Arguments of one forward of it: video tokens, a multiple of 256, and 512 text tokens."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = WIDE_FRAME
+    frames = tokens // WIDE_FRAME_TOKENS
+    return {
+        "hidden_states": torch.randn(1, 16, frames, height, width, generator=generator).to(dtype),
+        "timestep": torch.tensor([900.0]),
+        "encoder_hidden_states": torch.randn(1, 512, 4096, generator=generator).to(dtype),
+        "return_dict": False,
+    }

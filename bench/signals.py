@@ -1,6 +1,6 @@
-"""Where do the signals of a probe lie between simple and complex content, and do they tell one from the other?"""
+"""Where do the signals of a probe lie between simple and complex content, what do they cost, and how exact are they?"""
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,30 +8,33 @@ from tqdm import tqdm
 
 import tadp
 from bench.model import GENERATION, demo_pipeline
+from bench.probing import shares_of_a_step
 from bench.record import parser, record
+from bench.sampling import compare, stop_after_probe
+from bench.signals_figure import draw
 from tadp.demo.scenes import sample_scene
-from tadp.policy.complexity import PROBE_STEPS
+from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Averages, averages
 
 OBJECTS = (1, 2, 3, 4, 5)
 
 
 def main() -> None:
-    """Probe captions of one to five objects; percentiles of each signal, and its correlation with their number."""
+    """Three tables: each signal by content, sampled against exact ones, and shares of a step; and a figure."""
     options = parser(__doc__)
     options.add_argument("--captions", type=int, default=25)
+    options.add_argument("--seconds", type=float, default=240.0, help="of timing forwards of a wide model")
+    options.add_argument("--figure", type=Path, help="draw each signal over blocks and steps, such as docs/signals.png")
+    options.add_argument("--short", action="store_true")
     chosen = options.parse_args()
-    counts = [OBJECTS[index % len(OBJECTS)] for index in range(chosen.captions)]
-    found = probe(counts)
-    rows = []
-    for name in ("entropy", "kurtosis", "relative_change"):
-        values = np.array([getattr(known, name) for known in found])
-        low, middle, high = np.percentile(values, (5, 50, 95))
-        correlation = float(np.corrcoef(values, counts)[0, 1])
-        rows.append(
-            {"signal": name, "5 %": low, "median": middle, "95 %": high, "correlation with objects": correlation}
-        )
-    record("signals", rows, chosen.json, captions=chosen.captions)
+    captions, seconds = (5, 30.0) if chosen.short else (chosen.captions, chosen.seconds)
+    counts = [OBJECTS[index % len(OBJECTS)] for index in range(captions)]
+    if chosen.figure is not None:
+        draw(chosen.figure)
+    off = compare([_caption(seed, count) for seed, count in enumerate(counts[:5])])
+    record("sampled against exact", off, None)
+    shares = shares_of_a_step(seconds, DEFAULT_BUDGET)
+    record("signals", _by_content(probe(counts), counts), chosen.json, captions=captions, **_facts(off, shares))
 
 
 def probe(counts: list[int]) -> list[Averages]:
@@ -41,9 +44,9 @@ def probe(counts: list[int]) -> list[Averages]:
     for seed, count in enumerate(tqdm(counts, desc="probing", unit="caption")):
         before = pipeline.tadp.clock.generation
         pipeline(
-            sample_scene(5 * 10**9 + seed, count).caption,
+            _caption(seed, count),
             generator=torch.Generator().manual_seed(seed),
-            callback_on_step_end=_stop_after_probe,
+            callback_on_step_end=stop_after_probe,
             **GENERATION | {"output_type": "latent"},
         )
         records = [record for record in pipeline.tadp.history if record.generation > before]
@@ -51,10 +54,32 @@ def probe(counts: list[int]) -> list[Averages]:
     return found
 
 
-def _stop_after_probe(pipeline: Any, step: int, timestep: object, tensors: dict[str, object]) -> dict[str, object]:
-    """The steps are those of a whole generation, only the rest of it is left out."""
-    pipeline._interrupt = step + 1 >= PROBE_STEPS
-    return tensors
+def _by_content(found: list[Averages], counts: list[int]) -> list[dict[str, object]]:
+    """Percentiles of each signal over captions of one to five objects, and its correlation with their number."""
+    rows: list[dict[str, object]] = []
+    for name in ("entropy", "kurtosis", "relative_change"):
+        values = np.array([getattr(known, name) for known in found])
+        low, middle, high = np.percentile(values, (5, 50, 95))
+        correlation = float(np.corrcoef(values, counts)[0, 1])
+        rows.append(
+            {"signal": name, "5 %": low, "median": middle, "95 %": high, "correlation with objects": correlation}
+        )
+    return rows
+
+
+def _facts(off: list[dict[str, object]], shares: dict[str, float]) -> dict[str, object]:
+    """The other two tables, in the form that results keep beside their rows."""
+    facts: dict[str, object] = {
+        f"sampled {row['signal']}, off": {
+            column[5:]: value for column, value in row.items() if column.startswith("off")
+        }
+        for row in off
+    }
+    return facts | {"share_of_a_step": shares}
+
+
+def _caption(seed: int, count: int) -> str:
+    return sample_scene(5 * 10**9 + seed, count).caption
 
 
 if __name__ == "__main__":

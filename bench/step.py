@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from diffusers import WanTransformer3DModel
 
 import tadp
+from bench.model import WIDE_FRAME_TOKENS, wide_inputs, wide_transformer
 from bench.record import parser, record, timed
 
 POLICIES = (
@@ -19,16 +19,13 @@ POLICIES = (
 )
 RIVAL, WIDE = "torch.compile, bfloat16", "torch.compile, float32"
 TOKENS = (1280, 4096)
-HEIGHT, WIDTH = 32, 32
-"""Of a frame of the latent: patches of (1, 2, 2) make 256 tokens."""
-FRAME_TOKENS = HEIGHT * WIDTH // 4
 
 
 def main() -> None:
     """Interleave forwards of all candidates and compare medians."""
     options = parser(__doc__)
     options.add_argument("--repeats", type=int, default=11)
-    options.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help=f"multiples of {FRAME_TOKENS}")
+    options.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help=f"multiples of {WIDE_FRAME_TOKENS}")
     chosen = options.parse_args()
     rows = [row for tokens in chosen.tokens for row in compare(tokens, measure(tokens, chosen.repeats))]
     record("step", rows, chosen.json, blocks=2, repeats=chosen.repeats)
@@ -51,10 +48,10 @@ def compare(tokens: int, times: dict[str, list[float]]) -> list[dict[str, object
 
 def measure(tokens: int, repeats: int) -> dict[str, list[float]]:
     """Seconds of every forward, by candidate."""
-    inputs = _inputs(tokens)
-    wide_inputs = {name: x.float() if isinstance(x, torch.Tensor) else x for name, x in inputs.items()}
-    rival, wide = (torch.compile(_transformer(dtype), dynamic=False) for dtype in (torch.bfloat16, torch.float32))
-    model = tadp.compile(_transformer(), policy=POLICIES[0])
+    inputs = wide_inputs(tokens)
+    float32_inputs = wide_inputs(tokens, torch.float32)
+    rival, wide = (torch.compile(wide_transformer(dtype), dynamic=False) for dtype in (torch.bfloat16, torch.float32))
+    model = tadp.compile(wide_transformer(), policy=POLICIES[0])
 
     def follow(policy: str) -> Callable[[], object]:
         def forward() -> object:
@@ -67,32 +64,15 @@ def measure(tokens: int, repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in (RIVAL, WIDE, *POLICIES)}
     with torch.no_grad():
         rival(**inputs)
-        wide(**wide_inputs)
+        wide(**float32_inputs)
         for policy in POLICIES:
             follow(policy)
         for _ in range(repeats):
             times[RIVAL].append(timed(lambda: rival(**inputs)))
-            times[WIDE].append(timed(lambda: wide(**wide_inputs)))
+            times[WIDE].append(timed(lambda: wide(**float32_inputs)))
             for policy in POLICIES:
                 times[policy].append(timed(follow(policy)))
     return times
-
-
-def _transformer(dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
-    torch.manual_seed(0)
-    model = WanTransformer3DModel(num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=2)
-    return model.to(dtype).eval().requires_grad_(False)
-
-
-def _inputs(tokens: int) -> dict[str, object]:
-    generator = torch.Generator().manual_seed(0)
-    frames = tokens // FRAME_TOKENS
-    return {
-        "hidden_states": torch.randn(1, 16, frames, HEIGHT, WIDTH, generator=generator).bfloat16(),
-        "timestep": torch.tensor([900.0]),
-        "encoder_hidden_states": torch.randn(1, 512, 4096, generator=generator).bfloat16(),
-        "return_dict": False,
-    }
 
 
 if __name__ == "__main__":

@@ -33,7 +33,10 @@ from tadp.runtime.pool import WeightPool
 Model = TypeVar("Model")
 
 MEASURES = passes.Measures(
-    attention=signals.attention_entropy, activation=signals.activation_moments, change=signals.relative_change
+    attention=signals.attention_entropy,
+    moments=signals.activation_moments,
+    rounding=signals.quantization_error,
+    change=signals.relative_change,
 )
 
 
@@ -141,6 +144,7 @@ class Compiler:
         blocks: tuple[str, ...] | None,
         outside: Mapping[str, torch.Tensor] | None = None,
         other_weight_bytes: int = 0,
+        mapped: Sequence[tuple[str, signals.HasBlockMap]] = (),
     ) -> Controller:
         """Make the controller that chooses among this compiler's variants.
 
@@ -149,6 +153,7 @@ class Compiler:
             blocks: the model's blocks in running order; None: find them in the graphs.
             outside: weights of linear layers outside the blocks, by layer, for the explanation.
             other_weight_bytes: of everything that is not packed.
+            mapped: attention modules that show a block map, each with its block's path.
         """
         self._blocks = None if blocks is None else frozenset(blocks)
         self._outside = {layer: tuple(weight.shape) for layer, weight in (outside or {}).items()}
@@ -159,6 +164,7 @@ class Compiler:
             explain=self._explain,
             blocks=blocks or (),
             other_weight_bytes=other_weight_bytes,
+            mapped=mapped,
         )
         self._controller = weakref.ref(controller)
         return controller
@@ -168,7 +174,7 @@ class Compiler:
         annotated = passes.annotate(graph, self._prefix(graph), self._blocks)
         found = passes.partition(annotated)
         self._partitions.append(found)
-        dispatcher = Dispatcher(found, self._pool, self.variant)
+        dispatcher = Dispatcher(found, self._pool, self.variant, self._is_compiled)
         self._dispatchers.append(dispatcher)
         controller = self._controller()
         assert controller is not None  # whoever calls the model holds it
@@ -182,16 +188,18 @@ class Compiler:
         key = (piece.structure, recipe, probing)
         if key not in self._variants:
             quantized = passes.quantize(piece.graph, recipe, lookup)
-            readings: tuple[passes.Reading, ...] = ()
-            if probing:
-                _, readings = passes.probe(quantized.graph, MEASURES)
+            probed = passes.probe(quantized.graph, MEASURES) if probing else passes.Probed(quantized.graph, (), None)
             self._variants[key] = Variant(
                 function=passes.lower(quantized.graph, _device(piece.graph), self._options),
                 values=tuple(source.index for source in quantized.sources if source.part is Part.ITSELF),
                 weights=tuple((s.index, s.part.value) for s in quantized.sources if s.part is not Part.ITSELF),
-                readings=tuple((reading.kind, reading.layer) for reading in readings),
+                readings=tuple((reading.kind, reading.layer) for reading in probed.readings),
+                stream=probed.stream,
             )
         return self._variants[key]
+
+    def _is_compiled(self, piece: Piece, recipe: Recipe) -> bool:
+        return (piece.structure, recipe, False) in self._variants
 
     def _prepare(self, partitions: Iterable[Partition], policy: Policy) -> None:
         """Compile every variant that a policy may ask for, and warn of what cannot follow it."""
@@ -289,7 +297,14 @@ def _compile_module(
         if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(blocks)
     }
     compiler = Compiler(pool, precompile, options)
-    controller = compiler.control(policy, blocks, outside, sum(parameter.nbytes for parameter in plain.values()))
+    mapped = [
+        (block, module)
+        for block in blocks
+        for module in model.get_submodule(block).modules()
+        if isinstance(module, signals.HasBlockMap)
+    ]
+    other_weight_bytes = sum(parameter.nbytes for parameter in plain.values())
+    controller = compiler.control(policy, blocks, outside, other_weight_bytes, mapped)
     # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
     capture = _weak(compiler)
     for block in blocks:

@@ -19,7 +19,8 @@ from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.pool import WeightPool
-from tadp.runtime.signals import Averages, Signals, averages
+from tadp.runtime.shadows import DEFAULT_BUDGET, ShadowRotation
+from tadp.runtime.signals import Averages, HasBlockMap, Signals, averages, read_block_maps, with_deltas
 
 Result = TypeVar("Result")
 
@@ -60,6 +61,7 @@ class _Generation:
     prompts: tuple[str, ...] = ()
     probed_steps: set[int] = field(default_factory=set)
     signals: list[Signals] = field(default_factory=list)
+    latest: dict[str, tuple[int, Signals]] = field(default_factory=dict)  # by branch, with their step
     score: Score | None = None
     fallback: bool = False
 
@@ -76,6 +78,7 @@ class Controller:
         explain: Callable[[Plan], Explanation],
         blocks: Sequence[str] = (),
         other_weight_bytes: int = 0,
+        mapped: Sequence[tuple[str, HasBlockMap]] = (),
     ) -> None:
         self.clock = Clock()
         self._policy = parse(policy)
@@ -84,6 +87,9 @@ class Controller:
         self._explain = explain
         self._blocks = tuple(blocks)
         self._other_weight_bytes = other_weight_bytes
+        self._mapped = tuple(mapped)
+        self._shadow_rotation = ShadowRotation()
+        self._shadows: dict[str, Recipe] = {}
         self._dispatchers: list[Dispatcher[Any]] = []
         self._history: deque[StepRecord] = deque(maxlen=HISTORY_LENGTH)
         self._companions: tuple[Controller, ...] = ()
@@ -175,6 +181,7 @@ class Controller:
             total = None if self._probing or score is None else score.total
             self._follow(self._policy.plan(known, total, tuple(self._generation.signals)), self._probing)
         dispatcher.use(self._plan, self._probing)
+        dispatcher.shadow(self._shadows)
 
     def step(
         self, timestep: float | None, forward: Callable[[], Result], inputs: Iterable[tuple[str, torch.Tensor]] = ()
@@ -194,6 +201,7 @@ class Controller:
         generation = self._generation
         plan, probing = self._choose(generation, tick.step)
         self._follow(plan, probing)
+        self._shadow(plan, probing)
         for dispatcher in self._dispatchers:
             dispatcher.take_measured()  # left over where an earlier forward failed
         started = time.perf_counter()
@@ -256,10 +264,23 @@ class Controller:
             dispatcher.use(plan, probing, keep_masters=at_16)
         self._pool.keep_masters(at_16)
 
+    def _shadow(self, plan: Plan, probing: bool) -> None:
+        """Tell the dispatchers which blocks to run once more in the next forward, at which recipe."""
+        self._shadows = {}
+        if probing:
+            budget = getattr(self._policy, "shadow_budget", DEFAULT_BUDGET)
+            self._shadows = self._shadow_rotation.choose(plan, self._policy.recipes(), budget)
+        for dispatcher in self._dispatchers:
+            dispatcher.shadow(self._shadows)
+
     def _collect(self, generation: _Generation, tick: Tick) -> Signals:
         """Take what the dispatchers measured; numbers that are none put the rest of the generation at 16 bits."""
         blocks = [block for dispatcher in self._dispatchers for block in dispatcher.take_measured()]
-        signals = Signals(tuple(blocks))
+        signals = read_block_maps(Signals(tuple(blocks)), self._mapped)
+        step, before = generation.latest.get(tick.branch, (0, Signals(())))
+        if step == tick.step - 1:
+            signals = with_deltas(signals, before)
+        generation.latest[tick.branch] = tick.step, signals
         generation.probed_steps.add(tick.step)
         generation.signals.append(signals)
         broken = signals.not_finite()

@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from torch._dynamo.utils import counters
 import tadp
 from tadp.kernels import flatten_state_dict, pack_linear_, unflatten_state_dict
 from tadp.policy import Static
-from tadp.precision import L4, L8, L16, Level, Recipe, Role
+from tadp.precision import L4, L6, L8, L16, Level, Plan, Recipe, Role
+from tadp.runtime.signals import Signals
 from tests.conftest import relative_error, tiny_inputs, tiny_transformer
 
 POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
@@ -152,6 +154,106 @@ def test_signals_are_kept_apart_by_sample(compiled: WanTransformer3DModel) -> No
     compiled(**tiny_inputs(batch=2))
     block = compiled.tadp.history[-1].signals.blocks[0]
     assert len(block.entropy) == len(block.relative_change) == 2
+
+
+@dataclass(frozen=True)
+class _Probing(Static):
+    """Measures every forward of every block at `level`, but for blocks that are given a recipe of their own."""
+
+    level: Level = L8
+    shadow_budget: float = 0.0
+    own: tuple[tuple[str, Recipe], ...] = ()
+
+    @property
+    def probe_steps(self) -> int:
+        return 1000
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        return Recipe(L8), Recipe(L6), Recipe()
+
+    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
+        return Plan.of({**dict(super().plan(blocks, score, signals)), **dict(self.own)})
+
+
+def test_all_signals_reach_the_history(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("complexity")
+    compiled.tadp.begin()
+    for timestep in (900.0, 600.0):
+        for _ in ("cond", "uncond"):
+            compiled(**tiny_inputs(timestep=timestep))
+    records = compiled.tadp.history[-4:]
+    block = records[0].signals.blocks[0]
+    assert 0 <= block.entropy_error[0] < 0.05
+    for layer, errors in block.quantization_error.items():
+        assert layer in block.kurtosis
+        assert 0 < errors[8][0] < errors[6][0] < errors[4][0] < 1
+    assert [record.signals.blocks[0].relative_change_delta == () for record in records] == [True, True, False, False]
+    for before, after in zip(records[:2], records[2:], strict=True):
+        assert before.branch == after.branch
+        for then, now in zip(before.signals.blocks, after.signals.blocks, strict=True):
+            assert now.relative_change_delta == (now.relative_change[0] - then.relative_change[0],)
+
+
+def test_signals_of_a_sample_do_not_depend_on_the_batch(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("complexity")
+    inputs = tiny_inputs(batch=2)
+    found = []
+    for chosen in (slice(0, 2), slice(0, 1), slice(1, 2)):
+        compiled.tadp.begin()
+        compiled(**{name: value[chosen] if torch.is_tensor(value) else value for name, value in inputs.items()})
+        found.append(compiled.tadp.history[-1].signals.blocks)
+    for together, *alone in zip(*found, strict=True):
+        for sample, single in enumerate(alone):
+            # kernels may sum in another order where the batch is another one, and bfloat16 then rounds otherwise
+            assert together.entropy[sample] == pytest.approx(single.entropy[0], rel=1e-2)
+            assert together.relative_change[sample] == pytest.approx(single.relative_change[0], rel=1e-2)
+            for layer, kurtosis in together.kurtosis.items():
+                assert kurtosis[sample] == pytest.approx(single.kurtosis[layer][0], rel=5e-2)
+                error = together.quantization_error[layer][8][sample]
+                assert error == pytest.approx(single.quantization_error[layer][8][0], rel=5e-2)
+
+
+def test_shadow_errors_are_differences_of_a_block_at_another_recipe(compiled: WanTransformer3DModel) -> None:
+    reached: list[torch.Tensor] = []  # what the last block gives
+    handle = compiled.norm_out.register_forward_pre_hook(lambda module, inputs: reached.append(inputs[0].clone()))
+    measured: dict[Recipe, float] = {}
+    try:
+        compiled.tadp.use(_Probing(shadow_budget=0.5))
+        for _ in range(8):  # two of four blocks each time: all have had their turn at both others
+            compiled.tadp.begin()
+            compiled(**tiny_inputs())
+            for block in compiled.tadp.history[-1].signals.blocks:
+                if block.piece == "blocks.3":
+                    measured |= {recipe: values[0] for recipe, values in block.shadow_error.items()}
+        for recipe in (Recipe(L6), Recipe()):
+            compiled.tadp.use(_Probing(own=(("blocks.3", recipe),)))
+            compiled.tadp.begin()
+            compiled(**tiny_inputs())
+            # the run variant and the probing one may round differently: bfloat16 has 8 bits
+            assert measured[recipe] == pytest.approx(relative_error(reached[-1], reached[0]), rel=0.1)
+    finally:
+        handle.remove()
+    assert set(measured) == {Recipe(L6), Recipe()}
+    assert measured[Recipe(L6)] > measured[Recipe()] > 0
+
+
+def test_shadow_runs_change_neither_results_nor_memory_and_compile_nothing(compiled: WanTransformer3DModel) -> None:
+    results, counts, sizes = [], [], []
+    compiled.tadp.use("static:8")
+    compiled(**tiny_inputs())
+    at_8 = compiled.tadp.weight_bytes()
+    for budget in (0.0, 1.0):
+        compiled.tadp.use(_Probing(shadow_budget=budget))
+        compiled.tadp.begin()
+        compiled(**tiny_inputs())
+        graphs = counters["stats"]["unique_graphs"], counters["inductor"]["fxgraph_cache_miss"]
+        results.append(compiled(**tiny_inputs(timestep=600.0))[0])
+        counts.append(sum(len(block.shadow_error) for block in compiled.tadp.history[-1].signals.blocks))
+        sizes.append(compiled.tadp.weight_bytes())
+        assert (counters["stats"]["unique_graphs"], counters["inductor"]["fxgraph_cache_miss"]) == graphs
+    assert torch.equal(*results)
+    assert counts == [0, 4]
+    assert sizes == [at_8, at_8]
 
 
 def test_a_new_shape_works_and_gives_what_the_model_gives(compiled: WanTransformer3DModel) -> None:
@@ -458,6 +560,42 @@ class _BreakingBlock(torch.nn.Module):
         hidden = torch.nn.functional.gelu(self.up(x))
         torch._dynamo.graph_break()
         return x + self.down(hidden)
+
+
+class _Sparse(torch.nn.Module):
+    """Attention that code outside of all graphs computes, and that shows which blocks of keys it attended to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block_map: torch.Tensor | None = None
+
+    @torch.compiler.disable
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.block_map = torch.zeros(len(x), 1, 2, 4)
+        self.block_map[..., :2] = 1
+        return x
+
+
+class _SparseBlock(_BreakingBlock):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = _Sparse()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(torch.nn.functional.gelu(self.up(self.attention(x))))
+
+
+def test_block_maps_of_sparse_attention_are_read() -> None:
+    torch._dynamo.reset()
+    model = _Breaking()
+    model.blocks = torch.nn.ModuleList(_SparseBlock() for _ in range(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tadp.PrecisionFallbackWarning)
+        tadp.compile(model, policy="complexity")
+        model(torch.randn(2, 8, 32), torch.tensor([500.0, 500.0]))
+    (block,) = model.tadp.history[0].signals.blocks
+    assert block.block_map_entropy == (0.5, 0.5)  # log 2 / log 4
+    assert block.entropy == ()
 
 
 def test_blocks_are_found_in_every_graph_of_a_model_that_breaks() -> None:

@@ -3,7 +3,7 @@
 from tadp.passes.annotate import annotate
 from tadp.passes.lower import lower
 from tadp.passes.partition import partition
-from tadp.passes.probe import Measures, Reading, probe
+from tadp.passes.probe import Measures, Probed, Reading, probe
 from tadp.passes.quantize import quantize
 
-__all__ = ["Measures", "Reading", "annotate", "lower", "partition", "probe", "quantize"]
+__all__ = ["Measures", "Probed", "Reading", "annotate", "lower", "partition", "probe", "quantize"]

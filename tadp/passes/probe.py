@@ -1,11 +1,13 @@
 """Fourth pass: let a variant also return what is measured in it. What is measured is the caller's business."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tadp.passes.annotate import LINEAR, annotation
 from tadp.passes.attention import arguments_of, is_attention
@@ -15,6 +17,11 @@ from tadp.passes.quantize import QUANTIZERS
 LINEAR_INPUTS = (*LINEAR, *QUANTIZERS, torch.ops.tadp.weight_only_linear.default)
 """What takes a linear's input as its first argument."""
 
+IN_PLACE = (
+    *(operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv),
+    *(operator.imatmul, operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor),
+)
+
 Measure = Callable[..., torch.Tensor]
 
 
@@ -23,13 +30,15 @@ class Measures:
     """The functions that a probe runs inside a piece; each gives one row of numbers per sample of the batch.
 
     Attributes:
-        attention: of query, key, mask and scale (None where not given) of an attention product.
-        activation: of the input of a linear layer that may be quantized.
+        attention: of query, key, mask and scale (None where not given) of the first attention product, which in a
+            block is self-attention.
+        moments, rounding: of the input of a linear layer that may be quantized.
         change: of a block's input and output.
     """
 
     attention: Measure
-    activation: Measure
+    moments: Measure
+    rounding: Measure
     change: Measure
 
 
@@ -41,17 +50,35 @@ class Reading:
     layer: str
 
 
-def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tuple[Reading, ...]]:
+@dataclass(frozen=True)
+class Probed:
+    """A graph that also measures.
+
+    Attributes:
+        graph: the graph; readings follow its own outputs.
+        readings: what each extra output holds.
+        stream: position of the output that holds the stream of tokens which the block adds to; None without one, and
+            where running the graph once more would change what a block was given.
+    """
+
+    graph: fx.GraphModule
+    readings: tuple[Reading, ...]
+    stream: int | None
+
+
+def probe(graph: fx.GraphModule, measures: Measures) -> Probed:
     """Append readings to the outputs of a piece or of a variant's graph, which is changed in place."""
     output = graph.graph.output_node()
     results: list[Any] = list(output.args[0])  # type: ignore[arg-type]
     readings: list[Reading] = []
     measured: list[fx.Node] = []
     seen: set[fx.Node] = set()
+    attended = False
     for node in list(graph.graph.nodes):
         found = annotation(node)
         layer = found.layer or node.name
-        if is_attention(node):
+        if is_attention(node) and not attended:
+            attended = True
             given = arguments_of(node)
             measured.append(_insert(graph, output, measures.attention, given.q, given.k, given.mask, given.scale))
             readings.append(Reading("attention", layer))
@@ -59,15 +86,17 @@ def probe(graph: fx.GraphModule, measures: Measures) -> tuple[fx.GraphModule, tu
             source = node.args[0]
             if isinstance(source, fx.Node) and source not in seen:
                 seen.add(source)
-                measured.append(_insert(graph, output, measures.activation, source))
-                readings.append(Reading("activation", layer))
-    before = _block_input(graph, results)
-    if before is not None:
-        measured.append(_insert(graph, output, measures.change, before, results[0]))
+                for kind in ("moments", "rounding"):
+                    measured.append(_insert(graph, output, getattr(measures, kind), source))
+                    readings.append(Reading(kind, layer))
+    stream = _stream(graph, results)
+    if stream is not None:
+        before, position = stream
+        measured.append(_insert(graph, output, measures.change, before, results[position]))
         readings.append(Reading("change", ""))
     output.args = (tuple(results + measured),)
     graph.recompile()
-    return graph, tuple(readings)
+    return Probed(graph, tuple(readings), None if stream is None or _changes_inputs(graph) else stream[1])
 
 
 def _insert(graph: fx.GraphModule, before: fx.Node, function: Measure, *arguments: object) -> fx.Node:
@@ -75,15 +104,50 @@ def _insert(graph: fx.GraphModule, before: fx.Node, function: Measure, *argument
         return graph.graph.call_function(function, arguments)  # type: ignore[arg-type]
 
 
-def _block_input(graph: fx.GraphModule, results: list[fx.Node]) -> fx.Node | None:
-    """The first input that looks like the first result: the stream of tokens that a block adds to."""
-    if not results:
-        return None
-    wanted = results[0].meta.get(EXAMPLE)
-    if not isinstance(wanted, torch.Tensor):
-        return None
-    for node in graph.graph.find_nodes(op="placeholder"):
-        example = node.meta.get(EXAMPLE)
-        if isinstance(example, torch.Tensor) and example.shape == wanted.shape and example.dtype == wanted.dtype:
-            return node
+def _stream(graph: fx.GraphModule, results: list[fx.Node]) -> tuple[fx.Node, int] | None:
+    """The first input that looks like a result, with the result's position: the tokens that a block adds to."""
+    for position, result in enumerate(results):
+        wanted = result.meta.get(EXAMPLE)
+        if not isinstance(wanted, torch.Tensor) or not wanted.is_floating_point():
+            continue
+        for node in graph.graph.find_nodes(op="placeholder"):
+            example = node.meta.get(EXAMPLE)
+            if isinstance(example, torch.Tensor) and example.shape == wanted.shape and example.dtype == wanted.dtype:
+                return node, position
     return None
+
+
+def _changes_inputs(graph: fx.GraphModule) -> bool:
+    """Whether any operation writes into an input of the graph or, as far as can be told, may."""
+    inputs = {storage for node in graph.graph.find_nodes(op="placeholder") if (storage := _storage(node)) is not None}
+    for node in graph.graph.nodes:
+        for target in _written(node):
+            storage = _storage(target)
+            if storage is None or storage in inputs:
+                return True
+    return False
+
+
+def _storage(node: object) -> int | None:
+    """What tells views of one tensor from other tensors; None where no example is known."""
+    example = node.meta.get(EXAMPLE) if isinstance(node, fx.Node) else None
+    if not isinstance(example, torch.Tensor) or is_traceable_wrapper_subclass(example):
+        return None
+    return example.untyped_storage()._cdata
+
+
+def _written(node: fx.Node) -> list[object]:
+    """The arguments that an operation writes into."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        schema = node.target._schema.arguments
+        given = [
+            *zip(schema, node.args, strict=False),
+            *((a, node.kwargs[a.name]) for a in schema if a.name in node.kwargs),
+        ]
+        return [value for argument, value in given if argument.alias_info is not None and argument.alias_info.is_write]
+    found: list[object] = [node.kwargs["out"]] if "out" in node.kwargs else []
+    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+    by_name = node.op in ("call_method", "call_function") and name.endswith("_") and not name.endswith("__")
+    if by_name or node.target in IN_PLACE or node.kwargs.get("inplace"):
+        found.append(node.args[0] if node.args else node.kwargs.get("input"))
+    return found

@@ -12,7 +12,10 @@ __all__ = ["Complexity", "Policy", "Static", "parse"]
 
 @runtime_checkable
 class Policy(Protocol):
-    """What a policy must offer."""
+    """What a policy must offer.
+
+    One that probes may also have an attribute `shadow_budget`, see `Complexity`.
+    """
 
     @property
     def probe_steps(self) -> int:

@@ -6,6 +6,7 @@ from statistics import fmean
 from tadp.complexity.score import FeatureRanges, ScoreWeights
 from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L6, L8, Plan, Recipe
+from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
@@ -22,6 +23,8 @@ class Complexity:
         weights: what text, image and features of the model count in the score.
         key_blocks: share of the middle blocks in [0, 1].
         ranges: where this model's signals lie between simple and complex content; wide defaults where it is not known.
+        shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
+            level, to measure what the level changes; 0 for none of it.
     """
 
     low: float = 0.3
@@ -29,12 +32,15 @@ class Complexity:
     weights: ScoreWeights = field(default_factory=ScoreWeights)
     key_blocks: float = 0.25
     ranges: FeatureRanges = field(default_factory=FeatureRanges)
+    shadow_budget: float = DEFAULT_BUDGET
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:
             raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={self.low}, high={self.high}")
         if not 0 <= self.key_blocks <= 1:
             raise ValueError(f"key_blocks must be a share between 0 and 1, got {self.key_blocks}")
+        if not 0 <= self.shadow_budget <= 1:
+            raise ValueError(f"shadow_budget must be a share between 0 and 1, got {self.shadow_budget}")
 
     @property
     def probe_steps(self) -> int:

@@ -31,6 +31,8 @@ _SIGNALS = {
     "entropy": "attention entropy",
     "kurtosis": "kurtosis (highest layer)",
     "relative change": "relative change",
+    "quantization error": "error at 8 bits (highest)",
+    "shadow error": "shadow error",
 }
 _STEP_COLORS = ("#c0392b", "#e8a33d", "#7f8c8d", "#2c3e50")
 _BAR_INCHES = 0.34
@@ -54,9 +56,9 @@ def draw_plan(path: Path, prompt: str, run: Run, text_score: TextScore, threshol
     steps = sorted({step for _, step in cells}) or [1]
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         height = min(max(3.6, 1.9 + 0.24 * len(pieces)), 16.0)
-        figure = Figure(figsize=(15.5, height), layout="constrained")
+        figure = Figure(figsize=(18.5, height), layout="constrained")
         figure.suptitle(f"{shorten(prompt, 100)}\npolicy {run.policy}", x=0.01, ha="left", fontsize=11)
-        plan, *signals, scores = figure.subplots(1, 5, width_ratios=(5.2, 1.5, 1.5, 1.5, 2.4))
+        plan, *signals, scores = figure.subplots(1, 2 + len(_SIGNALS), width_ratios=(5.2, *[1.5] * len(_SIGNALS), 2.4))
         _draw_cells(plan, cells, pieces, steps)
         _draw_signals(dict(zip(_SIGNALS, signals, strict=True)), run, pieces)
         _draw_score(scores, run.score, text_score, thresholds)

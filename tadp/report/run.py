@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,9 +99,10 @@ def finite_mean(values: Sequence[float]) -> float | None:
 
 
 def block_signals(run: Run) -> dict[int, dict[str, dict[str, float]]]:
-    """Signals by step, by piece: entropy, kurtosis and relative change, as means over samples and guidance branches.
+    """Signals by step, by piece, by name, as means over samples and guidance branches.
 
-    Kurtosis is the highest of the piece's layers, since one layer with outliers is enough to make a width fail.
+    Kurtosis and quantization error (of 8 bits) are the highest of the piece's layers, since one layer with outliers is
+    enough to make a width fail; the shadow error is that of the recipe that changes most.
     """
     gathered: dict[int, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for module, step, record in run.records():
@@ -109,8 +110,10 @@ def block_signals(run: Run) -> dict[int, dict[str, dict[str, float]]]:
             place = gathered[step][run.piece_name(module, block.piece)]
             place["entropy"].extend(block.entropy)
             place["relative change"].extend(block.relative_change)
-            layers = [mean for values in block.kurtosis.values() if (mean := finite_mean(values)) is not None]
-            place["kurtosis"].extend([max(layers)] if layers else [])
+            place["kurtosis"].extend(_highest(block.kurtosis.values()))
+            errors = [by_width[8] for by_width in block.quantization_error.values() if 8 in by_width]
+            place["quantization error"].extend(_highest(errors))
+            place["shadow error"].extend(_highest(block.shadow_error.values()))
     return {
         step: {
             piece: {name: mean for name, values in signals.items() if (mean := finite_mean(values)) is not None}
@@ -118,3 +121,9 @@ def block_signals(run: Run) -> dict[int, dict[str, dict[str, float]]]:
         }
         for step, pieces in sorted(gathered.items())
     }
+
+
+def _highest(rows: Iterable[Sequence[float]]) -> list[float]:
+    """The highest of some means over samples, if there is any."""
+    means = [mean for values in rows if (mean := finite_mean(values)) is not None]
+    return [max(means)] if means else []

@@ -1,15 +1,17 @@
 """Dispatcher: runs the pieces of a captured graph, each in the variant that the plan names."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 import torch
 
+from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import Plan, Recipe
 from tadp.runtime.pool import WeightPool
-from tadp.runtime.signals import BlockSignals, read
+from tadp.runtime.signals import BlockSignals, read, relative_change
 
 
 class Piece(Protocol):
@@ -52,12 +54,14 @@ class Variant:
         values: which of the piece's inputs it takes as they are.
         weights: which of the piece's inputs it takes parts of, and which part.
         readings: kind and layer of every extra output; empty outside probes.
+        stream: position of the output that shadow runs are compared by; None where there is none, and outside probes.
     """
 
     function: Callable[..., Sequence[torch.Tensor]]
     values: tuple[int, ...]
     weights: tuple[tuple[int, str], ...]
     readings: tuple[tuple[str, str], ...] = ()
+    stream: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,25 +94,42 @@ class _Bound:
         return any(part == "master" for _, part in self.variant.weights)
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What one run of a probing variant measured: its readings and, by recipe, the error of a shadow run."""
+
+    bound: _Bound
+    readings: Sequence[torch.Tensor]
+    shadows: Mapping[Recipe, torch.Tensor]
+
+
 class Dispatcher(Generic[PieceT]):
     """Runs one captured graph; the plan and whether to probe are set from outside and hold until set again.
 
-    `variant` gives, compiling it if need be, the variant of a piece for a recipe, probing or not.
+    `variant` gives, compiling it if need be, the variant of a piece for a recipe, probing or not; `is_compiled` says of
+    a piece and a recipe whether the variant that does not probe is there.
 
     Blocks are told apart by their first weight, not by their place in the graph: where a model's code runs the same
     captured graph for several blocks, each still follows its own recipe.
     """
 
     def __init__(
-        self, partition: Partition[PieceT], pool: WeightPool, variant: Callable[[PieceT, Recipe, bool], Variant]
+        self,
+        partition: Partition[PieceT],
+        pool: WeightPool,
+        variant: Callable[[PieceT, Recipe, bool], Variant],
+        is_compiled: Callable[[PieceT, Recipe], bool] = lambda piece, recipe: False,
     ) -> None:
         self.partition = partition
-        self._readings: list[tuple[_Bound, Sequence[torch.Tensor]]] = []
+        self._measured: list[_Measured] = []
         self._pool = pool
         self._variant = variant
+        self._is_compiled = is_compiled
         self._served: dict[str, PieceT] = {}
         self._recipes: dict[str, Recipe] = {}
         self._probing = False
+        self._keep_masters: frozenset[str] = frozenset()
+        self._shadows: Mapping[str, Recipe] = {}
         self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
         self._current: list[dict[int, _Bound]] = [{} for _ in partition.pieces]
 
@@ -117,11 +138,18 @@ class Dispatcher(Generic[PieceT]):
 
         Blocks that are not in `keep_masters` let go of their 16-bit masters.
         """
-        self._recipes, self._probing = dict(plan.recipes), probing
+        self._recipes, self._probing, self._keep_masters = dict(plan.recipes), probing, keep_masters
         self._kept = {
             key: bound for key, bound in self._kept.items() if not bound.needs_masters or bound.block in keep_masters
         }
         self._current = [{} for _ in self.partition.pieces]
+
+    def shadow(self, recipes: Mapping[str, Recipe]) -> None:
+        """From the next forward on, run these blocks once more, at these recipes, whenever they are measured.
+
+        What comes out of it is compared with what the block gave and thrown away. Only variants that are compiled run.
+        """
+        self._shadows = recipes
 
     def forget_weights(self) -> None:
         """Bind everything anew at the next forward."""
@@ -130,8 +158,8 @@ class Dispatcher(Generic[PieceT]):
 
     def take_measured(self) -> list[BlockSignals]:
         """What probing variants measured since this was last called; waits for the device."""
-        readings, self._readings = self._readings, []
-        return [read(bound.block, bound.named(values)) for bound, values in readings]
+        measured, self._measured = self._measured, []
+        return [read(found.bound.block, found.bound.named(found.readings), found.shadows) for found in measured]
 
     def served(self) -> tuple[tuple[str, PieceT], ...]:
         """Every block that was run so far, with its piece; pieces outside blocks go by their own name."""
@@ -148,10 +176,11 @@ class Dispatcher(Generic[PieceT]):
             results = bound.variant.function(*bound.values(environment), *bound.weights)
             for slot, value in zip(piece.outputs, results, strict=False):
                 environment[slot] = value
+            if bound.variant.readings:
+                shadows = self._run_shadow(piece, bound, environment, results) if self._shadows else {}
+                self._measured.append(_Measured(bound, results[len(piece.outputs) :], shadows))
             for slot in piece.dead:
                 environment[slot] = None
-            if bound.variant.readings:
-                self._readings.append((bound, results[len(piece.outputs) :]))
         return self.partition.collect(environment)
 
     def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:
@@ -159,6 +188,11 @@ class Dispatcher(Generic[PieceT]):
         self._served[block or piece.name] = piece
         recipe = self._recipes.get(block, Recipe()) if block else Recipe()
         probing = self._probing and recipe != Recipe()  # blocks that stay at 16 bits are not measured
+        return self._bind_variant(piece, key, environment, recipe, probing)
+
+    def _bind_variant(
+        self, piece: PieceT, key: object, environment: Sequence[object], recipe: Recipe, probing: bool
+    ) -> _Bound:
         entry = (piece.name, id(key), recipe, probing)
         if entry not in self._kept or self._kept[entry].is_stale():
             variant = self._variant(piece, recipe, probing)
@@ -172,8 +206,41 @@ class Dispatcher(Generic[PieceT]):
                     owned.append(weight)
             values = _getter([piece.inputs[index] for index in variant.values])
             versions = tuple((weight, weight._version) for weight in owned)
-            self._kept[entry] = _Bound(block or piece.name, piece.block, variant, values, tuple(weights), key, versions)
+            block = self._pool.block_of(key) or piece.block or piece.name
+            self._kept[entry] = _Bound(block, piece.block, variant, values, tuple(weights), key, versions)
         return self._kept[entry]
+
+    def _run_shadow(
+        self, piece: PieceT, running: _Bound, environment: Sequence[object], results: Sequence[torch.Tensor]
+    ) -> Mapping[Recipe, torch.Tensor]:
+        """Run a piece once more at the recipe that its block is to be tried at, if any; error by recipe.
+
+        A failure, such as one of memory, is not worth the forward: it costs the measurement, with a warning.
+        """
+        recipe, stream = self._shadows.get(running.block), running.variant.stream
+        if recipe is None or stream is None or not self._is_compiled(piece, recipe):
+            return {}
+        result = results[stream]
+        try:
+            other = self._bind_variant(piece, running.key, environment, recipe, probing=False)
+            devices = [result.device] if result.is_cuda else []
+            with torch.random.fork_rng(devices):  # whatever a block draws, it must not draw from the forward's numbers
+                again = other.variant.function(*other.values(environment), *other.weights)
+            return {recipe: relative_change(result, again[stream])}
+        except RuntimeError as error:
+            message = f"the shadow run of {running.block} at {recipe} failed and is left out: {error}"
+            warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
+            return {}
+        finally:
+            if running.block not in self._keep_masters and not running.needs_masters:
+                self._let_go_of_masters(running.block)
+
+    def _let_go_of_masters(self, block: str) -> None:
+        """Of a block that was at 16 bits for a shadow run only."""
+        needless = [entry for entry, bound in self._kept.items() if bound.block == block and bound.needs_masters]
+        for entry in needless:
+            del self._kept[entry]
+        self._pool.release_masters(block)
 
 
 def _getter(slots: list[int]) -> Callable[[Sequence[object]], Sequence[object]]:

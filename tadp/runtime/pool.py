@@ -102,6 +102,10 @@ class WeightPool:
         """Let go of all masters but those of the named blocks."""
         self._mapped = {key: tensor for key, tensor in self._mapped.items() if key[0] in blocks}
 
+    def release_masters(self, block: str) -> None:
+        """Let go of the masters of one block."""
+        self._mapped = {key: tensor for key, tensor in self._mapped.items() if key[0] != block}
+
     @property
     def plane_bytes(self) -> int:
         """Bytes of all bit planes."""

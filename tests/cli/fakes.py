@@ -30,6 +30,8 @@ def block_signals(piece: str, value: float) -> BlockSignals:
         kurtosis={"ffn.up": (3.0 + value,), "ffn.down": (float("nan"),)},
         skewness={"ffn.up": (0.1,)},
         relative_change=(0.5 * value,),
+        quantization_error={"ffn.up": {8: (0.01 * value,), 4: (0.2,)}, "ffn.down": {8: (0.02 * value,), 4: (0.3,)}},
+        shadow_error={Recipe(L6): (0.04 * value,), Recipe(): (0.03 * value,)} if piece == "blocks.1" else {},
     )
 
 

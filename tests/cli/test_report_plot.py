@@ -9,6 +9,7 @@ from PIL import Image
 
 from tadp.complexity.text import TextScore
 from tadp.precision import L8, L16, Level, Plan, Recipe, Role
+from tadp.report.document import describe_run
 from tadp.report.plot import LEVEL_COLORS, draw_plan
 from tadp.report.run import Observed, Run, block_signals, recipe_levels
 from tadp.report.table import format_bytes, format_levels, shorten
@@ -64,7 +65,16 @@ def test_two_transformers_share_a_picture_under_their_names(tmp_path: Path) -> N
 def test_signals_are_means_over_branches_and_the_highest_layer() -> None:
     signals = block_signals(make_run("transformer"))
     assert list(signals) == [1, 2]
-    assert signals[1]["blocks.1"] == pytest.approx({"entropy": 1.1, "kurtosis": 4.1, "relative change": 0.55})
+    shared = {"entropy": 1.1, "kurtosis": 4.1, "relative change": 0.55, "quantization error": 0.022}
+    assert signals[1]["blocks.1"] == pytest.approx(shared | {"shadow error": 0.044})
+    assert set(signals[1]["blocks.2"]) == set(shared)
+
+
+def test_signals_are_written_by_layer_width_and_recipe() -> None:
+    written = describe_run(make_run("transformer"), {}, {})["history"][0]["signals"]["blocks"][1]
+    assert written["quantization_error"]["ffn.up"] == {"8": [pytest.approx(0.011)], "4": [0.2]}
+    assert written["shadow_error"] == {"6": [pytest.approx(0.044)], "16": [pytest.approx(0.033)]}
+    assert written["relative_change_delta"] == []
 
 
 def test_levels_count_pieces_in_steps() -> None:

@@ -1,0 +1,67 @@
+"""Shadow runs: which blocks a probe runs once more in which recipe, in turn, and never more than a budget allows."""
+
+import math
+from collections.abc import Sequence
+
+from tadp.precision import Plan, Recipe
+
+DEFAULT_BUDGET = 0.05
+"""Share of the time of probe steps that shadow runs may take, where a policy names none."""
+
+
+class ShadowRotation:
+    """Hands out shadow runs forward by forward; its turn goes on across steps and generations.
+
+    Blocks are taken to cost the same: one run is 1 / blocks of a forward. A forward adds its budget to what is there
+    to be spent, and as many runs follow as that pays for. Models with few blocks so have one run in several forwards,
+    those with many several in each, and both spend the budget on average. Times are not measured for it: what is
+    measured must follow from seed and plan alone.
+    """
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._runs_due = 0.0
+
+    def choose(self, plan: Plan, recipes: Sequence[Recipe], budget: float) -> dict[str, Recipe]:
+        """The recipe of every block that is to be run once more in the next forward.
+
+        Args:
+            plan: what the blocks run at in this forward; those at 16 bits are not measured.
+            recipes: the candidates.
+            budget: share of a forward's time; 0 for no shadow runs.
+
+        Raises:
+            ValueError: if the budget is not a share in [0, 1].
+        """
+        if not 0 <= budget <= 1:
+            raise ValueError(f"the budget of shadow runs must be a share between 0 and 1, got {budget}")
+        order = turns(plan, recipes)
+        if not order or not budget:
+            return {}
+        self._runs_due += budget * len(plan)
+        count = math.floor(self._runs_due + 1e-9)  # budgets such as 0.1 are not exact in binary
+        self._runs_due -= count
+        chosen: dict[str, Recipe] = {}
+        for _ in range(min(count, len({block for block, _ in order}))):
+            block, recipe = order[self._turn % len(order)]
+            chosen[block] = recipe
+            self._turn += 1
+        return chosen
+
+
+def turns(plan: Plan, recipes: Sequence[Recipe]) -> list[tuple[str, Recipe]]:
+    """Every measured block with every candidate that it does not run at, in the order of their turns.
+
+    Blocks follow each other, and neighbours try different candidates: after one round of the blocks each has been run
+    once, and all candidates have been seen.
+    """
+    candidates = [
+        (block, [recipe for recipe in recipes if recipe != current]) for block, current in plan if current != Recipe()
+    ]
+    rounds = max((len(others) for _, others in candidates), default=0)
+    return [
+        (block, others[(position + turn) % len(others)])
+        for turn in range(rounds)
+        for position, (block, others) in enumerate(candidates)
+        if turn < len(others)
+    ]
