@@ -7,8 +7,8 @@ arXiv 2411.10958): its weights sum to one. Any offset would do, so means need no
 not finite. That makes the token's scale NaN, or the channel's.
 
 Codes lie in memory as tensor cores read them: queries and keys ``(batch * heads, tokens, dim)``, values
-``(batch * heads, dim, tokens)``, since products of float8 take the dimension that is summed over innermost. Tokens and dim
-are padded with zeros to whole blocks.
+``(batch * heads, dim, tokens)``, since products of float8 take the dimension that is summed over innermost, with the tokens
+in the order of ``key_at``. Tokens and dim are padded with zeros to whole blocks.
 """
 
 from typing import Any, NamedTuple
@@ -49,7 +49,7 @@ class ValueCodes(NamedTuple):
     """Values.
 
     Attributes:
-        codes: ``(batch * heads, padded dim, padded tokens)``, float8_e4m3fn.
+        codes: ``(batch * heads, padded dim, padded tokens)``, float8_e4m3fn; tokens as ``key_at`` has them.
         scale: ``(batch * heads, padded dim)``, float32.
         mean: as ``scale``.
     """
@@ -66,6 +66,12 @@ def load_tokens(x, head, heads, strides, token, tokens, channel, dim):  # type: 
     inside = (token < tokens)[:, None] & (channel < dim)[None, :]
     place = token.to(tl.int64)[:, None] * strides[2] + channel[None, :] * strides[3]
     return tl.load(start + place, mask=inside, other=0.0), inside
+
+
+@triton.jit
+def key_at(place):  # type: ignore[no-untyped-def]
+    """The key whose values lie at a place: of each 16, keys 8j + 2t + e lie at 4t + 2j + e; see attention.interleave."""
+    return (place & -16) + (place & 2) * 4 + (place & 12) // 2 + (place & 1)
 
 
 @triton.jit
@@ -206,7 +212,8 @@ def quantize_values_kernel(  # type: ignore[no-untyped-def]
     """Codes ``(padded, padded_tokens)`` of ``block`` tokens of a head of values; the head's first program stores scales."""
     blocks = tl.cdiv(padded_tokens, block)
     head = tl.program_id(0) // blocks
-    token = tl.program_id(0) % blocks * block + tl.arange(0, block)
+    place_of_token = tl.program_id(0) % blocks * block + tl.arange(0, block)
+    token = key_at(place_of_token)
     channel = tl.arange(0, padded)
     strides = (stride_batch, stride_head, stride_token, stride_dim)
     center = mean_of(sums, head, tokens, chunks, channel, padded)
@@ -226,8 +233,8 @@ def quantize_values_kernel(  # type: ignore[no-untyped-def]
     value = (found.to(tl.float32) - center[None, :]) * (1.0 / step)[None, :]
     # Rounding of the mean and of quotients may lead a little beyond the largest code.
     value = tl.where(inside & (empty == 0)[None, :], tl.clamp(value, -448.0, 448.0), 0.0)
-    place = (head.to(tl.int64) * padded + channel)[:, None] * padded_tokens + token[None, :]
-    tl.store(codes + place, tl.trans(to_float8(value, interpreted)), mask=(token < padded_tokens)[None, :])
+    place = (head.to(tl.int64) * padded + channel)[:, None] * padded_tokens + place_of_token[None, :]
+    tl.store(codes + place, tl.trans(to_float8(value, interpreted)), mask=(place_of_token < padded_tokens)[None, :])
     if tl.program_id(0) % blocks == 0:
         place = head.to(tl.int64) * padded + channel
         tl.store(scale + place, tl.where(broken > 0, float("nan"), step))
