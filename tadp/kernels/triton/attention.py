@@ -26,7 +26,7 @@ To that add, with W_j an upper bound of w'_j, and v in float8 without its mean:
                                                      2^-10 / 448 e4m3; l = sum_j(exp(s'_j - max s')), at least one
     rounding of v:  sum_j(W_j dv_j)                  float8: dv_j = max(|v_j| / 16, amax_j |v_j| / 448 / 1024)
 
-and what float32 sums and the result's type round. tests/kernels/attention_bounds.py evaluates this. On Hopper, sums of
+and what float32 sums and the result's type round. tests/kernels/triton_attention_bound.py evaluates this. On Hopper, sums of
 e4m3 products keep about 14 bits (SageAttention2, section 3.3); those of a step are therefore added to the whole in float32.
 
 Scores of more than 2^128 overflow. A query or key that holds NaN or infinity makes the results NaN of all rows in which

@@ -14,6 +14,9 @@ VARIANTS = ("int8_float16", "int8_float8", "float8_float8")
 FIRST_WITH_FLOAT8 = (8, 9)
 """Ada brought products of e4m3."""
 
+_SHARED_WANTED = 0.9
+"""Part of the shared memory that loads may take; the rest is for scales and for what changes hands between threads."""
+
 _NAME = re.compile(r"triton-(\w+)-(\d+)x(\d+)-w(\d+)-s(\d+)")
 
 
@@ -55,12 +58,12 @@ class AttentionTile:
         tile = cls(match[1], *map(int, match.groups()[1:]))
         sizes_fit = all(
             low <= size <= high and size & (size - 1) == 0
-            for size, low, high in ((tile.queries, 16, 256), (tile.keys, 32, 128), (tile.warps, 1, 16))
+            for size, low, high in ((tile.queries, 16, 256), (tile.keys, 32, 128), (tile.warps, 1, 8))
         )
         if not sizes_fit or not 1 <= tile.stages <= 8 or str(tile) != name:
             raise ValueError(
                 f"no kernel of attention is called {name!r}: queries are powers of two from 16 to 256, keys from 32 to "
-                "128, warps from 1 to 16; stages 1 to 8"
+                "128, warps from 1 to 8; stages 1 to 8"
             )
         return tile
 
@@ -114,16 +117,14 @@ def attention_tile_for(queries: int, dim: int, capability: tuple[int, int], vari
     tile = AttentionTile(variant, queries=128, keys=64, warps=4 if padded <= 64 else 8, stages=3)
     if capability[0] == 9 and padded <= 128:
         tile = replace(tile, keys=128, warps=8)
-    if queries <= 64:
+    if padded > 128:  # sums of a row of 256 channels leave room for the scores of half as many queries
+        tile = replace(tile, queries=64, warps=8, stages=2)
+    elif queries <= 64:
         tile = replace(tile, queries=64, warps=4)
     while tile.shared_bytes(padded) > _SHARED_WANTED * shared_limit(capability):
         tile = replace(tile, stages=tile.stages - 1) if tile.stages > 2 else replace(tile, keys=tile.keys // 2)
     tile.check_fits(capability)
     return tile
-
-
-_SHARED_WANTED = 0.9
-"""Part of the shared memory that loads may take; the rest is for scales and for what changes hands between threads."""
 
 
 def attention_kernels_for(queries: int, dim: int, capability: tuple[int, int]) -> tuple[str, ...]:
@@ -142,8 +143,14 @@ def attention_kernels_for(queries: int, dim: int, capability: tuple[int, int]) -
     for variant in variants:
         rule = attention_tile_for(queries, dim, capability, variant)
         tiles.append(rule)
-        if queries > 64:
-            sizes = ((128, 64, 4, 3), (128, 64, 8, 3), (128, 64, 8, 4), (128, 128, 8, 2), (64, 64, 4, 3))
-            tiles += [AttentionTile(variant, *each) for each in sizes]
+        tiles += [AttentionTile(variant, *sizes) for sizes in _candidates(queries, dim)]
     limit = _SHARED_WANTED * shared_limit(capability)
     return tuple(dict.fromkeys(str(tile) for tile in tiles if tile.shared_bytes(padded_dim(dim)) <= limit))
+
+
+def _candidates(queries: int, dim: int) -> tuple[tuple[int, int, int, int], ...]:
+    if padded_dim(dim) > 128:
+        return (64, 32, 8, 2), (64, 64, 8, 3)
+    if queries <= 64:
+        return (64, 32, 4, 4), (64, 128, 4, 2)
+    return (128, 64, 4, 3), (128, 64, 8, 3), (128, 64, 8, 4), (128, 128, 8, 2), (64, 64, 4, 3), (64, 128, 4, 2)
