@@ -51,16 +51,18 @@ def attention_bound(
         scores = scores + torch.where(seen, mask.double(), 0.0)
         magnitude = magnitude + torch.where(seen, mask.double().abs(), 0.0)
     scores = scores.masked_fill(~seen, -torch.inf)
-    weights = torch.nan_to_num(scores.softmax(-1))
+    log_weights = scores.masked_fill(~seen.any(-1, keepdim=True), 0.0).log_softmax(-1)
     largest = magnitude.masked_fill(~seen, 0.0).amax(-1, keepdim=True)
     # Scales, products and differences from the largest: eight roundings of numbers as large as two scores.
-    eps = (rounding + 8 * _U * (magnitude + largest) + 2.0**-22).clamp(max=300.0).masked_fill(~seen, 0.0)
+    eps = (rounding + 8 * _U * (magnitude + largest) + 2.0**-22).masked_fill(~seen, 0.0)
 
     distance = (wide_v[..., None, :, :] - exact[..., None, :]).abs()  # (batch, heads, queries, keys, dim)
-    least = (weights * torch.exp(-eps)).sum(-1, keepdim=True).clamp(min=1e-300)
-    from_scores = torch.einsum("...qk,...qkd->...qd", weights * torch.expm1(eps), distance) / least
+    # In logarithms, since a weight of exp(-1000) may turn out to be the largest where eps is 1000.
+    least = (log_weights - eps).logsumexp(-1, keepdim=True)
+    moved = (log_weights + eps + torch.log(-torch.expm1(-eps)) - least).clamp(max=600.0).exp()
+    from_scores = torch.einsum("...qk,...qkd->...qd", moved.masked_fill(~seen, 0.0), distance)
     farthest = distance.masked_fill(~seen[..., None], 0.0).amax(-2)
-    most = (weights * torch.exp(eps) / least).clamp(max=1.0)
+    most = (log_weights + eps - least).clamp(max=0.0).exp().masked_fill(~seen, 0.0)
 
     if variant.endswith("float8"):
         wide_v = wide_v - wide_v.mean(-2, keepdim=True)
