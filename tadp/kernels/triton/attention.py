@@ -41,7 +41,7 @@ import triton
 import triton.language as tl
 
 from tadp.kernels import triton as triton_kernels
-from tadp.kernels.checks import check_attention
+from tadp.kernels.checks import MAX_KEYS, check_attention
 from tadp.kernels.triton.attention_quantize import quantize_tokens, quantize_values
 from tadp.kernels.triton.attention_tile import VARIANTS, AttentionTile, attention_tile_for, padded_dim
 from tadp.kernels.triton.rounding import round_to_bfloat16, round_to_float8
@@ -79,14 +79,17 @@ def scores_of(q, k, k_scale, interpreted: tl.constexpr):  # type: ignore[no-unty
 
 
 @triton.jit
-def load_mask(mask, strides, query, queries, key, keys, by_query: tl.constexpr):  # type: ignore[no-untyped-def]
-    """A block of a mask's head, ``(queries, keys)``, or ``(1, keys)`` where all queries have the same; zero outside."""
-    place = key.to(tl.int64)[None, :] * strides[1]
+def load_mask(mask, strides, start, query, queries, key, keys, by_query: tl.constexpr):  # type: ignore[no-untyped-def]
+    """A block of a mask from key ``start`` on, ``(queries, keys)``, or ``(1, keys)`` where all queries have the same.
+
+    ``mask`` points to the first query of the tile; places in the tile are 32-bit numbers, which take fewer registers.
+    """
+    place = (key - start)[None, :] * strides[1]
     inside = (key < keys)[None, :]
     if by_query:
-        place += query.to(tl.int64)[:, None] * strides[0]
+        place += tl.arange(0, query.shape[0])[:, None] * strides[0]
         inside = inside & (query < queries)[:, None]
-    return tl.load(mask + place, mask=inside, other=0)
+    return tl.load(mask + tl.cast(start, tl.int64) * strides[1] + place, mask=inside, other=0)
 
 
 @triton.jit
@@ -156,7 +159,7 @@ def attend(  # type: ignore[no-untyped-def]
     scores = scores_of(q, codes, tl.load(k_scale + key), interpreted)
     additive: tl.constexpr = False if mask is None else mask.dtype.element_ty != tl.uint8
     if mask is not None:
-        found = load_mask(mask, mask_strides, query, queries, key, keys, mask_by_query)
+        found = load_mask(mask, mask_strides, start, query, queries, key, keys, mask_by_query)
         if additive:
             added = found.to(tl.float32) * _LOG2E
             # What is finite stays so: where all keys have the lowest number, none is hidden.
@@ -247,6 +250,7 @@ def attention_kernel(  # type: ignore[no-untyped-def]
         v += head * padded_keys * padded
     if mask is not None:
         mask += batch * mask_stride_batch + in_batch * mask_stride_head
+        mask += (tl.program_id(0) % tiles * tile_queries).to(tl.int64) * mask_stride_query
     v_strides = (v_stride_token, v_stride_dim)
     mask_strides = (mask_stride_query, mask_stride_key)
 
@@ -334,12 +338,13 @@ def attention(
     """
     check_attention(q, k, v, mask, level)
     (batch, heads, queries, dim), keys = q.shape, k.shape[2]
-    tile = _tile(kernel_name, queries, dim, triton_kernels.capability_of(q.device))
+    masked = mask is not None and mask.dim() > 1 and mask.shape[-2] > 1
+    tile = _tile(kernel_name, queries, dim, triton_kernels.capability_of(q.device), masked)
     out = torch.empty((batch, queries, heads, dim), dtype=q.dtype, device=q.device)
     if out.numel() == 0:
         return out.transpose(1, 2)
     if mask is not None:
-        mask = (mask.view(torch.uint8) if mask.dtype == torch.bool else mask).expand(batch, heads, queries, keys)
+        mask = _aligned(mask.view(torch.uint8) if mask.dtype == torch.bool else mask).expand(batch, heads, queries, keys)
     code_type = torch.int8 if tile.variant.startswith("int8") else torch.float8_e4m3fn
     with torch.cuda.device_of(q):
         factor = (dim**-0.5 if scale is None else scale) * math.log2(math.e)
@@ -387,9 +392,26 @@ def attention_options(tile: AttentionTile) -> dict[str, Any]:
     return {"num_warps": tile.warps, "num_stages": tile.stages}
 
 
-def _tile(kernel_name: str, queries: int, dim: int, capability: tuple[int, int]) -> AttentionTile:
+def _tile(kernel_name: str, queries: int, dim: int, capability: tuple[int, int], masked: bool) -> AttentionTile:
     if kernel_name in ("", *VARIANTS):
-        return attention_tile_for(queries, dim, capability, kernel_name)
+        return attention_tile_for(queries, dim, capability, kernel_name, masked=masked)
     tile = AttentionTile.parse(kernel_name)
     tile.check_fits(capability)
     return tile
+
+
+def _aligned(mask: torch.Tensor) -> torch.Tensor:
+    """A mask that differs between queries in rows that start at multiples of 16, copied where they do not.
+
+    Read a byte at a time, such a mask leaves no registers for the product. Rows are also no longer than places in
+    the kernel's 32-bit numbers can be.
+    """
+    if mask.dim() < 2 or mask.shape[-2] == 1 or mask.shape[-1] == 1:
+        return mask
+    *others, last = mask.stride()
+    if last == 1 and all(stride % 16 == 0 for stride in (*others, mask.data_ptr())) and others[-1] <= MAX_KEYS:
+        return mask
+    keys = mask.shape[-1]
+    room = mask.new_empty((*mask.shape[:-1], triton.cdiv(keys, 16) * 16))
+    room[..., :keys] = mask
+    return room[..., :keys]

@@ -99,7 +99,9 @@ def variant_for(capability: tuple[int, int]) -> str:
     return "float8_float8" if capability[0] == 10 else "int8_float8"
 
 
-def attention_tile_for(queries: int, dim: int, capability: tuple[int, int], variant: str = "") -> AttentionTile:
+def attention_tile_for(
+    queries: int, dim: int, capability: tuple[int, int], variant: str = "", *, masked: bool = False
+) -> AttentionTile:
     """The tile for attention: a rule, not a search, so that nothing is timed while sampling.
 
     Args:
@@ -107,6 +109,7 @@ def attention_tile_for(queries: int, dim: int, capability: tuple[int, int], vari
         dim: dimension of a head.
         capability: compute capability of the GPU.
         variant: one of ``VARIANTS``; empty for that of ``variant_for``.
+        masked: whether there is a mask that differs between queries.
 
     Raises:
         ValueError: for a variant that the GPU has not.
@@ -116,11 +119,13 @@ def attention_tile_for(queries: int, dim: int, capability: tuple[int, int], vari
     # Scores of a tile and sums of values share the registers: 128 queries by 64 keys and dims of 128 take half of them.
     tile = AttentionTile(variant, queries=128, keys=64, warps=4 if padded <= 64 else 8, stages=3)
     if capability[0] == 9 and padded <= 128:
-        tile = replace(tile, keys=128, warps=8)
+        tile = replace(tile, keys=64 if masked else 128, warps=8)
     if padded > 128:  # sums of a row of 256 channels leave room for the scores of half as many queries
         tile = replace(tile, queries=64, warps=8, stages=2)
     elif queries <= 64:
         tile = replace(tile, queries=64, warps=4)
+    elif masked:  # which takes registers too
+        tile = replace(tile, warps=8)
     while tile.shared_bytes(padded) > _SHARED_WANTED * shared_limit(capability):
         tile = replace(tile, stages=tile.stages - 1) if tile.stages > 2 else replace(tile, keys=tile.keys // 2)
     tile.check_fits(capability)
