@@ -26,7 +26,8 @@ To that add, with W_j an upper bound of w'_j, and v in float8 without its mean:
                                                      2^-10 / 448 e4m3; l = sum_j(exp(s'_j - max s')), at least one
     rounding of v:  sum_j(W_j dv_j)                  float8: dv_j = max(|v_j| / 16, amax_j |v_j| / 448 / 1024)
 
-and what float32 sums and the result's type round. tests/kernels/triton_attention_bound.py evaluates this. On Hopper, sums of
+and what float32 sums and the result's type round. On Ada, Triton goes from float32 to e4m3 by way of float16 and cuts off
+there, which adds 2^-10 to each 2^-4. tests/kernels/triton_attention_bound.py evaluates this. On Hopper, sums of
 e4m3 products keep about 14 bits (SageAttention2, section 3.3); those of a step are therefore added to the whole in float32.
 
 Scores of more than 2^128 overflow. A query or key that holds NaN or infinity makes the results NaN of all rows in which
@@ -83,10 +84,12 @@ def load_mask(mask, strides, start, query, queries, key, keys, by_query: tl.cons
     """A block of a mask from key ``start`` on, ``(queries, keys)``, or ``(1, keys)`` where all queries have the same.
 
     ``mask`` points to the first query of the tile; places in the tile are 32-bit numbers, which take fewer registers.
+    Rows of a mask that differs between queries are whole sixteens, so that as many can be read at once.
     """
     place = (key - start)[None, :] * strides[1]
     inside = (key < keys)[None, :]
     if by_query:
+        inside = (key // 16 * 16 < keys)[None, :]
         place += tl.arange(0, query.shape[0])[:, None] * strides[0]
         inside = inside & (query < queries)[:, None]
     return tl.load(mask + tl.cast(start, tl.int64) * strides[1] + place, mask=inside, other=0)
@@ -344,7 +347,8 @@ def attention(
     if out.numel() == 0:
         return out.transpose(1, 2)
     if mask is not None:
-        mask = _aligned(mask.view(torch.uint8) if mask.dtype == torch.bool else mask).expand(batch, heads, queries, keys)
+        mask = mask.view(torch.uint8) if mask.dtype == torch.bool else mask
+        mask = _aligned(mask, keys).expand(batch, heads, queries, keys)
     code_type = torch.int8 if tile.variant.startswith("int8") else torch.float8_e4m3fn
     with torch.cuda.device_of(q):
         factor = (dim**-0.5 if scale is None else scale) * math.log2(math.e)
@@ -400,18 +404,18 @@ def _tile(kernel_name: str, queries: int, dim: int, capability: tuple[int, int],
     return tile
 
 
-def _aligned(mask: torch.Tensor) -> torch.Tensor:
-    """A mask that differs between queries in rows that start at multiples of 16, copied where they do not.
+def _aligned(mask: torch.Tensor, keys: int) -> torch.Tensor:
+    """A mask that differs between queries in rows of whole sixteens, copied where they are not.
 
-    Read a byte at a time, such a mask leaves no registers for the product. Rows are also no longer than places in
-    the kernel's 32-bit numbers can be.
+    Read a byte at a time, such a mask leaves no registers for the products. Rows are also no further apart than the
+    kernel's 32-bit numbers can say.
     """
-    if mask.dim() < 2 or mask.shape[-2] == 1 or mask.shape[-1] == 1:
+    if mask.dim() < 2 or mask.shape[-2] == 1 or mask.shape[-1] != keys:
         return mask
     *others, last = mask.stride()
-    if last == 1 and all(stride % 16 == 0 for stride in (*others, mask.data_ptr())) and others[-1] <= MAX_KEYS:
+    starts = (keys, *others, mask.data_ptr())
+    if last == 1 and all(start % 16 == 0 for start in starts) and others[-1] <= MAX_KEYS:
         return mask
-    keys = mask.shape[-1]
     room = mask.new_empty((*mask.shape[:-1], triton.cdiv(keys, 16) * 16))
     room[..., :keys] = mask
     return room[..., :keys]

@@ -130,7 +130,7 @@ def statistics_kernel(  # type: ignore[no-untyped-def]
         tl.store(largest + place, tl.where(broken > 0, float("nan"), high))
 
 
-@triton.jit(do_not_specialize=["tokens", "padded_tokens", "chunks"])
+@triton.jit(do_not_specialize=["tokens", "chunks"])
 def quantize_tokens_kernel(  # type: ignore[no-untyped-def]
     x,
     sums,
@@ -186,7 +186,7 @@ def quantize_tokens_kernel(  # type: ignore[no-untyped-def]
     tl.store(scale + place, tl.where(broken, float("nan"), found_scale), mask=here)
 
 
-@triton.jit(do_not_specialize=["tokens", "padded_tokens", "chunks"])
+@triton.jit(do_not_specialize=["tokens", "chunks"])
 def quantize_values_kernel(  # type: ignore[no-untyped-def]
     x,
     sums,
@@ -221,8 +221,8 @@ def quantize_values_kernel(  # type: ignore[no-untyped-def]
     high = tl.full((padded,), float("-inf"), dtype=tl.float32)
     broken = tl.zeros((padded,), dtype=tl.int32)
     for chunk in range(chunks):
-        place = (head.to(tl.int64) * chunks + chunk) * padded + channel
-        chunk_low, chunk_high = tl.load(least + place), tl.load(largest + place)
+        part = (head.to(tl.int64) * chunks + chunk) * padded + channel
+        chunk_low, chunk_high = tl.load(least + part), tl.load(largest + part)
         broken = tl.maximum(broken, tl.where(chunk_low == chunk_low, 0, 1))
         low, high = tl.minimum(low, chunk_low), tl.maximum(high, chunk_high)
     peak = tl.maximum(high - center, center - low)
@@ -236,9 +236,9 @@ def quantize_values_kernel(  # type: ignore[no-untyped-def]
     place = (head.to(tl.int64) * padded + channel)[:, None] * padded_tokens + place_of_token[None, :]
     tl.store(codes + place, tl.trans(to_float8(value, interpreted)), mask=(place_of_token < padded_tokens)[None, :])
     if tl.program_id(0) % blocks == 0:
-        place = head.to(tl.int64) * padded + channel
-        tl.store(scale + place, tl.where(broken > 0, float("nan"), step))
-        tl.store(mean + place, center)
+        own = head.to(tl.int64) * padded + channel
+        tl.store(scale + own, tl.where(broken > 0, float("nan"), step))
+        tl.store(mean + own, center)
 
 
 def quantize_tokens(x: torch.Tensor, dtype: torch.dtype, multiple: int, factor: float, centered: bool) -> Codes:
