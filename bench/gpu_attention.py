@@ -1,7 +1,7 @@
 """How fast is attention on a GPU with every variant of tadp, quantization included, and how close to exact?
 
-Against PyTorch's flash and cuDNN attention in bfloat16, SageAttention where it is installed, and what the hardware allows.
-Timed as bench.gpu does.
+Against PyTorch's flash and cuDNN attention in bfloat16, SageAttention where it is installed, and what the hardware
+allows. Timed as in bench.gpu.
 """
 
 import argparse
@@ -115,9 +115,7 @@ def options() -> argparse.ArgumentParser:
     return made
 
 
-def attention_builds(
-    inputs: Inputs, kernels: tuple[str, ...] = VARIANTS
-) -> Iterator[tuple[str, AttentionBuild]]:
+def attention_builds(inputs: Inputs, kernels: tuple[str, ...] = VARIANTS) -> Iterator[tuple[str, AttentionBuild]]:
     """Name and recipe of each candidate.
 
     Args:
@@ -217,9 +215,7 @@ def _sage(inputs: Inputs) -> AttentionCandidate:
 def _tadp(inputs: Inputs, kernel: str) -> AttentionCandidate:
     variant = next(variant for variant in VARIANTS if variant in kernel)
     work = AttentionWork(*(_TYPES[kind] for kind in variant.split("_")))
-    return AttentionCandidate(
-        f"tadp {kernel}", work, lambda: torch.ops.tadp.attention(*inputs, None, None, 8, kernel)
-    )
+    return AttentionCandidate(f"tadp {kernel}", work, lambda: torch.ops.tadp.attention(*inputs, None, None, 8, kernel))
 
 
 if __name__ == "__main__":

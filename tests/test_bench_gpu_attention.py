@@ -109,7 +109,8 @@ def test_attention_follows_the_layers(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_page_has_a_section_for_it(tmp_path: Path) -> None:
-    rows = form_attention_rows(Heads(1, 2, 64), {BASE: (BFLOAT16, 1e-6, Closeness(0.1, 1.0))}, {"rival": "absent"}, PEAKS)
+    measured = {BASE: (BFLOAT16, 1e-6, Closeness(0.1, 1.0))}
+    rows = form_attention_rows(Heads(1, 2, 64), measured, {"rival": "absent"}, PEAKS)
     write(gpu_attention.NAME, rows, tmp_path / "gpu_attention.json")
     assert "gpu_attention" in page.ORDER
     section = page.section("gpu_attention", json.loads((tmp_path / "gpu_attention.json").read_text()))

@@ -61,7 +61,7 @@ def variants_of(architecture: int) -> tuple[str, ...]:
 def compile_attention(
     architecture: int, tile: AttentionTile, dim: int, dtype: str = "bf16", keys: int = KEYS, mask: str | None = None
 ) -> CompiledKernel:
-    """As for inputs ``(1, HEADS, keys, dim)`` that are views of ``(1, keys, HEADS, dim)``, and a mask of (keys, keys)."""
+    """For inputs ``(1, HEADS, keys, dim)`` that are views of ``(1, keys, HEADS, dim)``, a mask ``(keys, keys)``."""
     scores, values = tile.variant.split("_")
     float8, code = values == "float8", "*i8" if scores == "int8" else "*fp8e4nv"
     tensors = {
@@ -146,14 +146,27 @@ def test_few_queries_compile(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_quantization_compiles_without_spills(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
     strides = {"stride_batch": KEYS * HEADS * 128, "stride_head": 128, "stride_token": HEADS * 128, "stride_dim": 1}
-    numbers: dict[str, int] = {"heads": HEADS, "tokens": KEYS, "padded_tokens": 32768, "chunks": 13, "blocks": 40, **strides}
+    numbers: dict[str, int] = {
+        "heads": HEADS,
+        "tokens": KEYS,
+        "padded_tokens": 32768,
+        "chunks": 13,
+        "blocks": 40,
+        **strides,
+    }
     constants: dict[str, Any] = constants_for(128)
     sums = {"x": "*bf16", "sums": "*fp32", "least": "*fp32", "largest": "*fp32"}
     kernel = compile_for(architecture, statistics_kernel, sums, numbers, constants, OPTIONS)
     check(kernel, None, capfd.readouterr().out)
     constants |= {"smallest": 1e-35, "interpreted": False}
     for code in ("*i8", "*fp8e4nv")[: 1 if architecture == 80 else 2]:
-        tensors: dict[str, str | None] = {"x": "*bf16", "sums": "*fp32", "codes": code, "scale": "*fp32", "factor": "fp32"}
+        tensors: dict[str, str | None] = {
+            "x": "*bf16",
+            "sums": "*fp32",
+            "codes": code,
+            "scale": "*fp32",
+            "factor": "fp32",
+        }
         kernel = compile_for(architecture, quantize_tokens_kernel, tensors, numbers, constants, OPTIONS)
         check(kernel, None, capfd.readouterr().out)
     if architecture > 80:

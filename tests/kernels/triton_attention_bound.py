@@ -42,7 +42,8 @@ def attention_bound(
     wide_q, wide_k, wide_v = q.double(), k.double() - k.double().mean(-2, keepdim=True), v.double()
     q_error, k_error = (code_error(x, variant.split("_")[0], -1) for x in (wide_q, wide_k))
     magnitude = factor * wide_q.abs() @ wide_k.abs().transpose(-1, -2)
-    rounding = factor * (wide_q.abs() @ k_error.transpose(-1, -2) + q_error @ (wide_k.abs() + k_error).transpose(-1, -2))
+    rounding = wide_q.abs() @ k_error.transpose(-1, -2) + q_error @ (wide_k.abs() + k_error).transpose(-1, -2)
+    rounding = factor * rounding
     scores = wide_q @ wide_k.transpose(-1, -2) * (dim**-0.5 if scale is None else scale)
     if variant.startswith("float8"):
         rounding = rounding + dim * accumulation * magnitude

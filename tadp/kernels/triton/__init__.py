@@ -20,7 +20,7 @@ def is_used(device: torch.device | None = None) -> bool:
 
 
 def capability_of(device: torch.device) -> tuple[int, int]:
-    """The compute capability of a GPU; that of Hopper, which has all products, for what is none, as in Triton's interpreter."""
+    """The compute capability of a GPU; where there is none, as in Triton's interpreter, Hopper's."""
     return _capability(device) if device.type == "cuda" else (9, 0)
 
 

@@ -10,8 +10,8 @@ the scores and log2(e) are in the queries' scales, so that weights are powers of
     int8_float8    int8   e4m3: values by channel and without their mean, weights times 448
     float8_float8  e4m3   as before
 
-How far may a result be off? Let s be the exact scores, w the exact weights, o the exact result. Where the scores that
-are computed differ by at most eps_j from s_j, weights w'_j = w_j exp(e_j) / sum(w exp(e)), and since sum(w (v - o)) = 0,
+How far may a result be off? Let s be the exact scores, w the exact weights, o the exact result. Where computed scores
+differ by e_j from s_j, at most by eps_j, weights are w'_j = w_j exp(e_j) / sum(w exp(e)), and since sum(w (v - o)) = 0,
 
     |sum(w' v) - o|  <=  sum(w_j (exp(eps_j) - 1) |v_j - o|) / sum(w_j exp(-eps_j))      scores
                      <=  (exp(2 eps) - 1) sum(w_j |v_j - o|),       eps the largest eps_j
@@ -26,9 +26,9 @@ To that add, with W_j an upper bound of w'_j, and v in float8 without its mean:
                                                      2^-10 / 448 e4m3; l = sum_j(exp(s'_j - max s')), at least one
     rounding of v:  sum_j(W_j dv_j)                  float8: dv_j = max(|v_j| / 16, amax_j |v_j| / 448 / 1024)
 
-and what float32 sums and the result's type round. On Ada, Triton goes from float32 to e4m3 by way of float16 and cuts off
-there, which adds 2^-10 to each 2^-4. tests/kernels/triton_attention_bound.py evaluates this. On Hopper, sums of
-e4m3 products keep about 14 bits (SageAttention2, section 3.3); those of a step are therefore added to the whole in float32.
+and what float32 sums and the result's type round. On Ada, Triton goes from float32 to e4m3 by way of float16 and cuts
+off there, which adds 2^-10 to each 2^-4. tests/kernels/triton_attention_bound.py evaluates this. On Hopper, sums of
+e4m3 products keep about 14 bits (SageAttention2); those of a step are therefore added to the whole in float32.
 
 Scores of more than 2^128 overflow. A query or key that holds NaN or infinity makes the results NaN of all rows in which
 it takes part, such a value its channel.

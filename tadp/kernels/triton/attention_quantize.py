@@ -1,14 +1,14 @@
 """Codes of queries, keys and values for attention on NVIDIA GPUs: one pass each, after a small reduction for means.
 
 Queries and keys get a scale for each token, keys after their mean over all tokens was taken off: it adds the same to
-all scores of a query, which the softmax takes out again (SageAttention, arXiv 2410.02367, section 4.2). Values in
+all scores of a query, which the softmax takes out again (SageAttention, arXiv 2410.02367). Values in
 float8 get a scale for each channel, after the channel's mean was taken off, which attention adds back (SageAttention2,
 arXiv 2411.10958): its weights sum to one. Any offset would do, so means need not be exact, and leave out what is
 not finite. That makes the token's scale NaN, or the channel's.
 
 Codes lie in memory as tensor cores read them: queries and keys ``(batch * heads, tokens, dim)``, values
-``(batch * heads, dim, tokens)``, since products of float8 take the dimension that is summed over innermost, with the tokens
-in the order of ``key_at``. Tokens and dim are padded with zeros to whole blocks.
+``(batch * heads, dim, tokens)``, since products of float8 take the dimension that is summed over innermost, with the
+tokens in the order of ``key_at``. Tokens and dim are padded with zeros to whole blocks.
 """
 
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ def load_tokens(x, head, heads, strides, token, tokens, channel, dim):  # type: 
 
 @triton.jit
 def key_at(place):  # type: ignore[no-untyped-def]
-    """The key whose values lie at a place: of each 16, keys 8j + 2t + e lie at 4t + 2j + e; see attention.interleave."""
+    """The key whose values lie at a place: of 16, key 8j + 2t + e lies at 4t + 2j + e; see attention.interleave."""
     return (place & -16) + (place & 2) * 4 + (place & 12) // 2 + (place & 1)
 
 
@@ -104,7 +104,7 @@ def statistics_kernel(  # type: ignore[no-untyped-def]
 ):
     """Sums over a chunk of ``blocks`` blocks of tokens, ``(batch * heads, chunks, padded)``; finite values only.
 
-    ``least`` and ``largest`` are None, or take the extremes by channel; NaN where the chunk has a value that is not finite.
+    ``least`` and ``largest`` are None, or take the extremes by channel, NaN where one of its values is not finite.
     """
     head, chunk = tl.program_id(0) // chunks, tl.program_id(0) % chunks
     strides = (stride_batch, stride_head, stride_token, stride_dim)
@@ -151,10 +151,11 @@ def quantize_tokens_kernel(  # type: ignore[no-untyped-def]
     smallest: tl.constexpr,
     interpreted: tl.constexpr,
 ):
-    """Codes of ``block`` tokens of a head, and scales that give ``factor`` times x, less its mean where there are ``sums``.
+    """Codes of ``block`` tokens of a head, and scales with which they are ``factor`` times x.
 
-    The scale is positive, so a negative factor turns the codes around. With a factor of one it has at most 22 significant
-    bits, so that float32 holds three times as much; see attention.py. A token below ``smallest`` counts as zero.
+    Where there are ``sums``, x is taken less its mean. The scale is positive, so a negative factor turns the codes
+    around. With a factor of one it has at most 22 significant bits, so that float32 holds three times as much; see
+    attention.py. A token below ``smallest`` counts as zero.
     """
     blocks = tl.cdiv(padded_tokens, block)
     head = tl.program_id(0) // blocks
@@ -209,7 +210,7 @@ def quantize_values_kernel(  # type: ignore[no-untyped-def]
     smallest: tl.constexpr,
     interpreted: tl.constexpr,
 ):
-    """Codes ``(padded, padded_tokens)`` of ``block`` tokens of a head of values; the head's first program stores scales."""
+    """Codes ``(padded, padded_tokens)`` of ``block`` tokens of values; a head's first program stores its scales."""
     blocks = tl.cdiv(padded_tokens, block)
     head = tl.program_id(0) // blocks
     place_of_token = tl.program_id(0) % blocks * block + tl.arange(0, block)
@@ -313,9 +314,7 @@ OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 """What the compiler is told."""
 
 
-def _statistics(
-    x: torch.Tensor, extremes: bool
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, int]:
+def _statistics(x: torch.Tensor, extremes: bool) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, int]:
     """Sums of chunks of tokens, ``(batch * heads, chunks, padded dim)``, extremes or None, and how many chunks."""
     batch, heads, tokens, dim = x.shape
     steps = triton.cdiv(tokens, _BLOCK)

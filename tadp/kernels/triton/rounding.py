@@ -1,4 +1,4 @@
-"""Rounding to narrow types in float32, for Triton's interpreter, which cuts off what a GPU rounds; called from kernels."""
+"""Rounding to narrow types in float32, for Triton's interpreter, which cuts off what a GPU rounds; for kernels."""
 
 import triton
 import triton.language as tl
@@ -14,7 +14,7 @@ def round_to_float8(x):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def round_to_bfloat16(x):  # type: ignore[no-untyped-def]
-    """x as bfloat16 has it."""
+    """X as bfloat16 has it."""
     bits = x.to(tl.uint32, bitcast=True)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).to(tl.float32, bitcast=True)
     return tl.where(x == x, rounded, x)
