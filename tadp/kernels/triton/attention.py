@@ -336,11 +336,14 @@ def attention(
     ``kernel_name`` is a variant, or the name of an ``AttentionTile``.
 
     Raises:
-        RuntimeError: for arguments that do not fit each other.
+        RuntimeError: for arguments that do not fit each other, and for so many keys that places in a head's codes are
+            no 32-bit numbers.
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that the GPU has no instructions for.
     """
     check_attention(q, k, v, mask, level)
     (batch, heads, queries, dim), keys = q.shape, k.shape[2]
+    most = 2**31 // padded_dim(dim) - 128
+    torch._check(keys <= most, lambda: f"tadp: attention on GPUs takes up to {most} keys of this dim, got {keys}")
     masked = mask is not None and mask.dim() > 1 and mask.shape[-2] > 1
     tile = _tile(kernel_name, queries, dim, triton_kernels.capability_of(q.device), masked)
     out = torch.empty((batch, queries, heads, dim), dtype=q.dtype, device=q.device)
