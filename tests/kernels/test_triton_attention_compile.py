@@ -11,7 +11,13 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from triton.compiler import CompiledKernel  # noqa: E402
 
-from tadp.kernels.triton.attention import attention_constants, attention_kernel, attention_options  # noqa: E402
+from tadp.kernels.triton.ahead_of_time import _compiling_for as compiling_for  # noqa: E402
+from tadp.kernels.triton.attention import (  # noqa: E402
+    attention,
+    attention_constants,
+    attention_kernel,
+    attention_options,
+)
 from tadp.kernels.triton.attention_quantize import (  # noqa: E402
     OPTIONS,
     constants_for,
@@ -126,7 +132,7 @@ def test_masks_types_and_large_heads_spill_little(architecture: int, capfd: pyte
         (128, "bf16", KEYS, "*u8", 64),
         (128, "fp16", 513, "*fp16", 64),
         (96, "fp32", 513, None, 0),
-        (256, "bf16", KEYS, None, 256),
+        (256, "bf16", KEYS, None, 300),
     ]
     first = ARCHITECTURES.index(architecture)  # two of these on each, each on two or three
     for dim, type, keys, mask, spilled in (cases * 3)[2 * first : 2 * first + 2]:
@@ -175,3 +181,14 @@ def test_quantization_compiles_without_spills(architecture: int, capfd: pytest.C
         check(kernel, None, capfd.readouterr().out)
         assert re.search(r"cvt\.rn\.satfinite\.e4m3x2\.(f32|f16x2)", kernel.asm["ptx"])
         assert "st.global.v4.b32" in kernel.asm["ptx"]
+
+
+def test_the_launcher_compiles_what_it_launches() -> None:
+    def views(tokens: int) -> torch.Tensor:
+        return torch.empty((1, tokens, 2, 64), dtype=torch.bfloat16, device="meta").transpose(1, 2)
+
+    with compiling_for("sm_90"):
+        for variant, mask in ((VARIANTS[0], None), (VARIANTS[1], torch.empty(70, 100, device="meta").bool())):
+            found = attention(views(70), views(100), views(100), mask, kernel_name=variant)
+            assert found.shape == (1, 2, 70, 64)
+            assert found.transpose(1, 2).is_contiguous()
