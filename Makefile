@@ -32,7 +32,7 @@ PYTHON ?= $(shell first=; \
 BUILD_SOURCES := $(shell find csrc cmake -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
 FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
 PROGRAMS = $(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null)
-BENCHMARKS = $(filter-out bench/page.py bench/ratios.py bench/gpu.py,$(PROGRAMS))
+BENCHMARKS = $(filter-out bench/page.py bench/ratios.py bench/gpu.py bench/gpu_attention.py,$(PROGRAMS))
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \

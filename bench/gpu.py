@@ -1,22 +1,25 @@
 """How fast is a linear layer on a GPU with every kernel of tadp, against cuBLAS, torchao and what the hardware allows?
 
 Each product is a CUDA graph, timed between two events with an empty L2 cache; all candidates of a shape run in turn.
+Attention comes after the layers, in a third of the time; bench.gpu_attention measures it alone.
 """
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from bench.floors import Peaks, Shape, Work, floors, operations, peaks_of, shapes
+from bench import gpu_attention
+from bench.attention_floors import attention_shapes
+from bench.floors import Peaks, Shape, Work, floors, operations, shapes
 from bench.gpu_candidates import BASE, Build, Candidate, Layer, builds, check, offered_kernels
+from bench.gpu_run import run_shapes
 from bench.gpu_timing import Call, CudaTimer, captured
 from bench.interleaving import medians
-from bench.record import parser, record, write
+from bench.record import parser
 
 NAME = "gpu: microseconds, and how close to the least that the hardware needs"
 RESULT = Path(__file__).resolve().parent / "results" / "gpu.json"
@@ -46,25 +49,17 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("bench.gpu needs a CUDA device, and torch sees none here", file=sys.stderr)
         return 2
-    wanted = chosen.shapes or shapes(chosen.quick)
-    device = torch.cuda.get_device_name()
-    peaks = peaks_of(device)
-    deadline = time.perf_counter() + chosen.seconds
-    rows: list[dict[str, object]] = []
-    facts: dict[str, object] = {"peaks": "by data sheet, dense" if peaks else f"not known for {device}"}
-    left = list(wanted)
-    try:
-        for shape in wanted:
-            if time.perf_counter() > deadline:
-                break
-            print("x".join(map(str, shape)), flush=True)
-            rows += measure(shape, peaks, chosen.seconds / len(wanted) / 4)
-            left.remove(shape)
-            facts["not measured"] = "; ".join("x".join(map(str, each)) for each in left) or "nothing"
-            write(NAME, rows, chosen.json, **facts)
-    finally:
-        if rows:
-            record(NAME, rows, chosen.json, **facts)
+    seconds = chosen.seconds if chosen.shapes else chosen.seconds * 2 / 3
+    run_shapes(NAME, chosen.shapes or shapes(chosen.quick), measure, chosen.json, seconds)
+    if not chosen.shapes:
+        path = chosen.json.with_name(f"{chosen.json.stem}_attention.json")
+        run_shapes(
+            gpu_attention.NAME,
+            attention_shapes(chosen.quick),
+            gpu_attention.measure_attention,
+            path,
+            chosen.seconds - seconds,
+        )
     return 0
 
 
@@ -72,9 +67,9 @@ def options() -> argparse.ArgumentParser:
     """What the command takes."""
     made = parser(__doc__)
     made.set_defaults(json=RESULT)
-    made.add_argument("--quick", "--short", action="store_true", help="one layer of either model")
+    made.add_argument("--quick", "--short", action="store_true", help="one layer of either model, and one attention")
     made.add_argument("--seconds", type=float, default=360.0, help="start no shape after so long (default 360)")
-    made.add_argument("--shapes", type=Shape.parse, nargs="+", metavar="TOKENSxINxOUT", help="these shapes only")
+    made.add_argument("--shapes", type=Shape.parse, nargs="+", metavar="TOKENSxINxOUT", help="these layers only")
     return made
 
 

@@ -47,7 +47,6 @@ for _name, _schema in _SCHEMAS.items():
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
 torch.library.impl("tadp::dequantize", "CUDA", reference.dequantize)
-torch.library.impl("tadp::attention", "CUDA", reference.attention)
 
 
 @torch.library.impl("tadp::quantize", "CUDA")
@@ -85,6 +84,15 @@ def _weight_only_linear_on_cuda(x: torch.Tensor, *others: Any) -> torch.Tensor:
     from tadp.kernels.triton.weight_only import weight_only_linear
 
     return weight_only_linear(x, *others)
+
+
+@torch.library.impl("tadp::attention", "CUDA")
+def _attention_on_cuda(q: torch.Tensor, *others: Any) -> torch.Tensor:
+    if not triton_kernels.is_used(q.device):
+        return reference.attention(q, *others)
+    from tadp.kernels.triton.attention import attention
+
+    return attention(q, *others)
 
 
 @torch.library.register_fake("tadp::quantize")

@@ -12,7 +12,7 @@ ARCHITECTURES = (80, 89, 90, 100, 120)
 SHARED_KIB = {80: 163, 89: 99, 90: 227, 100: 227, 120: 99}
 """Shared memory of a program; 99 is what 8.6, 8.9 and 12.0 have, the least of all."""
 
-_UNSPECIALIZED = ("tokens", "outputs")
+_UNSPECIALIZED = ("tokens", "outputs", "queries", "keys", "chunks", "blocks")
 
 _ANY_MMA = r"(?:wgmma\.mma_async|tcgen05\.mma|\bmma\.sync)\.\S+"
 

@@ -156,8 +156,8 @@ def test_on_gpus_a_compiler_sees_what_the_quantizer_does(monkeypatch: pytest.Mon
     graph = quantize(_block(), Recipe(L8)).graph
     assert _count(graph, QUANTIZE) == 0
     assert _count(graph, plain) == 7
-    _, readings = probe(graph, Measures(*3 * [torch.ones_like]))
-    assert sum(reading.kind == "activation" for reading in readings) == 7
+    readings = probe(graph, Measures(*4 * [torch.ones_like])).readings
+    assert sum(reading.kind == "moments" for reading in readings) == 7
 
 
 @pytest.mark.parametrize("groups", [0, 1])

@@ -19,6 +19,11 @@ def is_used(device: torch.device | None = None) -> bool:
     return _capability(device) >= _FIRST_CAPABILITY
 
 
+def capability_of(device: torch.device) -> tuple[int, int]:
+    """The compute capability of a GPU; where there is none, as in Triton's interpreter, Hopper's."""
+    return _capability(device) if device.type == "cuda" else (9, 0)
+
+
 @functools.cache
 def _is_importable() -> bool:
     if torch.version.hip is not None:  # torch calls AMD's GPUs "cuda" too, and these kernels hold PTX

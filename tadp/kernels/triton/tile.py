@@ -181,12 +181,17 @@ def kernels_for(
         tiles[1:1] = [replace(rule, splits=1, descriptors=True), Tile(128, 128, 64, 8, 2, descriptors=True)]
         if capability[0] == 9:  # elsewhere it runs out of registers
             tiles.insert(3, Tile(128, 256, 32, 8, 3, descriptors=True))
-    limit = _SHARED.get(capability, _LEAST_SHARED)
+    limit = shared_limit(capability)
     serving = (tile for tile in tiles if _serves(tile, columns, activations, groups))
     fitting = (tile for tile in serving if tile.shared_bytes(width, activations) <= limit)
     if capability[0] == 10 and activations > 8:
         fitting = (tile for tile in fitting if tile.tensor_memory(activations) < _TENSOR_MEMORY)
     return tuple(dict.fromkeys(map(str, fitting)))[:12]
+
+
+def shared_limit(capability: tuple[int, int]) -> int:
+    """Shared memory of a program, in bytes, on GPUs of a compute capability."""
+    return _SHARED.get(capability, _LEAST_SHARED)
 
 
 def _candidates(tokens: int) -> tuple[tuple[int, int, int, int, int], ...]:
