@@ -5,7 +5,7 @@ rival runs in bfloat16, and in float32 too, which is the faster one on processor
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -26,8 +26,11 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--repeats", type=int, default=11)
     options.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help=f"multiples of {WIDE_FRAME_TOKENS}")
+    options.add_argument("--policies", nargs="+", default=POLICIES)
     chosen = options.parse_args()
-    rows = [row for tokens in chosen.tokens for row in compare(tokens, measure(tokens, chosen.repeats))]
+    rows = [
+        row for tokens in chosen.tokens for row in compare(tokens, measure(tokens, chosen.policies, chosen.repeats))
+    ]
     record("step", rows, chosen.json, blocks=2, repeats=chosen.repeats)
 
 
@@ -46,12 +49,12 @@ def compare(tokens: int, times: dict[str, list[float]]) -> list[dict[str, object
     ]
 
 
-def measure(tokens: int, repeats: int) -> dict[str, list[float]]:
+def measure(tokens: int, policies: Sequence[str], repeats: int) -> dict[str, list[float]]:
     """Seconds of every forward, by candidate."""
     inputs = wide_inputs(tokens)
     float32_inputs = wide_inputs(tokens, torch.float32)
     rival, wide = (torch.compile(wide_transformer(dtype), dynamic=False) for dtype in (torch.bfloat16, torch.float32))
-    model = tadp.compile(wide_transformer(), policy=POLICIES[0])
+    model = tadp.compile(wide_transformer(), policy=policies[0])
 
     def follow(policy: str) -> Callable[[], object]:
         def forward() -> object:
@@ -61,16 +64,16 @@ def measure(tokens: int, repeats: int) -> dict[str, list[float]]:
         forward()  # after a switch masters and planes come in: not part of a step
         return forward
 
-    times: dict[str, list[float]] = {name: [] for name in (RIVAL, WIDE, *POLICIES)}
+    times: dict[str, list[float]] = {name: [] for name in (RIVAL, WIDE, *policies)}
     with torch.no_grad():
         rival(**inputs)
         wide(**float32_inputs)
-        for policy in POLICIES:
+        for policy in policies:
             follow(policy)
         for _ in range(repeats):
             times[RIVAL].append(timed(lambda: rival(**inputs)))
             times[WIDE].append(timed(lambda: wide(**float32_inputs)))
-            for policy in POLICIES:
+            for policy in policies:
                 times[policy].append(timed(follow(policy)))
     return times
 
