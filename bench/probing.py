@@ -1,6 +1,5 @@
 """A policy that measures as long as it is asked to, and what that costs; part of bench.signals."""
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from bench.model import wide_inputs, wide_transformer
 from bench.record import timed
 from tadp.policy import Static
 from tadp.precision import L6, L8, Level, Recipe
+from tadp.runtime.shadows import price
 
 BLOCKS = 2
 SHADOWS = {"6": Recipe(L6), "16": Recipe()}
@@ -57,12 +57,15 @@ def shares_of_a_step(seconds: float, budget: float) -> dict[str, float]:
         return timed(call)
 
     candidates = {"run": forward(Static(L8)), "probe": forward(Probing())}
-    for name, recipe in SHADOWS.items():  # a budget of 1 runs every block once more
+    for name, recipe in SHADOWS.items():  # a budget of 1 pays for BLOCKS / price runs
         candidates[name] = forward(Probing(others=(recipe,), shadow_budget=1.0))
     found = medians(candidates, seconds, slow=None, timer=settled)
-    shares = {f"shadow run at {name}": (found[name] - found["probe"]) / BLOCKS / found["run"] for name in SHADOWS}
+    shares = {
+        f"shadow run at {name}": (found[name] - found["probe"]) * price(recipe) / BLOCKS / found["run"]
+        for name, recipe in SHADOWS.items()
+    }
     return {
         "signals": (found["probe"] - found["run"]) / found["run"],
         **shares,
-        "shadow runs": budget * BLOCKS * statistics.fmean(shares.values()),
+        "shadow runs": budget * BLOCKS * sum(shares.values()) / sum(map(price, SHADOWS.values())),
     }

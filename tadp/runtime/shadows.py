@@ -1,9 +1,8 @@
 """Shadow runs: which blocks a probe runs once more in which recipe, in turn, and never more than a budget allows."""
 
-import math
 from collections.abc import Sequence
 
-from tadp.precision import Plan, Recipe
+from tadp.precision import L16, Plan, Recipe
 
 DEFAULT_BUDGET = 0.05
 """Share of the time of probe steps that shadow runs may take, where a policy names none."""
@@ -12,15 +11,15 @@ DEFAULT_BUDGET = 0.05
 class ShadowRotation:
     """Hands out shadow runs forward by forward; its turn goes on across steps and generations.
 
-    Blocks are taken to cost the same: one run is 1 / blocks of a forward. A forward adds its budget to what is there
-    to be spent, and as many runs follow as that pays for. Models with few blocks so have one run in several forwards,
-    those with many several in each, and both spend the budget on average. Times are not measured for it: what is
-    measured must follow from seed and plan alone.
+    Blocks are taken to cost the same: a run is `price` / blocks of a forward. A forward adds its budget to what is
+    there to be spent, and as many runs follow as that pays for. Models with few blocks so have one run in several
+    forwards, those with many several in each, and both spend the budget on average. Times are not measured for it: what
+    is measured must follow from seed and plan alone.
     """
 
     def __init__(self) -> None:
         self._turn = 0
-        self._runs_due = 0.0
+        self._saved = 0.0  # in runs at 8 bits
 
     def choose(self, plan: Plan, recipes: Sequence[Recipe], budget: float) -> dict[str, Recipe]:
         """The recipe of every block that is to be run once more in the next forward.
@@ -38,15 +37,26 @@ class ShadowRotation:
         order = turns(plan, recipes)
         if not order or not budget:
             return {}
-        self._runs_due += budget * len(plan)
-        count = math.floor(self._runs_due + 1e-9)  # budgets such as 0.1 are not exact in binary
-        self._runs_due -= count
+        self._saved += budget * len(plan)
+        blocks = len({block for block, _ in order})
         chosen: dict[str, Recipe] = {}
-        for _ in range(min(count, len({block for block, _ in order}))):
+        while len(chosen) < blocks:
             block, recipe = order[self._turn % len(order)]
+            if block in chosen or price(recipe) > self._saved + 1e-9:  # budgets such as 0.1 are not exact in binary
+                break
             chosen[block] = recipe
+            self._saved -= price(recipe)
             self._turn += 1
+        self._saved = min(self._saved, price(Recipe()))  # what a forward has no room for is not for later ones
         return chosen
+
+
+def price(recipe: Recipe) -> int:
+    """What a run at a recipe counts, in runs at 8 bits: products of 16 bits run at half the rate where both are fast.
+
+    A processor without bfloat16 instructions takes longer for them, see docs/signals.md.
+    """
+    return 2 if recipe.has(L16) else 1
 
 
 def turns(plan: Plan, recipes: Sequence[Recipe]) -> list[tuple[str, Recipe]]:
