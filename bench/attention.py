@@ -1,7 +1,8 @@
 """How fast is attention at 8 bits, against PyTorch's own operator in bfloat16 and in float32?
 
 Quantizing queries, keys and values is part of every time. All candidates run in one process, in turn, and medians are
-compared. The last columns say how far 8 bits are from the exact result, and bfloat16 for comparison, relative, on
+compared. The rate is compared with that of a linear layer's 8-bit product alone, the processor's integer rate in
+practice. The last columns say how far 8 bits are from the exact result, and bfloat16 for comparison, relative, on
 gaussian values.
 """
 
@@ -11,10 +12,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from bench.interleaving import medians
+from bench.isa import OPERATIONS, products
 from bench.record import parser, record
 from tadp.kernels import reference
 
-BASE, WIDE, OURS = "bfloat16", "float32", "8 bits"
+BASE, WIDE, OURS, LINEAR = "bfloat16", "float32", "8 bits", "linear"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def measure(shape: Shape, seconds: float) -> dict[str, object]:
             BASE: lambda: scaled_dot_product_attention(q, k, v),
             WIDE: lambda: scaled_dot_product_attention(*wide),
             OURS: lambda: torch.ops.tadp.attention(q, k, v),
+            LINEAR: products()[8],
         },
         seconds,
         slow=None,
@@ -84,6 +87,7 @@ def measure(shape: Shape, seconds: float) -> dict[str, object]:
         "dim": shape.dim,
         **{f"{name}, ms": times[name] * 1e3 for name in (BASE, WIDE, OURS)},
         "TOP/s": shape.operations / times[OURS] / 1e12,
+        "% of the linear product's rate": 100 * shape.operations / times[OURS] / (OPERATIONS / times[LINEAR]),
         f"x {BASE}": times[BASE] / times[OURS],
         f"x {WIDE}": times[WIDE] / times[OURS],
         "error": _error(torch.ops.tadp.attention(some, k, v), exact),

@@ -16,6 +16,7 @@ from tadp.kernels.isa import NAMES, cpu_isa, is_available
 from tadp.kernels.planes import WIDTHS
 
 TOKENS, COLUMNS, ROWS = 512, 1536, 1536
+OPERATIONS = 2 * TOKENS * COLUMNS * ROWS
 
 
 def main() -> None:
@@ -49,12 +50,17 @@ def row(name: str, best: str, times: dict[str, float]) -> dict[str, object]:
 
 
 def build(sets: list[str]) -> dict[str, Callable[[], object]]:
-    """A callable for each set and width, all on the same codes."""
+    """A callable for each set and width."""
+    calls = products()
+    return {f"{name} {width}": partial(_run_with, name, calls[width]) for name in sets for width in WIDTHS}
+
+
+def products() -> dict[int, Callable[[], torch.Tensor]]:
+    """The product at each width, all on the same codes and weight."""
     generator = torch.Generator().manual_seed(0)
     codes = torch.ops.tadp.quantize(torch.randn(TOKENS, COLUMNS, generator=generator).bfloat16())
     weight = BitPlaneWeight.pack(torch.randn(ROWS, COLUMNS, generator=generator).bfloat16())
-    products = {width: product(codes, weight, width) for width in WIDTHS}
-    return {f"{name} {width}": partial(_run_with, name, products[width]) for name in sets for width in WIDTHS}
+    return {width: product(codes, weight, width) for width in WIDTHS}
 
 
 def product(codes: tuple[torch.Tensor, ...], weight: BitPlaneWeight, width: int) -> Callable[[], torch.Tensor]:
