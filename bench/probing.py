@@ -1,5 +1,6 @@
 """A policy that measures as long as it is asked to, and what that costs; part of bench.signals."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,8 +9,8 @@ from bench.interleaving import medians
 from bench.model import wide_inputs, wide_transformer
 from bench.record import timed
 from tadp.policy import Static
-from tadp.precision import L6, L8, Level, Recipe
-from tadp.runtime.shadows import price
+from tadp.precision import L6, L8, L16, Level, Recipe
+from tadp.runtime.shadows import price_at_16
 
 BLOCKS = 2
 SHADOWS = {"6": Recipe(L6), "16": Recipe()}
@@ -45,10 +46,11 @@ def shares_of_a_step(seconds: float, budget: float) -> dict[str, float]:
     """
     model, inputs = tadp.compile(wide_transformer(), policy="static:8"), wide_inputs()
 
-    def forward(policy: Static) -> Callable[[], object]:
-        def call() -> object:
+    def forwards(policy: Static, count: int = 1) -> Callable[[], object]:
+        def call() -> None:
             model.tadp.use(policy)
-            return model(**inputs)
+            for _ in range(count):
+                model(**inputs)
 
         return call
 
@@ -56,16 +58,21 @@ def shares_of_a_step(seconds: float, budget: float) -> dict[str, float]:
         call()  # after a switch weights are bound anew: not part of a step
         return timed(call)
 
-    candidates = {"run": forward(Static(L8)), "probe": forward(Probing())}
-    for name, recipe in SHADOWS.items():  # a budget of 1 pays for BLOCKS / price runs
-        candidates[name] = forward(Probing(others=(recipe,), shadow_budget=1.0))
-    found = medians(candidates, seconds, slow=None, timer=settled)
-    shares = {
-        f"shadow run at {name}": (found[name] - found["probe"]) * price(recipe) / BLOCKS / found["run"]
-        for name, recipe in SHADOWS.items()
+    probe = forwards(Probing())
+    # Apart from the others, which take several times as long: so small a difference needs many rounds.
+    signals = medians({"run": forwards(Static(L8)), "probe": probe}, seconds / 2, slow=None, timer=settled)
+    prices = {name: price_at_16() if recipe.has(L16) else 1 for name, recipe in SHADOWS.items()}
+    counts = {name: math.ceil(price / BLOCKS) for name, price in prices.items()}  # forwards until a budget of 1 pays
+    candidates = {
+        name: forwards(Probing(others=(SHADOWS[name],), shadow_budget=1.0), count) for name, count in counts.items()
     }
+    found = medians({"probe": probe} | candidates, seconds / 2, slow=None, timer=settled)
+    shares = {}
+    for name, price in prices.items():
+        runs = counts[name] * BLOCKS / price
+        shares[f"shadow run at {name}"] = (found[name] - counts[name] * found["probe"]) / runs / signals["run"]
     return {
-        "signals": (found["probe"] - found["run"]) / found["run"],
+        "signals": (signals["probe"] - signals["run"]) / signals["run"],
         **shares,
-        "shadow runs": budget * BLOCKS * sum(shares.values()) / sum(map(price, SHADOWS.values())),
+        "shadow runs": budget * BLOCKS * sum(shares.values()) / sum(prices.values()),
     }

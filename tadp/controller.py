@@ -19,7 +19,7 @@ from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.pool import WeightPool
-from tadp.runtime.shadows import DEFAULT_BUDGET, ShadowRotation
+from tadp.runtime.shadows import DEFAULT_BUDGET, ShadowRotation, price_at_16
 from tadp.runtime.signals import Averages, HasBlockMap, Signals, averages, read_block_maps, with_deltas
 
 Result = TypeVar("Result")
@@ -88,7 +88,7 @@ class Controller:
         self._blocks = tuple(blocks)
         self._other_weight_bytes = other_weight_bytes
         self._mapped = tuple(mapped)
-        self._shadow_rotation = ShadowRotation()
+        self._shadow_rotation = ShadowRotation(price_at_16())
         self._shadows: dict[str, Recipe] = {}
         self._dispatchers: list[Dispatcher[Any]] = []
         self._history: deque[StepRecord] = deque(maxlen=HISTORY_LENGTH)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from tadp.precision import L16, Plan, Recipe
 
 DEFAULT_BUDGET = 0.05
@@ -11,13 +13,15 @@ DEFAULT_BUDGET = 0.05
 class ShadowRotation:
     """Hands out shadow runs forward by forward; its turn goes on across steps and generations.
 
-    Blocks are taken to cost the same: a run is `price` / blocks of a forward. A forward adds its budget to what is
-    there to be spent, and as many runs follow as that pays for. Models with few blocks so have one run in several
-    forwards, those with many several in each, and both spend the budget on average. Times are not measured for it: what
-    is measured must follow from seed and plan alone.
+    Blocks are taken to cost the same: a run at 8 bits or below is 1 / blocks of a forward, one at 16 bits a multiple of
+    that. A forward adds its budget to what is there to be spent, and as many runs follow as that pays for. Models with
+    few blocks so have one run in several forwards, those with many several in each, and both spend the budget on
+    average. Times are not measured for it: what is measured must follow from seed, plan and machine alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, price_at_16: int) -> None:
+        """What a run at 16 bits counts, in runs at 8 bits; `price_at_16` knows it."""
+        self._price_at_16 = price_at_16
         self._turn = 0
         self._saved = 0.0  # in runs at 8 bits
 
@@ -42,21 +46,24 @@ class ShadowRotation:
         chosen: dict[str, Recipe] = {}
         while len(chosen) < blocks:
             block, recipe = order[self._turn % len(order)]
-            if block in chosen or price(recipe) > self._saved + 1e-9:  # budgets such as 0.1 are not exact in binary
+            price = self._price_at_16 if recipe.has(L16) else 1
+            if block in chosen or price > self._saved + 1e-9:  # budgets such as 0.1 are not exact in binary
                 break
             chosen[block] = recipe
-            self._saved -= price(recipe)
+            self._saved -= price
             self._turn += 1
-        self._saved = min(self._saved, price(Recipe()))  # what a forward has no room for is not for later ones
+        self._saved = min(self._saved, self._price_at_16)  # what a forward has no room for is not for later ones
         return chosen
 
 
-def price(recipe: Recipe) -> int:
-    """What a run at a recipe counts, in runs at 8 bits: products of 16 bits run at half the rate where both are fast.
+def price_at_16() -> int:
+    """What a run at 16 bits counts on this machine, in runs at 8 bits.
 
-    A processor without bfloat16 instructions takes longer for them, see docs/signals.md.
+    2 where products of 16 bits run at half the rate of those of 8; 10 on processors without bfloat16 instructions,
+    where `python -m bench.signals` measured 9.
     """
-    return 2 if recipe.has(L16) else 1
+    slow = not torch.cuda.is_available() and not torch.cpu._is_avx512_bf16_supported()
+    return 10 if slow else 2
 
 
 def turns(plan: Plan, recipes: Sequence[Recipe]) -> list[tuple[str, Recipe]]:

@@ -1,9 +1,10 @@
 from collections import Counter
 
 import pytest
+import torch
 
 from tadp.precision import L4, L6, L8, Plan, Recipe
-from tadp.runtime.shadows import ShadowRotation, price, turns
+from tadp.runtime.shadows import ShadowRotation, price_at_16, turns
 
 R8, R6, R4, R16 = Recipe(L8), Recipe(L6), Recipe(L4), Recipe()
 CANDIDATES = (R8, R6, R16)
@@ -27,32 +28,42 @@ def test_blocks_that_run_at_different_recipes_have_different_candidates() -> Non
     assert set(order) == {("a", R6), ("a", R16), ("b", R8), ("b", R16)}
 
 
+@pytest.mark.parametrize("price", [2, 10])
 @pytest.mark.parametrize(("middle", "budget"), [(6, 0.05), (28, 0.05), (28, 0.1), (6, 0.5), (1, 0.05)])
-def test_the_budget_is_spent_and_never_exceeded(middle: int, budget: float) -> None:
-    rotation, plan = ShadowRotation(), _plan(middle)
+def test_the_budget_is_spent_and_never_exceeded(middle: int, budget: float, price: int) -> None:
+    rotation, plan = ShadowRotation(price), _plan(middle)
     spent = 0
     for forward in range(1, 201):
-        spent += sum(map(price, rotation.choose(plan, CANDIDATES, budget).values()))
+        chosen = rotation.choose(plan, CANDIDATES, budget).values()
+        spent += sum(price if recipe == R16 else 1 for recipe in chosen)
         # a run at 8 bits is 1 / blocks of a forward; what is left over is less than one run at 16 bits
-        assert budget * len(plan) * forward - 2 - 1e-6 < spent <= budget * len(plan) * forward + 1e-6
+        assert budget * len(plan) * forward - price - 1e-6 < spent <= budget * len(plan) * forward + 1e-6
 
 
-def test_sixteen_bits_count_twice() -> None:
-    assert [price(recipe) for recipe in (R8, R6, R4, R16)] == [1, 1, 1, 2]
-    only_16 = sum(len(ShadowRotation().choose(_plan(28), (R16,), 0.1)) for _ in range(10))
-    only_6 = sum(len(ShadowRotation().choose(_plan(28), (R6,), 0.1)) for _ in range(10))
-    assert (only_16, only_6) == (10, 30)
+@pytest.mark.parametrize(("recipe", "expected"), [(R6, 30), (R4, 30), (R16, 10)])
+def test_sixteen_bits_have_a_price(recipe: Recipe, expected: int) -> None:
+    rotation = ShadowRotation(3)
+    assert sum(len(rotation.choose(_plan(28), (recipe,), 0.1)) for _ in range(10)) == expected
+
+
+@pytest.mark.parametrize(("cuda", "bfloat16", "price"), [(True, False, 2), (False, True, 2), (False, False, 10)])
+def test_sixteen_bits_cost_more_without_instructions_for_them(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, bfloat16: bool, price: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
+    assert price_at_16() == price
 
 
 def test_turns_go_round_and_go_on_from_forward_to_forward() -> None:
-    rotation, plan = ShadowRotation(), _plan(6)
+    rotation, plan = ShadowRotation(2), _plan(6)
     counts = Counter(item for _ in range(90) for item in rotation.choose(plan, CANDIDATES, 0.05).items())
     assert sum(counts.values()) == 24  # 8 blocks, 5 %: two runs, one of them at 16 bits, in 7.5 forwards
     assert set(counts.values()) == {2}
 
 
 def test_no_budget_no_candidate_and_no_measured_block_mean_no_runs() -> None:
-    rotation = ShadowRotation()
+    rotation = ShadowRotation(2)
     assert rotation.choose(_plan(6), CANDIDATES, 0.0) == {}
     assert rotation.choose(_plan(6), (R8,), 1.0) == {}
     assert rotation.choose(_plan(6, R16), CANDIDATES, 1.0) == {}
@@ -61,7 +72,7 @@ def test_no_budget_no_candidate_and_no_measured_block_mean_no_runs() -> None:
 
 
 def test_a_change_of_plan_keeps_the_turn_in_range() -> None:
-    rotation = ShadowRotation()
+    rotation = ShadowRotation(2)
     for plan in (_plan(28), _plan(3), _plan(28, R4)):
         assert rotation.choose(plan, CANDIDATES, 0.5)
 
@@ -69,4 +80,4 @@ def test_a_change_of_plan_keeps_the_turn_in_range() -> None:
 @pytest.mark.parametrize("budget", [-0.1, 1.5, float("nan")])
 def test_a_budget_is_a_share(budget: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        ShadowRotation().choose(_plan(6), CANDIDATES, budget)
+        ShadowRotation(2).choose(_plan(6), CANDIDATES, budget)
