@@ -20,7 +20,7 @@ def psnr(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) 
     Raises:
         ValueError: if the shapes differ or one is no clip in [0, 1].
     """
-    ours, theirs = _pair(clip, reference)
+    ours, theirs = pair(clip, reference)
     return peak_signal_noise_ratio(ours, theirs, data_range=1.0).item()
 
 
@@ -33,7 +33,7 @@ def ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) 
     Raises:
         ValueError: if the shapes differ, one is no clip in [0, 1], or frames are smaller than the window.
     """
-    ours, theirs = _pair(clip, reference)
+    ours, theirs = pair(clip, reference)
     if min(ours.shape[1:3]) < _SSIM_WINDOW:
         raise ValueError(f"SSIM needs frames of at least {_SSIM_WINDOW} pixels a side, got {tuple(ours.shape[1:3])}")
     value = structural_similarity_index_measure(ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2), data_range=1.0)
@@ -41,7 +41,12 @@ def ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) 
     return value.item()
 
 
-def _pair(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as float32 tensors on one device.
+
+    Raises:
+        ValueError: if the shapes differ or one is no clip in [0, 1].
+    """
     ours, theirs = as_clip(clip), as_clip(reference, "reference")
     if ours.shape != theirs.shape:
         raise ValueError(f"clip and reference must have one shape, got {tuple(ours.shape)} and {tuple(theirs.shape)}")

@@ -1,0 +1,1 @@
+"""What quantizing costs, measured on sample content: by content, and what predicts it."""
