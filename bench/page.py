@@ -12,7 +12,7 @@ from bench.record import cell
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    *("alignment", "direction", "signals", "accuracy", "layers", "planes", "groups"),
+    *("alignment", "direction", "signals", "scoring", "accuracy", "layers", "planes", "groups"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("product", "isa", "gpu", "gpu_attention", "memory"),
 )
