@@ -6,6 +6,7 @@ state_dict and isinstance are untouched, and only the call goes through the cont
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch._dynamo.exc import TorchDynamoException, TorchRuntimeError
 
+from tadp.complexity import image as pictures
 from tadp.controller import Controller
 
 CAPTURES_PER_BLOCK_CLASS = 256
@@ -93,8 +95,9 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
         given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
         prompt, steps = given.get("prompt"), given.get("num_inference_steps")
         _check_prompt(prompt)
+        image = _scorable(given.get("image"))
         for controller in controllers:
-            controller.begin(prompt=prompt, image=given.get("image"), num_steps=steps)
+            controller.begin(prompt=prompt, image=image, num_steps=steps)
         return base.__call__(self, *args, **kwargs)
 
     members = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
@@ -132,6 +135,18 @@ def _check_prompt(prompt: object) -> None:
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if isinstance(prompts, list) and any(isinstance(text, str) and not text.strip() for text in prompts):
         raise ValueError("the prompt is empty: describe what the clip is to show, or pass prompt_embeds")
+
+
+def _scorable(image: object) -> object | None:
+    """The image, unless it cannot be scored: pipelines take latents and other things that are no pictures as well."""
+    if image is None:
+        return None
+    try:
+        pictures.mean_total(image)  # once more in `begin`, from the cache
+    except (TypeError, ValueError) as error:
+        warnings.warn(f"the image does not count in the complexity score: {error}", stacklevel=3)
+        return None
+    return image
 
 
 def _floating(arguments: Mapping[str, object]) -> list[tuple[str, torch.Tensor]]:

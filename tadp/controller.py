@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from tadp.complexity import image as pictures
 from tadp.complexity import text
-from tadp.complexity.score import FeatureRanges, Score, ScoreWeights, combine, feature
+from tadp.complexity.score import FeatureRanges, Score, combine, default_weights, feature
 from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
 from tadp.policy import Policy, parse
@@ -59,6 +60,7 @@ class _Generation:
 
     number: int
     prompts: tuple[str, ...] = ()
+    image: float | None = None  # its complexity
     probed_steps: set[int] = field(default_factory=set)
     signals: list[Signals] = field(default_factory=list)
     latest: dict[str, tuple[int, Signals]] = field(default_factory=dict)  # by branch, with their step
@@ -156,12 +158,17 @@ class Controller:
 
         Args:
             prompt: what it is to show: one text or, for a batch, several, of which the most complex counts.
-            image: first frame of an image-to-video generation; taken for the record, not scored yet.
+            image: first frame of an image-to-video generation, in any form that `tadp.complexity.image.score` takes; of
+                several, in a list or as a batch, the mean counts.
             num_steps: how many steps it will take; taken for the record.
+
+        Raises:
+            TypeError, ValueError: for an image that cannot be scored; the generation before is still the current one.
         """
+        picture = None if image is None else pictures.mean_total(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
-        self._generation = _Generation(self.clock.generation, prompts)
+        self._generation = _Generation(self.clock.generation, prompts, picture)
 
     def explain(self) -> Explanation:
         """Every piece with its structure, roles, levels, kernels, bytes, and the reason for every fallback."""
@@ -245,13 +252,15 @@ class Controller:
         return self._laid[1]
 
     def _judge(self, generation: _Generation) -> Score | None:
-        """The score, from whatever is known; None where there is neither prompt nor signal."""
+        """The score, from whatever is known; None where nothing that weighs is."""
         wording = max((text.score(prompt).total for prompt in generation.prompts), default=None)
         features = feature_of(generation.signals, getattr(self._policy, "ranges", FeatureRanges()))
-        weights = getattr(self._policy, "weights", ScoreWeights())
-        if (wording is None or not weights.text) and (features is None or not weights.feature):
+        picture = generation.image
+        weights = getattr(self._policy, "weights", None) or default_weights(picture)
+        parts = ((wording, weights.text), (picture, weights.image), (features, weights.feature))
+        if all(part is None or not weight for part, weight in parts):
             return None
-        return combine(weights, text=wording, feature=features)
+        return combine(weights, text=wording, image=picture, feature=features)
 
     def _follow(self, plan: Plan, probing: bool) -> None:
         """Let the dispatchers run a plan; masters that it needs no longer are let go here, not in `use`."""

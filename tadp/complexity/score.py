@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 
 @dataclass(frozen=True)
 class ScoreWeights:
-    """Weights of the three parts; only their ratios matter. The defaults are for text-to-video models.
+    """Weights of the three parts; only their ratios matter. The defaults are those of text-to-video.
 
     Raises:
         ValueError: if a weight is negative or not finite, or all are 0.
@@ -98,7 +98,15 @@ class FeatureRanges:
 
 
 DEFAULT_WEIGHTS = ScoreWeights()
+IMAGE_TO_VIDEO_WEIGHTS = ScoreWeights(text=0.3, image=0.3, feature=0.4)
+"""The model's own part keeps its weight; prompt and first frame tell of the same scene and share the rest equally."""
+
 DEFAULT_RANGES = FeatureRanges()
+
+
+def default_weights(image: float | None) -> ScoreWeights:
+    """The weights of a generation's task: with an image it is image-to-video, without one text-to-video."""
+    return DEFAULT_WEIGHTS if image is None else IMAGE_TO_VIDEO_WEIGHTS
 
 
 def combine(

@@ -20,7 +20,8 @@ class Complexity:
 
     Attributes:
         low, high: thresholds of the score, 0 <= low <= high <= 1.
-        weights: what text, image and features of the model count in the score.
+        weights: what text, image and features of the model count in the score; None for the defaults of the task:
+            0.6, 0 and 0.4 for text-to-video, 0.3, 0.3 and 0.4 where there is an image.
         key_blocks: share of the middle blocks in [0, 1].
         ranges: where this model's signals lie between simple and complex content; wide defaults where it is not known.
         shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
@@ -29,7 +30,7 @@ class Complexity:
 
     low: float = 0.3
     high: float = 0.7
-    weights: ScoreWeights = field(default_factory=ScoreWeights)
+    weights: ScoreWeights | None = None
     key_blocks: float = 0.25
     ranges: FeatureRanges = field(default_factory=FeatureRanges)
     shadow_budget: float = DEFAULT_BUDGET

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tadp.complexity.score import FeatureRange, FeatureRanges, Score, ScoreWeights, combine, feature
+from tadp.complexity.score import FeatureRange, FeatureRanges, Score, ScoreWeights, combine, default_weights, feature
 
 unit = st.floats(0.0, 1.0)
 weight = st.floats(0.0, 1e6)
@@ -25,6 +25,11 @@ def test_the_default_is_the_text_to_video_formula() -> None:
     score = combine(text=0.5, image=0.9, feature=0.25)
     assert score.total == pytest.approx(0.6 * 0.5 + 0.4 * 0.25)
     assert (score.text, score.image, score.feature) == (0.5, 0.9, 0.25)
+
+
+def test_the_task_follows_from_the_image() -> None:
+    assert default_weights(None) == ScoreWeights(0.6, 0.0, 0.4)
+    assert default_weights(0.0) == ScoreWeights(0.3, 0.3, 0.4)
 
 
 def test_missing_parts_hand_their_weight_on() -> None:

@@ -1,0 +1,103 @@
+"""What a controller makes of prompts and images, without a model."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from tadp.adoption import adopt_pipeline
+from tadp.complexity import image, text
+from tadp.complexity.score import IMAGE_TO_VIDEO_WEIGHTS, ScoreWeights, combine
+from tadp.controller import Controller
+from tadp.policy import Complexity, Policy
+
+PROMPT = "a red circle bounces"
+FRAME = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+
+
+def _controller(policy: str | Policy = "complexity") -> Controller:
+    pool = SimpleNamespace(keep_masters=lambda blocks: None, plane_bytes=0, master_bytes=0)
+    return Controller(
+        policy, cast(Any, pool), prepare=lambda policy: None, explain=cast(Any, None), blocks=("blocks.0",)
+    )
+
+
+def _generate(controller: Controller) -> None:
+    for step in range(3):
+        controller.step(1000.0 - step, lambda: None)
+
+
+def test_without_an_image_only_the_prompt_counts() -> None:
+    controller = _controller()
+    controller.begin(prompt=PROMPT)
+    _generate(controller)
+    assert controller.score == combine(text=text.score(PROMPT).total)
+
+
+def test_an_image_counts_with_the_weights_of_image_to_video() -> None:
+    controller = _controller()
+    controller.begin(prompt=PROMPT, image=FRAME)
+    _generate(controller)
+    words, picture = text.score(PROMPT).total, image.score(FRAME).total
+    assert controller.score == combine(IMAGE_TO_VIDEO_WEIGHTS, text=words, image=picture)
+    assert controller.score is not None
+    assert controller.score.total == pytest.approx((words + picture) / 2)  # equal weights; no signals here
+
+
+def test_an_image_alone_is_enough() -> None:
+    controller = _controller()
+    controller.begin(image=[FRAME, np.zeros_like(FRAME)])
+    _generate(controller)
+    assert controller.score is not None
+    assert controller.score.total == pytest.approx(image.score(FRAME).total / 2)
+
+
+def test_weights_of_the_policy_come_before_those_of_the_task() -> None:
+    controller = _controller(Complexity(weights=ScoreWeights(text=1, image=0, feature=0)))
+    controller.begin(prompt=PROMPT, image=FRAME)
+    _generate(controller)
+    assert controller.score is not None
+    assert controller.score.total == text.score(PROMPT).total
+
+
+def test_the_next_generation_forgets_the_image() -> None:
+    controller = _controller()
+    controller.begin(prompt=PROMPT, image=FRAME)
+    controller.begin(prompt=PROMPT)
+    _generate(controller)
+    assert controller.score is not None
+    assert controller.score.image is None
+
+
+def test_an_image_that_cannot_be_scored_is_refused() -> None:
+    controller = _controller()
+    generation = controller.clock.generation
+    with pytest.raises(ValueError, match="nan_to_num"):
+        controller.begin(image=np.full((4, 4), np.nan))
+    assert controller.clock.generation == generation
+
+
+class _Pipeline:
+    def __call__(self, prompt: str, image: object = None, num_inference_steps: int = 3) -> object:
+        return image
+
+
+def test_a_pipeline_hands_its_image_on() -> None:
+    pipeline, controller = _Pipeline(), _controller()
+    adopt_pipeline(pipeline, (controller,))
+    assert pipeline(PROMPT, FRAME) is FRAME
+    _generate(controller)
+    assert controller.score is not None
+    assert controller.score.image == image.score(FRAME).total
+
+
+def test_a_pipeline_takes_images_that_are_no_pictures_and_says_so() -> None:
+    pipeline, controller = _Pipeline(), _controller()
+    adopt_pipeline(pipeline, (controller,))
+    latents = torch.zeros(1, 16, 8, 8)
+    with pytest.warns(UserWarning, match="does not count"):
+        assert pipeline(PROMPT, latents) is latents
+    _generate(controller)
+    assert controller.score == combine(text=text.score(PROMPT).total)
