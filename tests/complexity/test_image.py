@@ -359,7 +359,7 @@ def test_an_image_of_1280x720_takes_milliseconds() -> None:
     took = []
     for seed in range(5):
         picture = _scene(720, 1280, 3, seed)
-        start = time.process_time()
+        start = time.thread_time()
         score(picture)
-        took.append(time.process_time() - start)
+        took.append(time.thread_time() - start)
     assert min(took) < 50e-3

@@ -82,9 +82,9 @@ def test_a_prompt_of_10_000_characters_is_scored_in_5_ms(filler: str) -> None:
     took = []
     for attempt in range(7):
         prompt = f"{attempt} {filler * (10_000 // len(filler) + 1)}"[:10_000]
-        start = time.process_time()
+        start = time.thread_time()
         score = text.score(prompt)
-        took.append(time.process_time() - start)
+        took.append(time.thread_time() - start)
         assert 0.0 <= score.total <= 1.0
     assert min(took) < 5e-3
 

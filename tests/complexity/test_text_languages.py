@@ -169,10 +169,9 @@ def test_traditional_characters_score_as_simplified_ones(traditional: str, simpl
 @pytest.mark.parametrize("filler", ["a dog runs, ", "一只狗在奔跑，", "猫", "𠮷", "ab-", "\ud800猫", "👩\u200d👧 "])
 def test_100_000_characters_are_no_trouble(filler: str) -> None:
     prompt = (filler * 100_000)[:100_000]
-    text.score("狗 dog")
-    start = time.process_time()
-    assert 0.0 <= text.score(prompt).total <= 1.0
-    assert time.process_time() - start < 0.25  # what is beyond the first few thousand characters is not read
+    score = text.score(prompt)
+    assert 0.0 <= score.total <= 1.0
+    assert score == text.score(prompt[: text.LONGEST])  # what is beyond is not read
 
 
 @pytest.mark.parametrize("prompt", [" ".join(ENGLISH), "".join(CHINESE)], ids=["english", "chinese"])
@@ -182,9 +181,9 @@ def test_a_prompt_takes_less_than_5_ms_without_any_cache(prompt: str) -> None:
         text._score.cache_clear()
         english._word.cache_clear()
         chinese._read.cache_clear()
-        start = time.process_time()
+        start = time.thread_time()
         text.score(prompt)
-        took.append(time.process_time() - start)
+        took.append(time.thread_time() - start)
     assert min(took[1:]) < 5e-3  # the first one may load dictionaries
 
 
