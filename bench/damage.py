@@ -1,12 +1,11 @@
 """What does each static level cost which content, and do the signals of a probe, or the prompt, predict it?
 
-Clips of the embedded model from the same noise, against the clip at 16 bits. A run of many clips takes hours: samples
+Clips of the embedded model from the same noise, against the clip at 16 bits. A caption takes most of a minute: samples
 are kept in a file, and the next run goes on with it.
 """
 
 import importlib.metadata
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,36 +16,22 @@ from tqdm import tqdm
 
 import tadp
 from bench.model import GENERATION, demo_pipeline
+from bench.probe_run import signals_of_probe
+from bench.probing import Probing
 from bench.record import parser, record
-from bench.sampling import stop_after_probe
 from tadp.calibration.features import features
 from tadp.calibration.samples import Damage, Sample, SampleFile
 from tadp.complexity import text
 from tadp.demo.scenes import sample_scene
-from tadp.policy import Static
 from tadp.policy.complexity import PROBE_STEPS
-from tadp.precision import L4, L6, L8, Level, Recipe
-from tadp.quality.fidelity import psnr, ssim
+from tadp.precision import L4, L6, Recipe
+from tadp.quality.fidelity import ssim
 from tadp.quality.temporal import temporal_error
 
 POLICIES = ("static:8", "static:8+attention", "static:6", "static:4")
+PROBE = Probing(steps=PROBE_STEPS, others=(Recipe(L6), Recipe(L4)), shadow_budget=1.0)
 FIRST_SEED = 5 * 10**9
 """Of scenes; the embedded model was trained on smaller ones."""
-
-
-@dataclass(frozen=True)
-class Probing(Static):
-    """8 bits, measured in the steps of a probe, every block run once more at 6 or at 4 bits in each."""
-
-    level: Level = L8
-    shadow_budget: float = 1.0
-
-    @property
-    def probe_steps(self) -> int:
-        return PROBE_STEPS
-
-    def recipes(self) -> tuple[Recipe, ...]:
-        return self.recipe, Recipe(L6), Recipe(L4)
 
 
 def main() -> None:
@@ -79,21 +64,13 @@ def measure(pipeline: WanPipeline, caption: str, seed: int, steps: int) -> Sampl
         return torch.from_numpy(frames), time.perf_counter() - started
 
     request = {**GENERATION, "num_inference_steps": steps}
-    pipeline.tadp.use(Probing())
-    before = pipeline.tadp.clock.generation
-    pipeline(
-        caption,
-        generator=torch.Generator().manual_seed(seed),
-        callback_on_step_end=stop_after_probe,
-        **request | {"output_type": "latent"},
-    )
-    records = [record for record in pipeline.tadp.history if record.generation > before]
-    found = features([record.signals for record in records if record.signals is not None])
+    pipeline.tadp.use(PROBE)
+    found = features(signals_of_probe(pipeline, caption, seed, num_inference_steps=steps))
     reference, _ = clip("static:16")
     damage = {}
     for policy in POLICIES:
         ours, seconds = clip(policy)
-        mse = 10 ** (-psnr(ours, reference) / 10)
+        mse = (ours - reference).square().mean().item()
         damage[policy] = Damage(mse, ssim(ours, reference), temporal_error(ours, reference), seconds)
     return Sample(caption, seed, found, damage)
 

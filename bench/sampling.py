@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.model import GENERATION, demo_pipeline
-from tadp.policy.complexity import PROBE_STEPS
+from bench.model import demo_pipeline
+from bench.probe_run import run_probe
 from tadp.runtime.signals.measures import WIDTHS, activation_moments, attention_entropy, quantization_error
 
 ALL = 1 << 30
@@ -48,21 +48,10 @@ def compare(captions: list[str]) -> list[dict[str, object]]:
     hooks = [linear.register_forward_pre_hook(taken) for linear in linears]
     with _watched_attention(attended):
         for seed, caption in enumerate(captions):
-            pipeline(
-                caption,
-                generator=torch.Generator().manual_seed(seed),
-                callback_on_step_end=stop_after_probe,
-                **GENERATION | {"output_type": "latent"},
-            )
+            run_probe(pipeline, caption, seed)
     for hook in hooks:
         hook.remove()
     return [_row(name, np.array(found), stated if name == "entropy" else None) for name, found in pairs.items()]
-
-
-def stop_after_probe(pipeline: Any, step: int, timestep: object, tensors: dict[str, object]) -> dict[str, object]:
-    """The steps are those of a whole generation, only the rest of it is left out."""
-    pipeline._interrupt = step + 1 >= PROBE_STEPS
-    return tensors
 
 
 def _row(name: str, pairs: np.ndarray, stated: list[float] | None) -> dict[str, object]:

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import tadp
-from bench.model import GENERATION, demo_pipeline
+from bench.model import demo_pipeline
+from bench.probe_run import signals_of_probe
 from bench.probing import shares_of_a_step
 from bench.record import parser, record
-from bench.sampling import compare, stop_after_probe
+from bench.sampling import compare
 from bench.signals_figure import draw
 from tadp.demo.scenes import sample_scene
 from tadp.runtime.shadows import DEFAULT_BUDGET
@@ -40,18 +40,10 @@ def main() -> None:
 def probe(counts: list[int]) -> list[Averages]:
     """What two probe steps of the complexity policy measure for a caption of each number of objects."""
     pipeline = tadp.compile(demo_pipeline(), policy="complexity")
-    found = []
-    for seed, count in enumerate(tqdm(counts, desc="probing", unit="caption")):
-        before = pipeline.tadp.clock.generation
-        pipeline(
-            _caption(seed, count),
-            generator=torch.Generator().manual_seed(seed),
-            callback_on_step_end=stop_after_probe,
-            **GENERATION | {"output_type": "latent"},
-        )
-        records = [record for record in pipeline.tadp.history if record.generation > before]
-        found.append(averages([record.signals for record in records if record.signals is not None]))
-    return found
+    return [
+        averages(signals_of_probe(pipeline, _caption(seed, count), seed))
+        for seed, count in enumerate(tqdm(counts, desc="probing", unit="caption"))
+    ]
 
 
 def _by_content(found: list[Averages], counts: list[int]) -> list[dict[str, object]]:

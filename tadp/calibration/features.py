@@ -1,49 +1,40 @@
 """What a probe measured, as a handful of numbers that may predict what quantizing will cost."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from statistics import fmean, median
 
-from tadp.runtime.signals import BlockSignals, Signals
+from tadp.runtime.signals import BlockSignals, Signals, averages
+from tadp.runtime.signals.values import finite
 
 
 def features(signals: Sequence[Signals]) -> dict[str, float]:
     """One number per signal, over all blocks, layers, samples and forwards of a probe; those not measured are left out.
 
-    Means, but medians of kurtosis and skewness, as single layers with outliers would hide the others, and of skewness
-    and the change of the relative change their size alone. Errors have their width or recipe in their name:
+    Those of `averages`, and means of the other signals; of skewness the median, as of kurtosis. Of skewness and the
+    change of the relative change only the size counts. Errors have their width or recipe in their name:
     ``quantization_error:6``, ``shadow_error:6``.
     """
-    blocks = [block for forward in signals for block in forward.blocks]
-    found = {
-        "entropy": _mean(value for block in blocks for value in block.entropy),
-        "block_map_entropy": _mean(value for block in blocks for value in block.block_map_entropy),
-        "kurtosis": _median(value for block in blocks for values in block.kurtosis.values() for value in values),
-        "skewness": _median(abs(value) for block in blocks for values in block.skewness.values() for value in values),
-        "relative_change": _mean(value for block in blocks for value in block.relative_change),
-        "relative_change_delta": _mean(abs(value) for block in blocks for value in block.relative_change_delta),
-    }
-    errors: dict[str, list[float]] = {}
-    for block in blocks:
-        for name, values in _errors(block):
-            errors.setdefault(name, []).extend(values)
-    found |= {name: _mean(values) for name, values in sorted(errors.items())}
-    return {name: value for name, value in found.items() if value is not None}
+    found = {name: value for name, value in asdict(averages(signals)).items() if value is not None}
+    others: dict[str, list[float]] = {}
+    for forward in signals:
+        for block in forward.blocks:
+            for name, values in _others(block):
+                others.setdefault(name, []).extend(finite(values))
+    for name, numbers in others.items():
+        if numbers:
+            found[name] = median(numbers) if name == "skewness" else fmean(numbers)
+    return found
 
 
-def _errors(block: BlockSignals) -> Iterator[tuple[str, tuple[float, ...]]]:
+def _others(block: BlockSignals) -> Iterator[tuple[str, Iterable[float]]]:
+    """The signals of a block that `averages` leaves out."""
+    yield "block_map_entropy", block.block_map_entropy
+    yield "relative_change_delta", map(abs, block.relative_change_delta)
+    for skewness in block.skewness.values():
+        yield "skewness", map(abs, skewness)
     for by_width in block.quantization_error.values():
-        for width, values in by_width.items():
-            yield f"quantization_error:{width}", values
-    for recipe, values in block.shadow_error.items():
-        yield f"shadow_error:{recipe}", values
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
-    return fmean(finite) if finite else None
-
-
-def _median(values: Iterable[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
-    return median(finite) if finite else None
+        for width, errors in by_width.items():
+            yield f"quantization_error:{width}", errors
+    for recipe, errors in block.shadow_error.items():
+        yield f"shadow_error:{recipe}", errors

@@ -45,7 +45,7 @@ def find(text: str) -> Finds:
     begin = end = start = 0
     tokens = _tokens(text)
     for (word, part), (after, _) in zip(tokens, [*tokens[1:], ("", "x")], strict=True):
-        kind, names, relation, change = _read(word, part, after == "的")
+        kind, names, relation, change = read_word(word, part, after == "的")
         stop = start + len(word)
         if kind in ("noun", "modifier"):
             begin, end = begin if run else start, stop
@@ -95,7 +95,7 @@ def _keep_length(match: re.Match[str]) -> str:
 
 
 @functools.lru_cache(maxsize=16_384)
-def _read(word: str, part: str, describes: bool) -> _Reading:
+def read_word(word: str, part: str, describes: bool) -> _Reading:
     """Read one word; `describes` where 的 follows."""
     kind = _kind(word, part, describes)
     if kind in ("link", "style"):

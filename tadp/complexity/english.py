@@ -52,7 +52,7 @@ def find(text: str) -> Finds:
             actions.append(Find(form, 1.0, start))
             changes.append(Find(form, _effect(form), start))
         if kind in ("action", "state"):
-            if _word(form).verb in lexicon.RELATION_VERBS:
+            if read_word(form).verb in lexicon.RELATION_VERBS:
                 relations.append(Find(form, 1.0, start))
         elif kind == "relation":
             relations.append(Find(form, PLACE if form in lexicon.PLACES else 1.0, start))
@@ -83,18 +83,19 @@ def _name(words: str, start: int, kinds: list[str], things: dict[str, Find]) -> 
 
 
 def _effect(form: str) -> float:
-    verb = _word(form).verb
+    verb = read_word(form).verb
     kinds = ((lexicon.CHANGE, CHANGE), (lexicon.MOTION, MOTION), (lexicon.STIR, STIR))
     return next((weight for verbs, weight in kinds if verb in verbs), ACTION)
 
 
 @functools.lru_cache(maxsize=16_384)
-def _word(form: str) -> _Word:
+def read_word(form: str) -> _Word:
+    """What the dictionary knows of a form, wherever it stands."""
     from lemminflect import getAllLemmas  # half a second and 34 MB, so only once a prompt asks for it
 
     known = getAllLemmas(form.replace("’", "'").removesuffix("'s"))
     if not known and "-" in form:  # half-timbered, wind-blown: what the last word is
-        last = _word(form.rpartition("-")[2])
+        last = read_word(form.rpartition("-")[2])
         return _Word(frozenset({"ADJ"}) if last.verb or last.parts == {"ADJ"} else last.parts, "", last.plural)
     if not known:
         verb = next((verb for verb in _stems(form) if verb in _LISTED), "")
@@ -118,7 +119,7 @@ def _kind(form: str, before: str, after: str) -> str:
         return "style" if form[-1].isalpha() else "opener" if form.isdigit() else "break"  # 8k and 35mm; 12
     if (form, after) in lexicon.STILL_PAIRS:
         return "modifier"
-    word = _word(form)
+    word = read_word(form)
     acts = _acts(form, word, before, after) if word.verb else None
     if acts:
         return acts
@@ -171,7 +172,7 @@ def _acts(form: str, word: _Word, before: str, after: str) -> str | None:
 
 def _names(form: str) -> bool:
     """Whether a word can stand in a noun phrase."""
-    return form not in _CLOSED and form[0].isalpha() and bool(_word(form).parts & {"NOUN", "ADJ"})
+    return form not in _CLOSED and form[0].isalpha() and bool(read_word(form).parts & {"NOUN", "ADJ"})
 
 
 _HAPPENINGS = dict.fromkeys(lexicon.UNREST, STIR) | dict.fromkeys(lexicon.EVENTS, ORDER)

@@ -55,6 +55,12 @@ def score(prompt: str) -> TextScore:
     return replace(cached, evidence=dict(cached.evidence))  # so that no caller can edit the cached one
 
 
+def clear_cache(words: bool = True) -> None:
+    """Forget all scores and, with `words`, how words were read."""
+    for cached in (_score, english.read_word, chinese.read_word) if words else (_score,):
+        cached.cache_clear()
+
+
 @functools.lru_cache(maxsize=512)
 def _score(prompt: str) -> TextScore:
     text = prompt[:LONGEST].lower()

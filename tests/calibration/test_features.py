@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 
@@ -6,9 +7,7 @@ from tadp.calibration.features import features
 from tadp.precision import L6, Recipe
 from tadp.runtime.signals import BlockSignals, Signals
 
-
-def _block(**values: object) -> BlockSignals:
-    return BlockSignals("blocks.1", **values)  # type: ignore[arg-type]
+_block = partial(BlockSignals, "blocks.1")
 
 
 def test_nothing_measured_gives_no_features() -> None:

@@ -71,9 +71,9 @@ class Averages:
 def averages(signals: Sequence[Signals]) -> Averages:
     """What a probe comes down to; values that are not finite are left out."""
     blocks = [block for forward in signals for block in forward.blocks]
-    entropies = _finite(value for block in blocks for value in block.entropy)
-    kurtoses = _finite(value for block in blocks for values in block.kurtosis.values() for value in values)
-    changes = _finite(value for block in blocks for value in block.relative_change)
+    entropies = finite(value for block in blocks for value in block.entropy)
+    kurtoses = finite(value for block in blocks for values in block.kurtosis.values() for value in values)
+    changes = finite(value for block in blocks for value in block.relative_change)
     return Averages(
         entropy=fmean(entropies) if entropies else None,
         kurtosis=median(kurtoses) if kurtoses else None,
@@ -81,7 +81,8 @@ def averages(signals: Sequence[Signals]) -> Averages:
     )
 
 
-def _finite(values: Iterable[float]) -> list[float]:
+def finite(values: Iterable[float]) -> list[float]:
+    """The values that are neither NaN nor infinite."""
     return [value for value in values if math.isfinite(value)]
 
 
