@@ -19,7 +19,6 @@ from bench.model import GENERATION, demo_pipeline
 from bench.probe_run import signals_of_probe
 from bench.probing import Probing
 from bench.record import parser, record
-from tadp.calibration.features import features
 from tadp.calibration.samples import Damage, Sample, SampleFile
 from tadp.complexity import text
 from tadp.demo.scenes import sample_scene
@@ -27,6 +26,7 @@ from tadp.policy.complexity import PROBE_STEPS
 from tadp.precision import L4, L6, Recipe
 from tadp.quality.fidelity import ssim
 from tadp.quality.temporal import temporal_error
+from tadp.runtime.signals import features
 
 POLICIES = ("static:8", "static:8+attention", "static:6", "static:4")
 PROBE = Probing(steps=PROBE_STEPS, others=(Recipe(L6), Recipe(L4)), shadow_budget=1.0)

@@ -14,7 +14,7 @@ from bench.sampling import compare
 from bench.signals_figure import draw
 from tadp.demo.scenes import sample_scene
 from tadp.runtime.shadows import DEFAULT_BUDGET
-from tadp.runtime.signals import Averages, averages
+from tadp.runtime.signals import features
 
 OBJECTS = (1, 2, 3, 4, 5)
 
@@ -37,20 +37,20 @@ def main() -> None:
     record("signals", _by_content(probe(counts), counts), chosen.json, captions=captions, **_facts(off, shares))
 
 
-def probe(counts: list[int]) -> list[Averages]:
+def probe(counts: list[int]) -> list[dict[str, float]]:
     """What two probe steps of the complexity policy measure for a caption of each number of objects."""
     pipeline = tadp.compile(demo_pipeline(), policy="complexity")
     return [
-        averages(signals_of_probe(pipeline, _caption(seed, count), seed))
+        features(signals_of_probe(pipeline, _caption(seed, count), seed))
         for seed, count in enumerate(tqdm(counts, desc="probing", unit="caption"))
     ]
 
 
-def _by_content(found: list[Averages], counts: list[int]) -> list[dict[str, object]]:
+def _by_content(found: list[dict[str, float]], counts: list[int]) -> list[dict[str, object]]:
     """Percentiles of each signal over captions of one to five objects, and its correlation with their number."""
     rows: list[dict[str, object]] = []
     for name in ("entropy", "kurtosis", "relative_change"):
-        values = np.array([getattr(known, name) for known in found])
+        values = np.array([known[name] for known in found])
         low, middle, high = np.percentile(values, (5, 50, 95))
         correlation = float(np.corrcoef(values, counts)[0, 1])
         rows.append(

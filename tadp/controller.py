@@ -4,24 +4,32 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
 
 from tadp.complexity import image as pictures
 from tadp.complexity import text
-from tadp.complexity.score import FeatureRanges, Score, combine, default_weights, feature
+from tadp.complexity.score import DEFAULT_RANGES, Score, default_weights, judge
 from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
 from tadp.policy import Policy, parse
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe
-from tadp.runtime.clock import Clock, Tick
+from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Clock, Tick
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.shadows import DEFAULT_BUDGET, ShadowRotation, price_at_16
-from tadp.runtime.signals import Averages, HasBlockMap, Signals, averages, read_block_maps, with_deltas
+from tadp.runtime.signals import (
+    HasBlockMap,
+    Signals,
+    features,
+    guidance_signals,
+    prediction_of,
+    read_block_maps,
+    with_deltas,
+)
 
 Result = TypeVar("Result")
 
@@ -64,6 +72,7 @@ class _Generation:
     probed_steps: set[int] = field(default_factory=set)
     signals: list[Signals] = field(default_factory=list)
     latest: dict[str, tuple[int, Signals]] = field(default_factory=dict)  # by branch, with their step
+    prediction: tuple[int, str, torch.Tensor] | None = None  # of the latest measured forward, with step and branch
     score: Score | None = None
     fallback: bool = False
 
@@ -213,7 +222,7 @@ class Controller:
             dispatcher.take_measured()  # left over where an earlier forward failed
         started = time.perf_counter()
         result = forward()
-        signals = self._collect(generation, tick) if probing else None
+        signals = self._collect(generation, tick, prediction_of(result)) if probing else None
         if generation.fallback and probing:
             self._follow(*self._choose(generation, tick.step))
             result = forward()
@@ -253,14 +262,11 @@ class Controller:
 
     def _judge(self, generation: _Generation) -> Score | None:
         """The score, from whatever is known; None where nothing that weighs is."""
-        wording = max((text.score(prompt).total for prompt in generation.prompts), default=None)
-        features = feature_of(generation.signals, getattr(self._policy, "ranges", FeatureRanges()))
-        picture = generation.image
-        weights = getattr(self._policy, "weights", None) or default_weights(picture)
-        parts = ((wording, weights.text), (picture, weights.image), (features, weights.feature))
-        if all(part is None or not weight for part, weight in parts):
-            return None
-        return combine(weights, text=wording, image=picture, feature=features)
+        known = features(generation.signals) | _of_prompts(generation.prompts)
+        if generation.image is not None:
+            known["image.total"] = generation.image
+        weights = getattr(self._policy, "weights", None) or default_weights(generation.image)
+        return judge(known, getattr(self._policy, "ranges", DEFAULT_RANGES), weights)
 
     def _follow(self, plan: Plan, probing: bool) -> None:
         """Let the dispatchers run a plan; masters that it needs no longer are let go here, not in `use`."""
@@ -282,13 +288,14 @@ class Controller:
         for dispatcher in self._dispatchers:
             dispatcher.shadow(self._shadows)
 
-    def _collect(self, generation: _Generation, tick: Tick) -> Signals:
+    def _collect(self, generation: _Generation, tick: Tick, prediction: torch.Tensor | None) -> Signals:
         """Take what the dispatchers measured; numbers that are none put the rest of the generation at 16 bits."""
         blocks = [block for dispatcher in self._dispatchers for block in dispatcher.take_measured()]
         signals = read_block_maps(Signals(tuple(blocks)), self._mapped)
         step, before = generation.latest.get(tick.branch, (0, Signals(())))
         if step == tick.step - 1:
             signals = with_deltas(signals, before)
+        signals = replace(signals, guidance=_guidance(generation, tick, prediction))
         generation.latest[tick.branch] = tick.step, signals
         generation.probed_steps.add(tick.step)
         generation.signals.append(signals)
@@ -304,9 +311,22 @@ class Controller:
         return signals
 
 
-def feature_of(signals: Sequence[Signals], ranges: FeatureRanges) -> float | None:
-    """Complexity in [0, 1] that the model's own signals tell, over all probed forwards; None without signals."""
-    known = averages(signals)
-    if known == Averages():
-        return None
-    return feature(entropy=known.entropy, kurtosis=known.kurtosis, relative_change=known.relative_change, ranges=ranges)
+def _guidance(generation: _Generation, tick: Tick, prediction: torch.Tensor | None) -> dict[str, tuple[float, ...]]:
+    """The signals of the pair of guidance branches that this forward completes, if it completes one."""
+    if prediction is None or tick.branch not in (CONDITIONAL, UNCONDITIONAL):
+        return {}
+    step, branch, before = generation.prediction or (0, "", None)
+    generation.prediction = tick.step, tick.branch, prediction
+    if before is None or step != tick.step or branch == tick.branch or before.shape != prediction.shape:
+        return {}
+    pair = {branch: before, tick.branch: prediction}
+    generation.prediction = None
+    return guidance_signals(pair[CONDITIONAL], pair[UNCONDITIONAL])
+
+
+def _of_prompts(prompts: Iterable[str]) -> dict[str, float]:
+    """The parts of the text score of the most complex prompt, by the names that ranges have for them."""
+    most = max(map(text.score, prompts), key=lambda score: score.total, default=None)
+    if most is None:
+        return {}
+    return {f"text.{part}": getattr(most, part) for part in ("entity", "spatial", "temporal", "total")}

@@ -1,7 +1,9 @@
 """One complexity score in [0, 1] from the prompt, the image, and what the model shows while it is probed."""
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -78,30 +80,30 @@ class FeatureRange:
         return 1.0 - share if self.weight < 0 else share
 
 
-@dataclass(frozen=True)
-class FeatureRanges:
-    """Ranges and weights of the model's signals.
+FeatureRanges = Mapping[str, FeatureRange]
+"""Ranges and weights by feature: a signal of the model as `tadp.runtime.signals.features` names it, or a part of the
+score of prompt or image: "text.total", "text.entity", "image.edges", ...
+"""
 
-    The signs and the ratios of the weights follow the rank correlations with the damage that quantization did in a
-    trial with a small video transformer: entropy -0.45 to -0.56, kurtosis -0.2 to -0.5, relative change about 0.1. The
-    ends of the ranges are starting values, not measurements; calibration replaces all of it per model.
+DEFAULT_RANGES: FeatureRanges = MappingProxyType(
+    {
+        "text.total": FeatureRange(0.0, 1.0, weight=1.0),
+        "image.total": FeatureRange(0.0, 1.0, weight=1.0),
+        "entropy": FeatureRange(0.55, 0.95, weight=-0.5),
+        "kurtosis": FeatureRange(3.0, 100.0, weight=-0.35, logarithmic=True),
+        "relative_change": FeatureRange(0.02, 0.5, weight=0.1, logarithmic=True),
+    }
+)
+"""Prompt and image as their scores have them; of the model's signals, those of a first trial.
 
-    Attributes:
-        entropy: attention entropy over the logarithm of the number of keys, averaged over heads, rows and blocks.
-        kurtosis: median kurtosis of the inputs of the layers (3 for a normal distribution).
-        relative_change: norm of what a block adds, divided by the norm of its input, averaged over blocks.
-    """
-
-    entropy: FeatureRange = field(default=FeatureRange(0.55, 0.95, weight=-0.5))
-    kurtosis: FeatureRange = field(default=FeatureRange(3.0, 100.0, weight=-0.35, logarithmic=True))
-    relative_change: FeatureRange = field(default=FeatureRange(0.02, 0.5, weight=0.1, logarithmic=True))
-
+The signs and the ratios of the signals' weights follow the rank correlations with the damage that quantization did in a
+trial with a small video transformer: entropy -0.45 to -0.56, kurtosis -0.2 to -0.5, relative change about 0.1. The ends
+of their ranges are starting values, not measurements; calibration replaces all of it per model.
+"""
 
 DEFAULT_WEIGHTS = ScoreWeights()
 IMAGE_TO_VIDEO_WEIGHTS = ScoreWeights(text=0.3, image=0.3, feature=0.4)
 """The model's own part keeps its weight; prompt and first frame tell of the same scene and share the rest equally."""
-
-DEFAULT_RANGES = FeatureRanges()
 
 
 def default_weights(image: float | None) -> ScoreWeights:
@@ -131,22 +133,45 @@ def combine(
     return Score(total, text, image, feature)
 
 
-def feature(
-    entropy: float | None = None,
-    kurtosis: float | None = None,
-    relative_change: float | None = None,
-    ranges: FeatureRanges = DEFAULT_RANGES,
-) -> float:
-    """Complexity in [0, 1] of what a probe measured; see `FeatureRanges` for the signals. Missing ones are left out.
+def judge(
+    features: Mapping[str, float], ranges: FeatureRanges = DEFAULT_RANGES, weights: ScoreWeights = DEFAULT_WEIGHTS
+) -> Score | None:
+    """The score of what is known of some content.
+
+    Args:
+        features: by name, see `FeatureRanges`; those without a range do not count.
+        ranges: how each becomes a complexity.
+        weights: of the parts.
+
+    Returns:
+        None where nothing that has a weight is known.
 
     Raises:
-        ValueError: if a signal is NaN, or no signal that is there has a weight.
+        ValueError: if a feature is NaN.
     """
-    signals = ((ranges.entropy, entropy), (ranges.kurtosis, kurtosis), (ranges.relative_change, relative_change))
-    total = _mean([(abs(span.weight), span.place(value)) for span, value in signals if value is not None])
-    if total is None:
-        raise ValueError("no signal of the model with a weight is there; give entropy, kurtosis or relative_change")
-    return total
+    parts: dict[str, dict[str, float]] = {"text": {}, "image": {}, "feature": {}}
+    for name, value in features.items():
+        parts[part_of(name)][name] = value
+    placed = {part: place(found, ranges) for part, found in parts.items()}
+    if all(value is None or not getattr(weights, part) for part, value in placed.items()):
+        return None
+    return combine(weights, **placed)
+
+
+def part_of(feature: str) -> str:
+    """The part of the score that a feature belongs to: "text", "image" or "feature"."""
+    prefix = feature.partition(".")[0]
+    return prefix if prefix in ("text", "image") else "feature"
+
+
+def place(features: Mapping[str, float], ranges: FeatureRanges = DEFAULT_RANGES) -> float | None:
+    """Complexity in [0, 1] that some features tell together; None where none of them has a range and a weight.
+
+    Raises:
+        ValueError: if one of them is NaN.
+    """
+    known = [(ranges[name], value) for name, value in features.items() if name in ranges]
+    return _mean([(abs(span.weight), span.place(value)) for span, value in known])
 
 
 def _mean(weighted: list[tuple[float, float]]) -> float | None:

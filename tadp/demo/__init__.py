@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from tadp.complexity.score import FeatureRange, FeatureRanges
+from tadp.complexity.score import DEFAULT_RANGES, FeatureRange, FeatureRanges
 
 PIPELINE_DIR = Path(__file__).parent / "pipeline"
 """The trained pipeline in diffusers format; `diffusers.WanPipeline.from_pretrained` loads it without tadp."""
 
-FEATURE_RANGES = FeatureRanges(
-    entropy=FeatureRange(0.715, 0.733, weight=-0.5),
-    kurtosis=FeatureRange(4.31, 4.55, weight=0.0),
-    relative_change=FeatureRange(0.487, 0.510, weight=0.0),
-)
+FEATURE_RANGES: FeatureRanges = {
+    **DEFAULT_RANGES,
+    "entropy": FeatureRange(0.715, 0.733, weight=-0.5),
+    "kurtosis": FeatureRange(4.31, 4.55, weight=0.0),
+    "relative_change": FeatureRange(0.487, 0.510, weight=0.0),
+}
 """Where this model's signals lie: 5th and 95th percentile over 25 captions of one to five objects (`bench.signals`).
 
 Entropy falls with the number of objects (correlation -0.75). Kurtosis rises with it less clearly (0.56) and relative

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from tadp.complexity.score import FeatureRanges, ScoreWeights
+from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L6, L8, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
@@ -32,7 +32,7 @@ class Complexity:
     high: float = 0.7
     weights: ScoreWeights | None = None
     key_blocks: float = 0.25
-    ranges: FeatureRanges = field(default_factory=FeatureRanges)
+    ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES, hash=False)
     shadow_budget: float = DEFAULT_BUDGET
 
     def __post_init__(self) -> None:

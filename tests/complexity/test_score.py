@@ -1,12 +1,20 @@
-import dataclasses
-import json
 import math
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tadp.complexity.score import FeatureRange, FeatureRanges, Score, ScoreWeights, combine, default_weights, feature
+from tadp.complexity.score import (
+    DEFAULT_RANGES,
+    FeatureRange,
+    Score,
+    ScoreWeights,
+    combine,
+    default_weights,
+    judge,
+    part_of,
+    place,
+)
 
 unit = st.floats(0.0, 1.0)
 weight = st.floats(0.0, 1e6)
@@ -97,53 +105,70 @@ def test_parts_outside_0_to_1_are_refused(bad: float) -> None:
 def test_nothing_to_combine_is_refused() -> None:
     with pytest.raises(ValueError, match="no part"):
         combine()
-    with pytest.raises(ValueError, match="no signal"):
-        feature()
+
+
+SIGNALS = ("entropy", "kurtosis", "relative_change")
+some_signals = st.dictionaries(st.sampled_from(SIGNALS), reading, min_size=1)
 
 
 @settings(deadline=None)
-@given(st.none() | reading, st.none() | reading, st.none() | reading)
-def test_features_stay_within_bounds(
-    entropy: float | None, kurtosis: float | None, relative_change: float | None
-) -> None:
-    assume(not (entropy is None and kurtosis is None and relative_change is None))
-    assert 0.0 <= feature(entropy, kurtosis, relative_change) <= 1.0
+@given(some_signals)
+def test_features_stay_within_bounds(signals: dict[str, float]) -> None:
+    found = place(signals)
+    assert found is not None
+    assert 0.0 <= found <= 1.0
 
 
 @settings(deadline=None)
-@given(reading, reading, reading, reading)
-def test_features_follow_the_signs_of_the_trial(
-    entropy: float, kurtosis: float, relative_change: float, other: float
-) -> None:
-    base = feature(entropy, kurtosis, relative_change)
-    assert feature(min(entropy, other), kurtosis, relative_change) >= base - 1e-12
-    assert feature(entropy, min(kurtosis, other), relative_change) >= base - 1e-12
-    assert feature(entropy, kurtosis, max(relative_change, other)) >= base - 1e-12
+@given(some_signals, st.sampled_from(SIGNALS), reading)
+def test_features_follow_the_signs_of_their_weights(signals: dict[str, float], name: str, other: float) -> None:
+    value = signals.setdefault(name, 1.0)
+    simpler = max(value, other) if DEFAULT_RANGES[name].weight < 0 else min(value, other)
+    assert place(signals | {name: simpler}) <= place(signals) + 1e-12  # type: ignore[operator]
 
 
 def test_the_ends_of_the_ranges_are_0_and_1() -> None:
-    ranges = FeatureRanges()
-    spans = (ranges.entropy, ranges.kurtosis, ranges.relative_change)
-    calm = [span.high if span.weight < 0 else span.low for span in spans]
-    busy = [span.low if span.weight < 0 else span.high for span in spans]
-    assert feature(*calm) == pytest.approx(0.0, abs=1e-12)
-    assert feature(*busy) == pytest.approx(1.0, abs=1e-12)
-    assert feature(kurtosis=math.inf) == 0.0
+    spans = {name: DEFAULT_RANGES[name] for name in SIGNALS}
+    calm = {name: span.high if span.weight < 0 else span.low for name, span in spans.items()}
+    busy = {name: span.low if span.weight < 0 else span.high for name, span in spans.items()}
+    assert place(calm) == pytest.approx(0.0, abs=1e-12)
+    assert place(busy) == pytest.approx(1.0, abs=1e-12)
+    assert place({"kurtosis": math.inf}) == 0.0
+
+
+def test_features_without_a_range_do_not_count() -> None:
+    assert place({"entropy": 0.7}) == place({"entropy": 0.7, "skewness": 3.0}) == DEFAULT_RANGES["entropy"].place(0.7)
+    assert place({"skewness": 3.0}) is None
 
 
 def test_missing_signals_are_left_out() -> None:
-    ranges = FeatureRanges()
-    assert feature(entropy=0.7) == pytest.approx(ranges.entropy.place(0.7))
-    assert feature(entropy=0.6, relative_change=0.1) == pytest.approx(
-        (0.5 * ranges.entropy.place(0.6) + 0.1 * ranges.relative_change.place(0.1)) / 0.6
-    )
+    entropy, change = DEFAULT_RANGES["entropy"].place(0.6), DEFAULT_RANGES["relative_change"].place(0.1)
+    assert place({"entropy": 0.6, "relative_change": 0.1}) == pytest.approx((0.5 * entropy + 0.1 * change) / 0.6)
 
 
-def test_refitted_ranges_travel_as_plain_data() -> None:
-    fitted = FeatureRanges(entropy=FeatureRange(0.2, 0.4, weight=0.7))
-    read = json.loads(json.dumps(dataclasses.asdict(fitted)))
-    assert FeatureRanges(**{name: FeatureRange(**span) for name, span in read.items()}) == fitted
-    assert feature(entropy=0.4, ranges=fitted) == 1.0
+@pytest.mark.parametrize(
+    ("feature", "part"),
+    [("text.entity", "text"), ("image.edges", "image"), ("entropy", "feature"), ("shadow_error:4", "feature")],
+)
+def test_features_belong_to_a_part(feature: str, part: str) -> None:
+    assert part_of(feature) == part
+
+
+def test_content_is_judged_by_its_parts() -> None:
+    score = judge({"text.total": 0.5, "image.total": 0.1, "entropy": 0.75})
+    assert score == Score(0.6 * 0.5 + 0.4 * 0.5, text=0.5, image=0.1, feature=pytest.approx(0.5))
+
+
+def test_what_does_not_weigh_is_not_judged() -> None:
+    assert judge({}) is None
+    assert judge({"image.total": 0.5}) is None  # text-to-video
+    assert judge({"text.total": 0.5}, weights=ScoreWeights(0, 0, 1)) is None
+
+
+def test_ranges_may_take_a_text_apart() -> None:
+    ranges = {"text.entity": FeatureRange(0.2, 0.6, weight=1.0), "text.spatial": FeatureRange(0.0, 1.0, weight=0.0)}
+    score = judge({"text.entity": 0.4, "text.spatial": 1.0, "text.total": 0.9}, ranges)
+    assert score == Score(pytest.approx(0.5), text=pytest.approx(0.5))
 
 
 @pytest.mark.parametrize(
@@ -156,4 +181,4 @@ def test_bad_ranges_are_refused(span: tuple) -> None:
 
 def test_a_nan_signal_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        feature(entropy=math.nan)
+        place({"entropy": math.nan})

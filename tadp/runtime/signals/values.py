@@ -1,9 +1,8 @@
-"""Signals as values: what a probe measured in each block, per sample of the batch, and what it comes down to."""
+"""Signals as values: what a probe measured in each block, per sample of the batch."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, median
 
 import torch
 
@@ -43,9 +42,15 @@ class BlockSignals:
 
 @dataclass(frozen=True)
 class Signals:
-    """The signals of one forward of the model, block by block."""
+    """The signals of one forward of the model.
+
+    Attributes:
+        blocks: block by block.
+        guidance: of the forward that completes a pair of guidance branches, see `guidance_signals`; else empty.
+    """
 
     blocks: tuple[BlockSignals, ...]
+    guidance: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def not_finite(self) -> tuple[str, ...]:
         """Names of the blocks that a NaN or an infinity came out of."""
@@ -54,36 +59,6 @@ class Signals:
             for block in self.blocks
             if not all(map(math.isfinite, (*block.relative_change, *block.entropy)))
         )
-
-
-@dataclass(frozen=True)
-class Averages:
-    """One number per signal, over all blocks, layers, samples and forwards of a probe; None where there is none.
-
-    Kurtosis is a median, as single layers with outliers would hide the others; the rest are means.
-    """
-
-    entropy: float | None = None
-    kurtosis: float | None = None
-    relative_change: float | None = None
-
-
-def averages(signals: Sequence[Signals]) -> Averages:
-    """What a probe comes down to; values that are not finite are left out."""
-    blocks = [block for forward in signals for block in forward.blocks]
-    entropies = finite(value for block in blocks for value in block.entropy)
-    kurtoses = finite(value for block in blocks for values in block.kurtosis.values() for value in values)
-    changes = finite(value for block in blocks for value in block.relative_change)
-    return Averages(
-        entropy=fmean(entropies) if entropies else None,
-        kurtosis=median(kurtoses) if kurtoses else None,
-        relative_change=fmean(changes) if changes else None,
-    )
-
-
-def finite(values: Iterable[float]) -> list[float]:
-    """The values that are neither NaN nor infinite."""
-    return [value for value in values if math.isfinite(value)]
 
 
 def with_deltas(signals: Signals, before: Signals) -> Signals:

@@ -3,9 +3,8 @@ from functools import partial
 
 import pytest
 
-from tadp.calibration.features import features
 from tadp.precision import L6, Recipe
-from tadp.runtime.signals import BlockSignals, Signals
+from tadp.runtime.signals import BlockSignals, Signals, features
 
 _block = partial(BlockSignals, "blocks.1")
 
