@@ -18,16 +18,12 @@ SHADOWS = {"6": Recipe(L6), "16": Recipe()}
 
 @dataclass(frozen=True)
 class Probing(Static):
-    """8 bits in every block, all of them measured in the first `steps` steps, with shadow runs at `others`."""
+    """8 bits in every block, all of them measured in the first `probe_steps` steps, with shadow runs at `others`."""
 
     level: Level = L8
-    steps: int = 10**9
+    probe_steps: int = 10**9
     others: tuple[Recipe, ...] = tuple(SHADOWS.values())
     shadow_budget: float = 0.0
-
-    @property
-    def probe_steps(self) -> int:
-        return self.steps
 
     def recipes(self) -> tuple[Recipe, ...]:
         return (self.recipe, *self.others)

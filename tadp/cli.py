@@ -22,6 +22,13 @@ examples:
   tadp generate --config tadp.yaml --prompts-file prompts.txt
 """
 
+_CALIBRATE_EXAMPLES = """\
+examples:
+  tadp calibrate --out out
+  tadp calibrate ./Wan2.1-T2V-1.3B-Diffusers --prompts prompts.txt --dtype bfloat16 --out calibration
+  tadp generate "a red circle bounces" --policy budget:quality=40 --calibration out/calibration.json
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -80,7 +87,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", action="store_true", help="print the rows as JSON instead of as a table")
     bench.add_argument("--tune", action="store_true", help="keep the times: compilations on this device choose by them")
-    for command in (explain, precompile, bench):
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="measure what quantizing costs a model, for the score and for budgets",
+        description="Measure what lower levels cost a model on sample prompts, fit the complexity score to it, and "
+        "write calibration.json and calibration.safetensors. An interrupted run goes on where it was.",
+        epilog=_CALIBRATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    calibrate.add_argument(
+        "--prompts",
+        dest="prompts_file",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="as --prompts-file (the embedded model has its own)",
+    )
+    curve = commands.add_parser(
+        "curve",
+        help="draw what quality a model has left at which speed, from its calibration",
+        description="Solve budgets from a calibration, and print and draw predicted quality over time.",
+    )
+    curve.add_argument("calibration", type=Path, metavar="CALIBRATION", help="the file that `tadp calibrate` wrote")
+    for command in (explain, precompile, bench, calibrate):
         command.add_argument(
             "model",
             nargs="?",
@@ -88,10 +116,18 @@ def build_parser() -> argparse.ArgumentParser:
             default=argparse.SUPPRESS,
             help="as --model of generate (default: embedded)",
         )
-    for name, command in (("generate", generate), ("explain", explain), ("precompile", precompile), ("bench", bench)):
-        positional = {"prompts"} if name == "generate" else {"model"}
+    parsers = {
+        "generate": generate,
+        "explain": explain,
+        "precompile": precompile,
+        "bench": bench,
+        "calibrate": calibrate,
+        "curve": curve,
+    }
+    for name, command in parsers.items():
+        positional = {"generate": "prompts", "curve": "calibration"}.get(name, "model")
         for option in OPTIONS:
-            if name in option.commands and option.name not in positional:
+            if name in option.commands and option.name != positional:
                 command.add_argument(
                     option.flag, dest=option.name, metavar=option.metavar, default=argparse.SUPPRESS, help=option.help
                 )
@@ -114,6 +150,14 @@ def _run(command: str, settings: Settings, flags: Mapping[str, bool]) -> int:
         from tadp.commands.bench import bench
 
         return bench(settings, tune=flags["tune"], as_json=flags["json"])
+    if command == "calibrate":
+        from tadp.commands.calibrate import calibrate
+
+        return calibrate(settings)
+    if command == "curve":
+        from tadp.commands.curve import curve
+
+        return curve(settings)
     from tadp.commands.explain import explain
 
     return explain(settings, as_json=flags["json"])

@@ -4,6 +4,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,8 @@ from tqdm import tqdm
 
 from tadp import passes
 from tadp.adoption import adopt_module, adopt_pipeline, timestep_of
+from tadp.calibration.key import fingerprint
+from tadp.calibration.result import Calibration, load
 from tadp.controller import Controller
 from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
 from tadp.explanation import Explanation
@@ -25,6 +28,7 @@ from tadp.passes.blocks import block_paths
 from tadp.passes.partition import EXAMPLE, Partition, Piece
 from tadp.passes.quantize import Decision, Part
 from tadp.policy import Policy, parse
+from tadp.policy.calibrated import calibrate
 from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime import signals
 from tadp.runtime.dispatcher import Dispatcher, Variant
@@ -44,7 +48,7 @@ def compile(
     model: Model,
     policy: str | Policy = "complexity",
     *,
-    calibration: None = None,
+    calibration: Calibration | str | Path | None = None,
     precompile: bool = True,
     group_size: int | None = None,
     **torch_compile_options: Any,
@@ -59,7 +63,8 @@ def compile(
         model: an `nn.Module` with repeated transformer blocks, or a diffusers pipeline, whose transformers are compiled
             and whose prompt and number of steps are observed.
         policy: "complexity", "static:8" and its like, or an object of `tadp.policy`.
-        calibration: reserved for the result of a calibration; there is none to pass yet.
+        calibration: what `tadp calibrate` measured of this model, or the path of its file: policies then use the score,
+            the sensitivities and the costs that were found, also those that are passed to ``.tadp.use`` later.
         precompile: compile all variants that the policy may choose at the first forward; otherwise each at first use.
         group_size: columns of a weight that share a scale, 64 or 128; None, and where it does not divide a layer's
             columns, all of a row do. Groups make 4 and 6 bits more precise and products slower.
@@ -71,24 +76,33 @@ def compile(
 
     Raises:
         UnsupportedModelError: where no repeated blocks with linear layers are found.
-        ValueError: for an unknown policy, level or group size, and for ``dynamic=True``.
+        ValueError: for an unknown policy, level or group size, for ``dynamic=True``, and for a calibration that is
+            damaged, of another model or of other versions.
     """
     chosen = parse(policy)
-    if calibration is not None:
-        raise ValueError("calibration results cannot be read yet: leave calibration=None")
+    measured = load(Path(calibration)) if isinstance(calibration, (str, Path)) else calibration
     if torch_compile_options.pop("dynamic", None):
         raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
     if group_size is not None and group_size not in GROUP_SIZES:
         raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
+    if measured is not None:
+        chosen = calibrate(chosen, measured)
+    chosen.recipes()  # a policy that needs a calibration says so before anything has changed
     transformers = _transformers(model)
     controllers: list[Controller] = []
     for module in transformers:
         controller = getattr(module, "tadp", None)
         if isinstance(controller, Controller):
             _check_group_size(module, group_size)
+            if measured is not None:
+                controller.calibrate(measured)
             controller.use(chosen)
         else:
+            identity = fingerprint(module)
+            if measured is not None:
+                measured.check(identity)
             controller = _compile_module(module, chosen, precompile, group_size, dict(torch_compile_options))
+            controller.identify(identity, measured)
         controllers.append(controller)
     if not isinstance(model, torch.nn.Module):
         if getattr(model, "tadp", None) is None:
@@ -234,7 +248,7 @@ class Compiler:
     def _explain(self, plan: Plan) -> Explanation:
         recipes = dict(plan.recipes)
         rows = [
-            _row("outside", "", Decision(layer, None, L16, shape, "outside the blocks"), "eager")
+            _row("outside", "", Decision(layer, None, L16, shape, "outside the blocks"), "eager", "")
             for layer, shape in self._outside.items()
         ]
         shown: set[tuple[str, Role | None]] = set()  # a layer that was captured at several shapes stands once
@@ -244,13 +258,13 @@ class Compiler:
                     named = replace(decision, layer=_renamed(decision.layer, piece.block, block))
                     if (named.layer, named.role) not in shown:
                         shown.add((named.layer, named.role))
-                        rows.append(_row(block, piece.structure, named, decision.kernel))
+                        rows.append(_row(block, piece.structure, named, decision.kernel, plan.why(block)))
         if self._dispatchers:
             seen = {layer for layer, _ in shown}
             for block, layer, shape in self._pool.layers():
                 if layer not in seen:
                     decision = Decision(layer, None, L16, shape, "not captured: uncompiled code runs it at 16 bits")
-                    rows.append(_row(block, "", decision, "eager"))
+                    rows.append(_row(block, "", decision, "eager", ""))
         order = {block: index for index, block in enumerate(self._known_blocks())}
         return Explanation(tuple(sorted(rows, key=lambda row: order.get(str(row["piece"]), len(order)))))
 
@@ -377,7 +391,7 @@ def _weak(function: Callable[..., object]) -> Callable[..., object]:
     return call
 
 
-def _row(piece: str, structure: str, decision: Decision, kernel: str) -> dict[str, object]:
+def _row(piece: str, structure: str, decision: Decision, kernel: str, why: str) -> dict[str, object]:
     return {
         "piece": piece,
         "structure": structure,
@@ -391,6 +405,7 @@ def _row(piece: str, structure: str, decision: Decision, kernel: str) -> dict[st
         "nonlinearity": decision.nonlinearity,
         "biased": decision.biased,
         "reason": decision.reason,
+        "why": why,
     }
 
 

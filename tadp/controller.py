@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 import torch
 
+from tadp.calibration.result import Calibration
 from tadp.complexity import image as pictures
 from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, Score, default_weights, judge
 from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
 from tadp.policy import Policy, parse
+from tadp.policy.calibrated import calibrate
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Clock, Tick
@@ -72,6 +74,9 @@ class _Generation:
     probed_steps: set[int] = field(default_factory=set)
     signals: list[Signals] = field(default_factory=list)
     latest: dict[str, tuple[int, Signals]] = field(default_factory=dict)  # by branch, with their step
+    num_steps: int | None = None
+    first_timestep: float = 0.0
+    noise: float = 1.0  # that is left, as a share of the first step's
     prediction: tuple[int, str, torch.Tensor] | None = None  # of the latest measured forward, with step and branch
     score: Score | None = None
     fallback: bool = False
@@ -93,6 +98,8 @@ class Controller:
     ) -> None:
         self.clock = Clock()
         self._policy = parse(policy)
+        self._fingerprint = ""
+        self._calibration: Calibration | None = None
         self._pool = pool
         self._prepare = prepare
         self._explain = explain
@@ -144,11 +151,31 @@ class Controller:
             ValueError: for an unknown policy; the one in force stays.
         """
         chosen = parse(policy)
+        if self._calibration is not None:
+            chosen = calibrate(chosen, self._calibration)
         self._prepare(chosen)
         self._policy = chosen
         self._plan, self._probing = self._choose(self._generation, step=None)
         for companion in self._companions:
             companion.use(chosen)
+
+    def identify(self, fingerprint: str, calibration: Calibration | None) -> None:
+        """Know the model by the fingerprint that it had before its weights were packed, and what was measured of it."""
+        self._fingerprint, self._calibration = fingerprint, calibration
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Let all policies from now on use what was measured of this model; the one in force is given anew by `use`.
+
+        Raises:
+            ValueError: for a calibration of another model or of other versions.
+        """
+        calibration.check(self._fingerprint)
+        self._calibration = calibration
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What was measured of this model; None where nothing was given."""
+        return self._calibration
 
     def lead(self, companions: Iterable["Controller"]) -> None:
         """Pass changes of policy on to the controllers of a pipeline's other transformers."""
@@ -169,7 +196,7 @@ class Controller:
             prompt: what it is to show: one text or, for a batch, several, of which the most complex counts.
             image: first frame of an image-to-video generation, in any form that `tadp.complexity.image.score` takes; of
                 several, in a list or as a batch, the mean counts.
-            num_steps: how many steps it will take; taken for the record.
+            num_steps: how many steps it will take; tells how far a model is that takes no timestep.
 
         Raises:
             TypeError, ValueError: for an image that cannot be scored; the generation before is still the current one.
@@ -177,7 +204,7 @@ class Controller:
         picture = None if image is None else pictures.mean_total(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
-        self._generation = _Generation(self.clock.generation, prompts, picture)
+        self._generation = _Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
 
     def explain(self) -> Explanation:
         """Every piece with its structure, roles, levels, kernels, bytes, and the reason for every fallback."""
@@ -195,7 +222,7 @@ class Controller:
             self._blocks = known
             score = self._generation.score
             total = None if self._probing or score is None else score.total
-            self._follow(self._policy.plan(known, total, tuple(self._generation.signals)), self._probing)
+            self._follow(self._ask(total, self._generation), self._probing)
         dispatcher.use(self._plan, self._probing)
         dispatcher.shadow(self._shadows)
 
@@ -215,6 +242,7 @@ class Controller:
         if tick.generation != self._generation.number:
             self._generation = _Generation(tick.generation)
         generation = self._generation
+        _follow_noise(generation, tick)
         plan, probing = self._choose(generation, tick.step)
         self._follow(plan, probing)
         self._shadow(plan, probing)
@@ -255,10 +283,26 @@ class Controller:
 
     def _lay(self, generation: _Generation, total: float | None) -> Plan:
         """The policy's plan; the last one again while nothing that it depends on has changed."""
-        grounds = (self._policy, self._blocks, total, generation.number, len(generation.signals))
+        grounds = (
+            self._policy,
+            self._blocks,
+            total,
+            generation.number,
+            len(generation.signals),
+            self._stage(generation),
+        )
         if self._laid is None or self._laid[0] != grounds:
-            self._laid = grounds, self._policy.plan(self._blocks, total, tuple(generation.signals))
+            self._laid = grounds, self._ask(total, generation)
         return self._laid[1]
+
+    def _ask(self, total: float | None, generation: _Generation) -> Plan:
+        """Ask the policy for a plan; only one that has stages is told the stage."""
+        stage = {"stage": self._stage(generation)} if getattr(self._policy, "stages", ()) else {}
+        return self._policy.plan(self._blocks, total, tuple(generation.signals), **stage)
+
+    def _stage(self, generation: _Generation) -> int:
+        """How many of the policy's stages are over; see `tadp.policy.Policy`."""
+        return sum(generation.noise < bound for bound in getattr(self._policy, "stages", ()))
 
     def _judge(self, generation: _Generation) -> Score | None:
         """The score, from whatever is known; None where nothing that weighs is."""
@@ -309,6 +353,15 @@ class Controller:
                 stacklevel=3,
             )
         return signals
+
+
+def _follow_noise(generation: _Generation, tick: Tick) -> None:
+    """Note how much noise is left at a step, from the timestep or else from the number of steps."""
+    if tick.timestep is not None:
+        generation.first_timestep = max(generation.first_timestep, tick.timestep)
+        generation.noise = tick.timestep / generation.first_timestep if generation.first_timestep > 0 else 1.0
+    elif generation.num_steps:
+        generation.noise = 1 - (tick.step - 1) / generation.num_steps
 
 
 def _guidance(generation: _Generation, tick: Tick, prediction: torch.Tensor | None) -> dict[str, tuple[float, ...]]:

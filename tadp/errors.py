@@ -7,3 +7,7 @@ class UnsupportedModelError(ValueError):
 
 class PrecisionFallbackWarning(UserWarning):
     """A layer or a generation runs at 16 bits although the policy asked for less; the message names what and why."""
+
+
+class QualityWarning(UserWarning):
+    """The quality that was asked for cannot be promised."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-COLUMNS = ("piece", "structure", "role", "layer", "level", "kernel", "bytes", "reason")
+COLUMNS = ("piece", "structure", "role", "layer", "level", "kernel", "bytes", "reason", "why")
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Explanation:
     """One row per operation whose level may be chosen, with the keys of `COLUMNS`; `str` prints them as a table.
 
     ``bytes`` are the weight bytes that the operation reads at its level; ``reason`` says why a level is not what the
-    policy asked for.
+    policy asked for, ``why`` what the policy chose the piece's levels for.
     """
 
     rows: tuple[Mapping[str, object], ...]

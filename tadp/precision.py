@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 _LEVEL_NAMES = ("16", "8", "6", "4", "w8a16", "w6a16", "w4a16")
@@ -70,6 +70,17 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "overrides", tuple(sorted(self.overrides)))
 
+    @staticmethod
+    def parse(text: str) -> "Recipe":
+        """Read what `str` writes, such as "8" or "8+attention:8".
+
+        Raises:
+            ValueError: for an unknown level or role.
+        """
+        default, *overrides = text.split("+")
+        pairs = (override.partition(":")[::2] for override in overrides)
+        return Recipe(Level.parse(default), tuple((Role(role), Level.parse(level)) for role, level in pairs))
+
     def __getitem__(self, role: Role) -> Level:
         return dict(self.overrides).get(role, L16 if role is Role.ATTENTION else self.default)
 
@@ -83,13 +94,29 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """The recipe of every piece, by the piece's name, in the order in which pieces run."""
+    """The recipe of every piece, by the piece's name, in the order in which pieces run.
+
+    `reasons` say why, piece by piece, where the policy tells; plans of equal recipes are equal whatever the reasons.
+    """
 
     recipes: tuple[tuple[str, Recipe], ...] = ()
+    reasons: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @staticmethod
     def of(recipes: Mapping[str, Recipe] | Iterable[tuple[str, Recipe]]) -> "Plan":
         return Plan(tuple(dict(recipes).items()))
+
+    def replaced(self, piece: str, recipe: Recipe) -> "Plan":
+        """The same plan but for one piece."""
+        return Plan(tuple((name, recipe if name == piece else found) for name, found in self.recipes))
+
+    def because(self, reasons: Mapping[str, str] | Iterable[tuple[str, str]]) -> "Plan":
+        """The same plan with a reason for each piece that is named."""
+        return replace(self, reasons=tuple(dict(reasons).items()))
+
+    def why(self, piece: str) -> str:
+        """Why a piece has its recipe; "" where the policy does not say."""
+        return dict(self.reasons).get(piece, "")
 
     def __getitem__(self, piece: str) -> Recipe:
         for name, recipe in self.recipes:

@@ -1,5 +1,7 @@
 """What a controller makes of prompts and images, without a model."""
 
+import math
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +13,11 @@ from tadp.adoption import adopt_pipeline
 from tadp.complexity import image, text
 from tadp.complexity.score import IMAGE_TO_VIDEO_WEIGHTS, ScoreWeights, combine
 from tadp.controller import Controller
-from tadp.policy import Complexity, Policy
+from tadp.policy import Complexity, Policy, Static
+from tadp.policy.plans import uniform_plan
+from tadp.policy.staged import Staged
+from tadp.precision import L4, L6, L8, L16, Level, Plan, Recipe
+from tadp.runtime.signals import Signals
 
 PROMPT = "a red circle bounces"
 FRAME = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -101,3 +107,63 @@ def test_a_pipeline_takes_images_that_are_no_pictures_and_says_so() -> None:
         assert pipeline(PROMPT, latents) is latents
     _generate(controller)
     assert controller.score == combine(text=text.score(PROMPT).total)
+
+
+@dataclass(frozen=True)
+class _Stages(Static):
+    """Tells the stage that it was asked about by the level it gives."""
+
+    level: Level = L16
+    stages: tuple[float, ...] = (0.8, 0.5)
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        return Recipe(), Recipe(L8), Recipe(L4)
+
+    def plan(
+        self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = (), stage: int = 0
+    ) -> Plan:
+        return uniform_plan(blocks, self.recipes()[stage], keep_ends=False)
+
+
+def _levels_of(controller: Controller, timesteps: list[float | None]) -> list[str]:
+    for timestep in timesteps:
+        controller.step(timestep, lambda: None)
+    return [str(record.plan["blocks.0"]) for record in controller.history]
+
+
+def test_stages_follow_the_noise_that_is_left() -> None:
+    timesteps: list[float | None] = [1000.0, 1000.0, 800.0, 799.0, 500.0, 100.0]
+    assert _levels_of(_controller(_Stages()), timesteps) == ["16", "16", "16", "8", "8", "4"]
+
+
+def test_without_timesteps_stages_follow_the_number_of_steps() -> None:
+    controller = _controller(_Stages())
+    controller.begin(num_steps=4)
+    assert _levels_of(controller, [None] * 4) == ["16", "8", "8", "4"]
+    controller.begin()
+    assert _levels_of(controller, [None] * 2)[4:] == ["16", "16"]
+
+
+def test_upward_timesteps_have_no_later_stages() -> None:
+    assert _levels_of(_controller(_Stages()), [0.0, 0.5, 1.0]) == ["16", "16", "16"]
+
+
+def test_another_policy_starts_at_the_stage_that_the_noise_is_in() -> None:
+    controller = _controller(_Stages())
+    controller.step(1000.0, lambda: None)
+    controller.step(100.0, lambda: None)
+    controller.use(Staged((Recipe(L8), Recipe(L6)), (0.05,)))
+    assert controller.plan["blocks.0"] == Recipe(L8)
+    controller.step(10.0, lambda: None)
+    assert controller.plan["blocks.0"] == Recipe(L6)
+
+
+@pytest.mark.parametrize("stages", [(0.5, 0.5), (0.5, 0.8), (1.5,), (0.0,), (math.nan,)])
+def test_stages_fall_within_0_and_1(stages: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="fall within"):
+        Staged((Recipe(),) * (len(stages) + 1), stages)
+
+
+def test_every_stage_has_a_recipe() -> None:
+    with pytest.raises(ValueError, match="2 stages, not 1"):
+        Staged((Recipe(),), (0.5,))

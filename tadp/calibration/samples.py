@@ -1,33 +1,35 @@
-"""Samples of content with what every policy cost them, in a file that an interrupted run goes on with.
+"""What was measured on sample content, in a file that an interrupted run goes on with.
 
-The file is JSON Lines: what was measured with, then a sample a line, written when it is complete.
+The file is JSON Lines: what was measured with, then one measurement a line, written when it is complete.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Damage:
-    """How far a clip is from the one at 16 bits of the same seed, and what it took.
+    """How far a clip is from the one at 16 bits of the same prompt and seed, and what it took.
 
     Attributes:
         mse: mean squared error of values in [0, 1].
-        ssim: structural similarity, 1 for equal clips.
-        temporal_error: see `tadp.quality.temporal`.
+        ssim: structural similarity, 1 for equal clips; None for frames that are too small.
+        temporal_error: see `tadp.quality.temporal`; None for single images.
         seconds: of the whole generation.
+        alignment: how much of the prompt the clip shows, in [0, 1]; None where that was not asked.
     """
 
     mse: float
-    ssim: float
-    temporal_error: float
+    ssim: float | None
+    temporal_error: float | None
     seconds: float
+    alignment: float | None = None
 
     @property
     def psnr(self) -> float:
@@ -37,28 +39,29 @@ class Damage:
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt and seed: what the probe measured, and the damage of every policy but the reference."""
+    """One prompt and seed: what its probe measured, and the damage of every policy that was tried."""
 
     prompt: str
     seed: int
-    features: Mapping[str, float]
-    damage: Mapping[str, Damage]
+    features: Mapping[str, float] = field(default_factory=dict)
+    damage: Mapping[str, Damage] = field(default_factory=dict)
 
 
 class SampleFile:
-    """Samples on disk, in the order in which they were measured."""
+    """Measurements on disk, with the samples that they make up in the order in which they began."""
 
     def __init__(self, path: Path, key: Mapping[str, object]) -> None:
-        """Open the samples measured under a key, or start a file.
+        """Open what was measured under a key, or start a file.
 
         Args:
             path: of the file; its directory is made.
-            key: what samples must have in common: model, versions, policies, ...
+            key: what measurements must have in common: model, versions, call, ...
 
         Raises:
             ValueError: if the file was measured under another key, or is damaged before its last line.
         """
         self.path = path
+        self._samples: dict[tuple[str, int], Sample] = {}
         header = json.dumps({"schema": SCHEMA, **key}, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text() if path.exists() else ""
@@ -73,24 +76,42 @@ class SampleFile:
                 f"{path} was measured with another model, version or request; remove it to measure anew, or name "
                 f"another file. It says {lines[0][:200]}, now it is {header[:200]}"
             )
-        self.samples = [self._parse(number, line) for number, line in enumerate(lines[1:], start=2)]
+        for number, line in enumerate(lines[1:], start=2):
+            self._read(number, line)
 
-    def has(self, prompt: str, seed: int) -> bool:
-        """Whether a sample was measured."""
-        return any((sample.prompt, sample.seed) == (prompt, seed) for sample in self.samples)
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """All samples, whole or not."""
+        return tuple(self._samples.values())
 
-    def add(self, sample: Sample) -> None:
-        """Append a sample; it is on disk when this returns."""
+    def sample(self, prompt: str, seed: int) -> Sample:
+        """What is known of a prompt and seed so far."""
+        return self._samples.get((prompt, seed), Sample(prompt, seed))
+
+    def add_features(self, prompt: str, seed: int, features: Mapping[str, float]) -> None:
+        """Keep what the probe measured; it is on disk when this returns."""
+        self._write({"prompt": prompt, "seed": seed, "features": dict(features)})
+
+    def add_damage(self, prompt: str, seed: int, policy: str, damage: Damage) -> None:
+        """Keep the damage of a policy; it is on disk when this returns."""
+        self._write({"prompt": prompt, "seed": seed, "damage": {policy: asdict(damage)}})
+
+    def _write(self, content: dict[str, Any]) -> None:
         with self.path.open("a") as file:
-            file.write(json.dumps(asdict(sample)) + "\n")
-        self.samples.append(sample)
+            file.write(json.dumps(content) + "\n")
+        self._take(content)
 
-    def _parse(self, number: int, line: str) -> Sample:
+    def _read(self, number: int, line: str) -> None:
         try:
-            content: dict[str, Any] = json.loads(line)
-            damage = {policy: Damage(**values) for policy, values in content.pop("damage").items()}
-            return Sample(**content, damage=damage)
+            self._take(json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"{self.path}, line {number}, is damaged ({error}); remove the file to measure anew"
             ) from error
+
+    def _take(self, content: dict[str, Any]) -> None:
+        prompt, seed = content["prompt"], content["seed"]
+        known = self.sample(prompt, seed)
+        damage = {policy: Damage(**values) for policy, values in content.get("damage", {}).items()}
+        features = content.get("features", {})
+        self._samples[prompt, seed] = Sample(prompt, seed, {**known.features, **features}, {**known.damage, **damage})

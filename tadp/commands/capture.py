@@ -31,7 +31,9 @@ def capture(settings: Settings, precompile: bool) -> tuple[Any, Policy]:
     (policy,) = read_policies([settings.policy], is_embedded(settings.model)).values()
     pipeline = load_pipeline(settings)
     request = {**call_arguments(pipeline, settings), "num_inference_steps": 1, "output_type": "latent"}
-    compiled = compile_pipeline(pipeline, policy, precompile=precompile, group_size=settings.group_size)
+    compiled = compile_pipeline(
+        pipeline, policy, precompile=precompile, group_size=settings.group_size, calibration=settings.calibration
+    )
     compiled.set_progress_bar_config(disable=True)
     try:
         compiled(prompt="a red circle", generator=torch.Generator("cpu").manual_seed(0), **request)

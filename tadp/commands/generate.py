@@ -75,7 +75,9 @@ def generate(settings: Settings) -> int:
     pipeline = load_pipeline(settings)
     arguments = call_arguments(pipeline, settings)
     tokens = warn_of_long_prompts(pipeline, prompts, arguments)
-    compiled = compile_pipeline(pipeline, policies[names[0]], group_size=settings.group_size)
+    compiled = compile_pipeline(
+        pipeline, policies[names[0]], group_size=settings.group_size, calibration=settings.calibration
+    )
     document = new_document(settings, _describe_model(pipeline, settings, arguments), names)
     console, rows = Console(), list[Row]()
     try:

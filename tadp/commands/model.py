@@ -144,10 +144,18 @@ def count_tokens(pipeline: Any, prompt: str) -> int | None:
     return None if tokenizer is None else len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
 
 
-def compile_pipeline(pipeline: Any, policy: Policy, precompile: bool = True, group_size: int | None = None) -> Any:
+def compile_pipeline(
+    pipeline: Any,
+    policy: Policy,
+    precompile: bool = True,
+    group_size: int | None = None,
+    calibration: Path | None = None,
+) -> Any:
     """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks."""
     try:
-        return tadp.compile(pipeline, policy=policy, precompile=precompile, group_size=group_size)
+        return tadp.compile(
+            pipeline, policy=policy, precompile=precompile, group_size=group_size, calibration=calibration
+        )
     except (ValueError, TypeError) as error:
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
 

@@ -20,6 +20,7 @@ class Settings:
     prompts_file: Path | None = None
     model: str | None = None
     policy: str = "complexity"
+    calibration: Path | None = None
     compare: tuple[str, ...] = ()
     seed: int = 0
     out: Path = Path("out")
@@ -45,7 +46,7 @@ class Option:
     read: Callable[[Any], Any]
     help: str
     metavar: str
-    commands: tuple[str, ...] = ("generate", "explain", "precompile", "bench")
+    commands: tuple[str, ...] = ("generate", "explain", "precompile", "bench", "calibrate")
 
     @property
     def flag(self) -> str:
@@ -186,24 +187,26 @@ def _dtype(value: Any) -> str:
 
 
 _GENERATE = ("generate",)
+_SAMPLING = ("generate", "calibrate")
 _COMPILING = ("generate", "explain", "precompile")
 OPTIONS: tuple[Option, ...] = (
     Option("prompts", _prompts, "what the clips show; quote each prompt", "PROMPT", _GENERATE),
-    Option("prompts_file", _path, "a text file with one prompt a line; # starts a comment", "FILE", _GENERATE),
+    Option("prompts_file", _path, "a text file with one prompt a line; # starts a comment", "FILE", _SAMPLING),
     Option("model", _text, "directory or Hub id of a diffusers pipeline (default: the embedded model)", "MODEL"),
     Option(
         "policy",
         _text,
-        "complexity, static:16, static:8, static:6, static:4, ... (default: complexity)",
+        "complexity, static:16, static:8, ..., budget:quality=40, ... (default: complexity)",
         "POLICY",
         _COMPILING,
     ),
+    Option("calibration", _path, "what `tadp calibrate` measured of this model", "FILE", _COMPILING),
     Option(
         "compare", _names, "policies to run again from the same seed, e.g. static:16,static:8", "POLICIES", _GENERATE
     ),
-    Option("seed", _whole(0), "seed of every generation (default: 0)", "N", _GENERATE),
-    Option("out", _path, "directory for clips, plans and report.json (default: out)", "DIR", _GENERATE),
-    Option("steps", _whole(1), "sampling steps (default: the model's)", "N", _GENERATE),
+    Option("seed", _whole(0), "seed of every generation (default: 0)", "N", _SAMPLING),
+    Option("out", _path, "directory for what is written (default: out)", "DIR", (*_SAMPLING, "curve")),
+    Option("steps", _whole(1), "sampling steps (default: the model's)", "N", _SAMPLING),
     Option("frames", _whole(1), "frames of a clip (default: the model's)", "N"),
     Option("height", _whole(1), "height of a frame in pixels (default: the model's)", "PIXELS"),
     Option("width", _whole(1), "width of a frame in pixels (default: the model's)", "PIXELS"),

@@ -7,6 +7,9 @@ from tadp.complexity.score import DEFAULT_RANGES, FeatureRange, FeatureRanges
 PIPELINE_DIR = Path(__file__).parent / "pipeline"
 """The trained pipeline in diffusers format; `diffusers.WanPipeline.from_pretrained` loads it without tadp."""
 
+CALIBRATION_PROMPTS = Path(__file__).parent / "calibration_prompts.txt"
+"""Captions of one to five objects, of scenes that the model was not trained on."""
+
 FEATURE_RANGES: FeatureRanges = {
     **DEFAULT_RANGES,
     "entropy": FeatureRange(0.715, 0.733, weight=-0.5),

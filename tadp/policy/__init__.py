@@ -1,20 +1,27 @@
 """Policies choose plans: what precision every block runs at, before anything is measured and after."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from tadp.policy.budget import Budget
 from tadp.policy.complexity import Complexity
+from tadp.policy.fixed import Fixed
+from tadp.policy.staged import Staged
 from tadp.policy.static import Static
 from tadp.precision import L8, L16, Level, Plan, Recipe
 from tadp.runtime.signals import Signals
 
-__all__ = ["Complexity", "Policy", "Static", "parse"]
+__all__ = ["Budget", "Complexity", "Fixed", "Policy", "Staged", "Static", "parse"]
 
 
 @runtime_checkable
 class Policy(Protocol):
     """What a policy must offer.
 
-    One that probes may also have an attribute `shadow_budget`, see `Complexity`.
+    One that probes may also have an attribute `shadow_budget`, see `Complexity`. One whose plan depends on how far a
+    generation is has an attribute `stages`: noise levels, falling, as shares of the first step's timestep. Its `plan`
+    then takes a further argument `stage`, 0 to ``len(stages)``: how many of them the noise has fallen below.
+
+    One with a method `calibrated(calibration)` gives itself anew with what was measured of a model.
     """
 
     @property
@@ -45,11 +52,28 @@ def parse(policy: "str | Policy") -> Policy:
     name, _, level = policy.strip().lower().partition(":")
     if name == "complexity" and not level:
         return Complexity()
+    if name == "budget" and level:
+        return Budget(**_bounds(level))
     if name == "static" and level:
         level, _, extra = level.partition("+")
         if extra in ("", "attention"):
             return Static(Level.parse(level), attention=L8 if extra else L16)
     raise ValueError(
-        f'unknown policy {policy!r}; valid ones are "complexity" and "static:LEVEL" with LEVEL one of 16, 8, 6, 4, '
-        'w8a16, w6a16, w4a16, optionally followed by "+attention"'
+        f'unknown policy {policy!r}; valid ones are "complexity", "static:LEVEL" with LEVEL one of 16, 8, 6, 4, '
+        'w8a16, w6a16, w4a16, optionally followed by "+attention", and "budget:BOUNDS" such as '
+        '"budget:quality=40,latency=5"'
     )
+
+
+def _bounds(text: str) -> dict[str, Any]:
+    """Bounds of a budget as they stand in its name: ``quality=40,latency=5``."""
+    found: dict[str, Any] = {}
+    for bound in text.split(","):
+        name, _, value = bound.partition("=")
+        if name not in ("quality", "latency", "memory", "deviations"):
+            raise ValueError(f"a budget has bounds on quality (dB), latency (s) and memory (bytes), not on {name!r}")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ValueError(f"the bound {bound!r} of a budget is no number, such as quality=40") from None
+    return found

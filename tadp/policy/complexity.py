@@ -1,22 +1,27 @@
 """Complexity policy: probe two steps at 8 bits, then let the score choose by two thresholds."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
-from tadp.policy.plans import ends, uniform_plan
-from tadp.precision import L6, L8, Plan, Recipe
+from tadp.policy.calibrated import Calibrated
+from tadp.policy.plans import END, ends, probe_plan
+from tadp.precision import L6, L8, L16, Level, Plan, Recipe, Role
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
+
+_ATTENTION = ((Role.ATTENTION, L8),)
 
 
 @dataclass(frozen=True)
 class Complexity:
     """Below `low` 6 bits, below `high` 8, from there 8 with key blocks at 16; first and last block at 16 always.
 
-    Key blocks are the share `key_blocks` of the middle blocks that changed their input most while they were probed.
+    Key blocks are the share `key_blocks` of the middle blocks that a calibration found most sensitive; without one,
+    those that changed their input most while they were probed.
 
     Attributes:
         low, high: thresholds of the score, 0 <= low <= high <= 1.
@@ -26,6 +31,10 @@ class Complexity:
         ranges: where this model's signals lie between simple and complex content; wide defaults where it is not known.
         shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
             level, to measure what the level changes; 0 for none of it.
+        attention_from: attention entropy in [0, 1] from which a middle block's attention products run at 8 bits as
+            well, for content below `high`; None for 16 bits throughout. A calibration chooses the blocks instead.
+        sensitive: middle blocks from the most to the least sensitive, from calibration.
+        attention_blocks: whose attention products lose no more at 8 bits than their linear layers, from calibration.
     """
 
     low: float = 0.3
@@ -34,6 +43,9 @@ class Complexity:
     key_blocks: float = 0.25
     ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES, hash=False)
     shadow_budget: float = DEFAULT_BUDGET
+    attention_from: float | None = None
+    sensitive: tuple[str, ...] = ()
+    attention_blocks: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:
@@ -42,35 +54,86 @@ class Complexity:
             raise ValueError(f"key_blocks must be a share between 0 and 1, got {self.key_blocks}")
         if not 0 <= self.shadow_budget <= 1:
             raise ValueError(f"shadow_budget must be a share between 0 and 1, got {self.shadow_budget}")
+        if self.attention_from is not None and not 0 <= self.attention_from <= 1:
+            raise ValueError(f"attention_from must be an entropy between 0 and 1, got {self.attention_from}")
+
+    def calibrated(self, calibration: Calibrated) -> "Complexity":
+        """The same thresholds, with what was measured of a model; weights that were given stay."""
+        costs = calibration.costs
+        middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
+        at_8 = {block: costs.damage(block, Recipe(L8)) for block in middle}
+        attention = {block: costs.damage(block, Recipe(L16, _ATTENTION)) for block in middle}
+        return replace(
+            self,
+            ranges=calibration.ranges,
+            weights=self.weights or calibration.weights,
+            sensitive=tuple(sorted(middle, key=lambda block: at_8[block], reverse=True)),
+            attention_blocks=frozenset(block for block in middle if attention[block] <= at_8[block]),
+        )
 
     @property
     def probe_steps(self) -> int:
         return PROBE_STEPS
 
     def recipes(self) -> tuple[Recipe, ...]:
-        return Recipe(L8), Recipe(L6), Recipe()
+        plain = (Recipe(L8), Recipe(L6), Recipe())
+        lowers = self.attention_blocks if self.attention_blocks is not None else self.attention_from is not None
+        return (*plain, Recipe(L8, _ATTENTION), Recipe(L6, _ATTENTION)) if lowers else plain
 
     def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
         if score is None:
-            return uniform_plan(blocks, Recipe(L8), keep_ends=True)
-        if score < self.low:
-            return uniform_plan(blocks, Recipe(L6), keep_ends=True)
-        plan = uniform_plan(blocks, Recipe(L8), keep_ends=True)
-        if score < self.high:
-            return plan
+            return probe_plan(blocks)
+        level, why = (
+            (L6, f"score {score:.2f} is below {self.low:g}") if score < self.low else (L8, f"score {score:.2f}")
+        )
         middle = tuple(block for block in blocks if block not in ends(blocks))
-        keys = self._most_changing(middle, signals)
-        return Plan.of((block, Recipe() if block in keys else recipe) for block, recipe in plan)
+        keys = self._keys(middle, signals) if score >= self.high else {}
+        lowered = self._lowered(middle, signals) if score < self.high else frozenset()
+        return Plan.of(
+            (block, _recipe(level, block in lowered) if block in middle and block not in keys else Recipe())
+            for block in blocks
+        ).because(self._reasons(blocks, middle, keys, why))
 
-    def _most_changing(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> set[str]:
-        changes: dict[str, list[float]] = {block: [] for block in middle}
-        for step in signals:
-            for block in step.blocks:
-                if block.piece in changes:
-                    changes[block.piece] += block.relative_change
+    def _keys(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> dict[str, str]:
+        """Key blocks, each with the reason."""
         count = round(len(middle) * self.key_blocks)
-        ranked = sorted(middle, key=lambda block: fmean(changes[block]) if changes[block] else 0.0, reverse=True)
-        return set(ranked[:count])
+        if self.sensitive:
+            ranked = [block for block in self.sensitive if block in middle]
+            return dict.fromkeys(ranked[:count], "key block: among the most sensitive in calibration")
+        changes = {block: _mean_of("relative_change", block, signals) or 0.0 for block in middle}
+        ranked = sorted(middle, key=lambda block: changes[block], reverse=True)
+        return {block: f"key block: changes its input by {changes[block]:.0%}" for block in ranked[:count]}
+
+    def _lowered(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> frozenset[str]:
+        """Blocks whose attention products run at 8 bits."""
+        if self.attention_blocks is not None:
+            return self.attention_blocks
+        if self.attention_from is None:
+            return frozenset()
+        entropies = {block: _mean_of("entropy", block, signals) for block in middle}
+        return frozenset(
+            block for block, entropy in entropies.items() if entropy is not None and entropy >= self.attention_from
+        )
+
+    def _reasons(
+        self, blocks: tuple[str, ...], middle: tuple[str, ...], keys: dict[str, str], why: str
+    ) -> Iterator[tuple[str, str]]:
+        for block in blocks:
+            yield block, END if block not in middle else keys.get(block, why)
 
     def __str__(self) -> str:
         return "complexity"
+
+
+def _recipe(level: Level, attention: bool) -> Recipe:
+    return Recipe(level, _ATTENTION if attention else ())
+
+
+def _mean_of(signal: str, piece: str, signals: tuple[Signals, ...]) -> float | None:
+    """Mean of a block's signal over all samples and forwards of a probe; None where it was not measured."""
+    found: list[float] = []
+    for forward in signals:
+        for block in forward.blocks:
+            if block.piece == piece:
+                found += getattr(block, signal)
+    return fmean(found) if found else None

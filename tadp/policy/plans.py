@@ -1,6 +1,9 @@
 """How recipes are laid over the blocks of a model."""
 
-from tadp.precision import Plan, Recipe
+from tadp.precision import L8, Plan, Recipe
+
+END = "first or last block"
+"""Why a block stays at 16 bits."""
 
 
 def uniform_plan(blocks: tuple[str, ...], recipe: Recipe, keep_ends: bool) -> Plan:
@@ -11,6 +14,12 @@ def uniform_plan(blocks: tuple[str, ...], recipe: Recipe, keep_ends: bool) -> Pl
     """
     kept = ends(blocks) if keep_ends else frozenset()
     return Plan.of((block, Recipe() if block in kept else recipe) for block in blocks)
+
+
+def probe_plan(blocks: tuple[str, ...]) -> Plan:
+    """8 bits, first and last block at 16: what policies run while they measure."""
+    plan = uniform_plan(blocks, Recipe(L8), keep_ends=True)
+    return plan.because((block, END if recipe == Recipe() else "measured by the probe") for block, recipe in plan)
 
 
 def ends(blocks: tuple[str, ...]) -> frozenset[str]:

@@ -9,19 +9,23 @@ from tadp.runtime.signals import Signals
 
 @dataclass(frozen=True)
 class Static:
-    """Every block at `level`, attention products at `attention`; `keep_ends` leaves first and last block at 16 bits."""
+    """Every block at `level`, attention products at `attention`.
+
+    Attributes:
+        level: of all linear layers.
+        keep_ends: leaves first and last block at 16 bits.
+        attention: of the attention products.
+        probe_steps: how many first steps are measured, for those who look at the history; the plan stays what it is.
+    """
 
     level: Level
     keep_ends: bool = False
     attention: Level = L16
+    probe_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("level", "attention"):
             object.__setattr__(self, name, Level.parse(str(getattr(self, name))))
-
-    @property
-    def probe_steps(self) -> int:
-        return 0
 
     @property
     def recipe(self) -> Recipe:

@@ -1,0 +1,100 @@
+"""What lowering blocks and roles changes in the recorded steps of a subject, in a file that is gone on with."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+from tadp.calibration.clips import REFERENCE
+from tadp.calibration.result import RoleSensitivity
+from tadp.calibration.sensitivity import QUALITY_OF_ROLE, Change, changes_of, predict, role_alone
+from tadp.calibration.subject import Subject
+from tadp.policy import parse
+from tadp.policy.fixed import Fixed
+from tadp.precision import L4, L8, L16, Level, Plan, Recipe, Role
+
+ROLE_LEVELS = (L8, L4)
+
+
+class Changes:
+    """What plans change in the recorded steps, kept in a file."""
+
+    def __init__(self, path: Path, subject: Subject) -> None:
+        self._subject = subject
+        self._path = path
+        self._key = json.dumps({**subject.key, "steps": [step.noise for step in subject.recorded]}, sort_keys=True)
+        self._known: dict[str, list[Change]] = {}
+        self._references: list[dict[str, torch.Tensor]] | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        if lines and lines[0].strip() == self._key:
+            whole = [json.loads(text) for text in lines[1:] if text.endswith("\n")]
+            self._known = {plan: [Change(**values) for values in changes] for plan, changes in whole}
+        path.write_text("".join([self._key + "\n", *map(_line, self._known.items())]))
+
+    def of(self, plan: Plan) -> list[Change]:
+        """Of every recorded step, measured unless it is known."""
+        name = str(Fixed(plan))
+        if all(recipe == Recipe() for _, recipe in plan):
+            return [Change(0.0, 0.0, 0.0)] * len(self._subject.recorded)
+        if name not in self._known:
+            subject = self._subject
+            if self._references is None:
+                subject.model.tadp.use(parse(REFERENCE))
+                self._references = [predict(subject.model, step) for step in subject.recorded]
+            found = changes_of(subject.model, subject.recorded, self._references, [plan], subject.guidance_scale)[0]
+            self._known[name] = found
+            with self._path.open("a") as file:
+                file.write(_line((name, found)))
+        return self._known[name]
+
+
+def _line(item: tuple[str, list[Change]]) -> str:
+    plan, changes = item
+    return json.dumps([plan, [vars(change) for change in changes]]) + "\n"
+
+
+def role_sensitivity(subject: Subject, blocks: Sequence[str], changes: Changes) -> tuple[RoleSensitivity, ...]:
+    """Every role of every block at every level; roles that the model does not have change nothing and are left out."""
+    subject.model.tadp.use(parse("static:8+attention"))
+    predict(subject.model, subject.recorded[0])
+    roles: dict[str, dict[str, list[str]]] = {}
+    for row in subject.model.tadp.explain().rows:
+        layers = roles.setdefault(str(row["piece"]), {}).setdefault(str(row["role"]), [])
+        layers.append(str(row["layer"]))
+    found = []
+    for block in tqdm(blocks, desc="lowering roles one by one", unit="block"):
+        for role in (role for role in QUALITY_OF_ROLE if str(role) in roles.get(block, {})):
+            for level in ROLE_LEVELS if role is not Role.ATTENTION else (L8,):
+                measured = changes.of(role_alone(block, role, level))
+                found.append(
+                    RoleSensitivity(
+                        block=block,
+                        role=role,
+                        level=level,
+                        quality=QUALITY_OF_ROLE[role],
+                        error=statistics.fmean(change.of(role) for change in measured),
+                        visual=statistics.fmean(change.visual for change in measured),
+                        estimate=_estimate_of(subject, roles[block][str(role)], level),
+                    )
+                )
+    return tuple(found)
+
+
+def _estimate_of(subject: Subject, layers: Sequence[str], level: Level) -> float | None:
+    known = [subject.estimates[layer][level.weight] for layer in layers if layer in subject.estimates]
+    return sum(known) if known and level != L16 else None
+
+
+def gradient_agreement(sensitivity: Sequence[RoleSensitivity]) -> dict[str, float]:
+    """Rank correlation of what gradients estimate with what was measured, over blocks and roles, by level."""
+    found = {}
+    for level in dict.fromkeys(item.level for item in sensitivity):
+        pairs = [(s.estimate, s.visual) for s in sensitivity if s.level == level and s.estimate is not None]
+        if len(pairs) > 2:
+            found[str(level)] = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+    return found

@@ -1,0 +1,39 @@
+"""What a calibration holds for: a model, how it is called, and the versions that measured it."""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+
+import torch
+
+_SAMPLED = 4096  # values of a tensor that are read: enough to tell any two trainings apart
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A hash of a model's parameters: names, shapes, types, and a sample of the values of each.
+
+    Reads little of each tensor, so that models of many gigabytes take seconds; to be taken before weights are packed.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
+        values = parameter.detach().flatten()
+        sample = values[:: max(1, values.numel() // _SAMPLED)]
+        digest.update(sample.to("cpu", torch.float32).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def calibration_key(models: Mapping[str, str], arguments: Mapping[str, object]) -> dict[str, object]:
+    """What two measurements must have in common to be put together.
+
+    Args:
+        models: fingerprints by component.
+        arguments: of the pipeline's call, but for prompt and generator.
+    """
+    call = {name: value for name, value in sorted(arguments.items()) if name != "output_type"}
+    return {"models": dict(models), "call": call, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """What measures; a build of torch for another device is the same version."""
+    return {"tadp": importlib.metadata.version("tadp"), "torch": torch.__version__.partition("+")[0]}

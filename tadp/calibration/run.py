@@ -1,0 +1,185 @@
+"""A whole calibration: from a pipeline and prompts to costs, a score and a lookup table."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tadp.calibration.changes import Changes, role_sensitivity
+from tadp.calibration.clips import REFERENCE, ClipMeasurer
+from tadp.calibration.fit import ScoreFit, candidates, fit
+from tadp.calibration.recording import stage_of
+from tadp.calibration.result import Calibration
+from tadp.calibration.samples import Sample, SampleFile
+from tadp.calibration.sensitivity import Change, alone, predict
+from tadp.calibration.subject import Subject
+from tadp.calibration.table import Row, line, log_damage
+from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
+from tadp.policy import Policy, Static, parse
+from tadp.policy.complexity import PROBE_STEPS
+from tadp.policy.costs import BlockCost, Costs
+from tadp.policy.fixed import Fixed
+from tadp.policy.plans import uniform_plan
+from tadp.policy.staged import Staged
+from tadp.precision import L4, L6, L8, L16, Recipe, Role
+
+ATTENTION = ((Role.ATTENTION, L8),)
+MENU = tuple(Recipe(level, attention) for level in (L16, L8, L6, L4) for attention in ((), ATTENTION))
+"""The recipes whose costs are measured, and that budgets choose from."""
+BASE = Recipe(L8, ATTENTION)
+STATIC = ("static:8+attention", "static:8", "static:6", "static:4")
+PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
+
+
+def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibration:
+    """Measure everything that is missing in a directory of earlier work, and put it together.
+
+    Args:
+        subject: see `prepare`.
+        prompts: sample content, from simple to complex.
+        work: where measurements are kept; an interrupted run goes on with them.
+
+    Raises:
+        ValueError: for too few prompts, and where the directory holds measurements of something else.
+    """
+    seeded = [(prompt, subject.seed + index) for index, prompt in enumerate(prompts)]
+    blocks = _blocks(subject)
+    changes = Changes(work / "changes.jsonl", subject)
+    errors = {
+        (block, recipe): changes.of(alone(block, recipe))
+        for block in tqdm(blocks, desc="lowering blocks one by one", unit="block")
+        for recipe in MENU
+    }
+    sensitivity = role_sensitivity(subject, blocks, changes)
+    seconds = seconds_of_recipes(subject.model, subject.recorded[0], blocks, MENU)
+    memory = _bytes(subject, blocks)
+    samples = measure_clips(subject, seeded, work)
+    found = _fit_score(samples)
+    scores = [found.score(candidates(sample)) for sample in samples]
+    base = line(scores, [log_damage(sample, "static:8+attention") for sample in samples])
+    per_stage = {
+        pair: tuple(_mean(of_step, subject, stage) for stage in range(len(subject.counts)))
+        for pair, of_step in errors.items()
+    }
+    costs = Costs(
+        blocks={
+            block: {
+                recipe: BlockCost(per_stage[block, recipe], seconds[block, recipe], memory[block, recipe])
+                for recipe in MENU
+            }
+            for block in blocks
+        },
+        base=BASE,
+        stages=subject.stages,
+        steps=subject.counts,
+        shares=_shares(subject, samples),
+        intercept=base.intercept,
+        slope=base.slope,
+        spread=base.spread,
+        other_seconds=seconds_outside_forwards(subject.pipeline, subject.model, prompts[0], subject.arguments),
+        other_bytes=memory["", Recipe()],
+    )
+    return Calibration(
+        key=subject.key,
+        ranges=found.ranges,
+        weights=found.weights,
+        correlations=found.correlations,
+        left_out=found.left_out,
+        costs=costs,
+        table=_table(costs, scores, samples, blocks),
+        sensitivity=sensitivity,
+        samples=len(samples),
+        bias=_bias(costs, scores, samples, blocks),
+    )
+
+
+def measure_clips(subject: Subject, prompts: Sequence[tuple[str, int]], work: Path) -> list[Sample]:
+    """The damage of static policies, and of the base recipe in one stage after the other, for every prompt and seed."""
+    file = SampleFile(work / "samples.jsonl", subject.key)
+    measurer = ClipMeasurer(subject.pipeline, subject.arguments, file, work / "references")
+    policies = (parse(REFERENCE), PROBE, *map(parse, STATIC), *windows(subject.stages))
+    missing = measurer.missing(prompts, policies)
+    for prompt, seed, policy in tqdm(missing, desc="generating clips", unit="clip", disable=not missing):
+        measurer.measure(prompt, seed, policy)
+    return [file.sample(prompt, seed) for prompt, seed in prompts]
+
+
+def windows(stages: tuple[float, ...]) -> tuple[Policy, ...]:
+    """The base recipe in one stage after the probe and 16 bits in all others, for every such stage."""
+    count = len(stages) + 1
+    return tuple(
+        Staged(tuple(BASE if stage == lowered else Recipe() for stage in range(count)), stages)
+        for lowered in range(1, count)
+    )
+
+
+def _blocks(subject: Subject) -> tuple[str, ...]:
+    blocks: tuple[str, ...] = subject.model.tadp.blocks
+    return blocks
+
+
+def _mean(changes: Sequence[Change], subject: Subject, stage: int) -> float:
+    """Mean visual error over the recorded steps of a stage."""
+    steps = zip(changes, subject.recorded, strict=True)
+    return statistics.fmean(change.visual for change, step in steps if stage_of(step.noise, subject.stages) == stage)
+
+
+def _shares(subject: Subject, samples: Sequence[Sample]) -> tuple[float, ...]:
+    """What each stage contributes to the squared error at the base recipe; the probe's stage has what is left over."""
+    later = [
+        statistics.median(
+            sample.damage[str(policy)].mse / sample.damage["static:8+attention"].mse for sample in samples
+        )
+        for policy in windows(subject.stages)
+    ]
+    first = max(1 - sum(later), 0.02)
+    return tuple(share / (first + sum(later)) for share in (first, *later))
+
+
+def _bytes(subject: Subject, blocks: Sequence[str]) -> dict[tuple[str, Recipe], int]:
+    """Bytes of weights in memory by block and recipe, and, under no block's name, of everything else."""
+    controller = subject.model.tadp
+    controller.use(Fixed(uniform_plan(tuple(blocks), Recipe(L8), keep_ends=False)))
+    predict(subject.model, subject.recorded[0])
+    least = controller.weight_bytes()
+    found: dict[tuple[str, Recipe], int] = {}
+    for block in blocks:
+        controller.use(Fixed(uniform_plan(tuple(blocks), Recipe(L8), keep_ends=False).replaced(block, Recipe())))
+        predict(subject.model, subject.recorded[0])
+        masters = controller.weight_bytes() - least
+        for recipe in MENU:
+            found[block, recipe] = masters if recipe.has(L16) else 0
+    return found | {("", Recipe()): least}
+
+
+def _fit_score(samples: Sequence[Sample]) -> ScoreFit:
+    """The score that predicts the mean over static policies of their damage, each in its own standard deviations."""
+    damage = np.array([[log_damage(sample, policy) for policy in STATIC] for sample in samples])
+    spread = damage.std(0)
+    target = ((damage - damage.mean(0)) / np.where(spread > 0, spread, 1)).mean(1)
+    return fit([candidates(sample) for sample in samples], target.tolist())
+
+
+def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blocks: Sequence[str]) -> tuple[Row, ...]:
+    """The lookup table of static policies."""
+    rows = []
+    for policy in (PROBE, *map(parse, STATIC)):
+        schedule = [policy.plan(tuple(blocks))] * len(costs.steps)
+        damage = [log_damage(sample, str(policy)) for sample in samples]
+        rows.append(Row(str(policy), line(scores, damage), costs.seconds(schedule), costs.bytes(schedule)))
+    return tuple(rows)
+
+
+def _bias(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blocks: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for policy in (PROBE, *map(parse, STATIC)):
+        plan = policy.plan(tuple(blocks))
+        schedule = [plan] * len(costs.steps)
+        misses = [
+            costs.psnr(schedule, score) + 10 * log_damage(sample, str(policy))
+            for score, sample in zip(scores, samples, strict=True)
+        ]
+        found[str(policy)] = statistics.fmean(misses)
+    return found

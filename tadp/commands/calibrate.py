@@ -1,0 +1,87 @@
+"""`tadp calibrate`: measure what lower levels cost a model, and write it down."""
+
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tadp.calibration.changes import gradient_agreement
+from tadp.calibration.result import Calibration, save, save_peaks
+from tadp.calibration.run import calibrate as run
+from tadp.calibration.subject import prepare
+from tadp.commands.errors import InputError
+from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
+from tadp.commands.settings import Settings, collect_prompts
+from tadp.demo import CALIBRATION_PROMPTS
+from tadp.passes.blocks import block_linears, unpackable
+
+COMPONENT = "transformer"
+
+
+def calibrate(settings: Settings) -> int:
+    """Calibrate the model that the settings name on their prompts.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: for a model or prompts that cannot be used as given.
+    """
+    if settings.prompts_file is None and is_embedded(settings.model):
+        settings = replace(settings, prompts_file=CALIBRATION_PROMPTS)
+    if settings.prompts_file is None:
+        raise InputError("calibration needs sample prompts of this model, simple and complex ones: --prompts FILE")
+    prompts = collect_prompts(settings)
+    pipeline = load_pipeline(settings)
+    arguments = call_arguments(pipeline, settings)
+    _check_components(pipeline)
+    pipeline.set_progress_bar_config(disable=True)
+    layers = {
+        linear.layer: linear.module for linear in block_linears(getattr(pipeline, COMPONENT)) if not unpackable(linear)
+    }
+    directory = settings.out / "calibration.work"
+    try:
+        subject = prepare(
+            pipeline, prompts, arguments, layers, compile_pipeline, component=COMPONENT, seed=settings.seed
+        )
+        found = run(subject, prompts, directory)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    path = settings.out / "calibration.json"
+    save(found, path)
+    save_peaks(subject.peaks, subject.stages, path.with_suffix(".safetensors"))
+    _print(found)
+    Console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
+    return 0
+
+
+def _check_components(pipeline: Any) -> None:
+    transformers = [name for name in pipeline.components if name.startswith(COMPONENT)]
+    if transformers != [COMPONENT]:
+        names = ", ".join(transformers) or "none"
+        raise InputError(f"calibration is for pipelines with one component called {COMPONENT!r}; this one has {names}")
+
+
+def _print(found: Calibration) -> None:
+    console = Console()
+    table = Table(title="what predicts damage")
+    for column in ("feature", "correlation", "weight in the score"):
+        table.add_column(column)
+    for name, correlation in sorted(found.correlations.items(), key=lambda item: -abs(item[1])):
+        span = found.ranges.get(name)
+        table.add_row(name, f"{correlation:+.2f}", f"{abs(span.weight):.2f}" if span else "0")
+    console.print(table)
+    console.print(
+        f"score against damage, contents left out of the fit: {found.left_out:.2f} ({found.samples} contents)"
+    )
+    table = Table(title="static plans: expected PSNR by score")
+    for column in ("policy", "0", "0.5", "1", "error of the cost model, dB", "s", "MB"):
+        table.add_column(column)
+    for row in found.table:
+        expected = (f"{row.damage.psnr(score):.1f}" for score in (0, 0.5, 1))
+        bias = f"{found.bias[row.policy]:+.1f}" if row.policy in found.bias else ""
+        table.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
+    console.print(table)
+    agreement = gradient_agreement(found.sensitivity)
+    console.print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")

@@ -1,0 +1,250 @@
+"""Budget policy: the fastest plan within a bound on damage, or the least damage within limits of time and memory."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
+from tadp.errors import QualityWarning
+from tadp.policy.calibrated import Calibrated
+from tadp.policy.complexity import PROBE_STEPS
+from tadp.policy.costs import BlockCost, Costs, Schedule
+from tadp.policy.plans import END, ends, probe_plan
+from tadp.policy.solver import Limit, choose
+from tadp.precision import L8, Plan, Recipe
+from tadp.runtime.shadows import DEFAULT_BUDGET
+from tadp.runtime.signals import Signals
+
+_HARDEST = 1.0
+_SCORE_STEP = 0.05
+"""Scores are taken up to the next multiple: contents that hardly differ share a plan, and its solution."""
+_TIE = 1e-3
+"""What all damage at the base recipe counts against all seconds: of equally fast plans the better one wins."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Levels of every block in every stage of a generation, solved for each content from what calibration measured.
+
+    The probe runs at 8 bits, first and last block at 16. Then a score is known, with it the damage that every plan
+    would do to this content, and the best plan within the bounds is chosen. Needs a calibration: ``tadp.compile(model,
+    policy=Budget(quality=40), calibration="calibration.json")``.
+
+    Attributes:
+        quality: predicted PSNR against 16 bits, in dB, that is to be reached as fast as possible. None: as much as the
+            other limits allow.
+        latency: seconds that a generation of the calibrated call may take.
+        memory: bytes that weights may take.
+        deviations: how many standard deviations of its prediction the damage is overestimated by; 0 meets the bound
+            on average, 1 for five contents out of six.
+        keep_ends: leaves first and last block at 16 bits, attention included.
+        recipes_allowed: the levels to choose from; None for all that were calibrated.
+        costs, ranges, weights: from calibration.
+        shadow_budget: as of `Complexity`.
+
+    Raises:
+        ValueError: for bounds that are not finite and above 0, or none at all.
+    """
+
+    quality: float | None = None
+    latency: float | None = None
+    memory: float | None = None
+    deviations: float = 0.0
+    keep_ends: bool = True
+    recipes_allowed: tuple[Recipe, ...] | None = None
+    costs: Costs | None = field(default=None, hash=False, repr=False)
+    ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES, hash=False, repr=False)
+    weights: ScoreWeights | None = None
+    shadow_budget: float = DEFAULT_BUDGET
+    _solved: dict[float, tuple[Schedule, bool]] = field(
+        default_factory=dict, init=False, compare=False, hash=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        bounds = {name: getattr(self, name) for name in ("quality", "latency", "memory")}
+        if all(bound is None for bound in bounds.values()):
+            raise ValueError("a budget needs a bound: quality in dB, latency in seconds or memory in bytes")
+        for name, bound in bounds.items():
+            if bound is not None and not (math.isfinite(bound) and bound > 0):
+                raise ValueError(f"{name} must be finite and above 0, got {bound}")
+
+    def calibrated(self, calibration: Calibrated) -> "Budget":
+        """The same bounds, with what was measured of a model.
+
+        Raises:
+            ValueError: where no plan lies within latency and memory; the message says what is possible.
+        """
+        found = replace(self, costs=calibration.costs, ranges=calibration.ranges, weights=calibration.weights)
+        found._check_limits()
+        return found
+
+    @property
+    def probe_steps(self) -> int:
+        return PROBE_STEPS
+
+    @property
+    def stages(self) -> tuple[float, ...]:
+        return self._known.stages
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        return tuple(dict.fromkeys((Recipe(L8), Recipe(), *self._menu)))
+
+    def plan(
+        self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = (), stage: int = 0
+    ) -> Plan:
+        self._check_blocks(blocks)
+        if score is None:
+            return probe_plan(blocks)
+        schedule, within = self._solve(score)
+        if not within:
+            found = self._known.psnr(schedule, self._rounded(score), self.deviations)
+            warnings.warn(
+                f"{self.quality:g} dB cannot be promised for this content: {found:.1f} dB is the best prediction",
+                QualityWarning,
+                stacklevel=2,
+            )
+        chosen = dict(schedule[stage])
+        return Plan.of((block, chosen[block]) for block in blocks).because(self._reasons(schedule[stage], stage))
+
+    def schedule(self, score: float) -> Schedule:
+        """The plan of every stage for content of a score; the first stage is the probe's."""
+        return self._solve(score)[0]
+
+    @property
+    def _known(self) -> Costs:
+        if self.costs is None:
+            raise ValueError(
+                "Budget plans from what calibration measured: run `tadp calibrate` and pass its file to tadp.compile "
+                "as calibration=..."
+            )
+        return self.costs
+
+    @property
+    def _menu(self) -> tuple[Recipe, ...]:
+        measured = tuple(next(iter(self._known.blocks.values())))
+        return measured if self.recipes_allowed is None else self.recipes_allowed
+
+    def _check_blocks(self, blocks: tuple[str, ...]) -> None:
+        unknown = [block for block in blocks if block not in self._known.blocks]
+        if unknown:
+            raise ValueError(f"block {unknown[0]} was not calibrated: calibrate this model anew with `tadp calibrate`")
+
+    def _rounded(self, score: float) -> float:
+        return min(math.ceil(score / _SCORE_STEP - 1e-9) * _SCORE_STEP, _HARDEST)
+
+    def _solve(self, score: float) -> tuple[Schedule, bool]:
+        """The schedule for a score, and whether it lies within the bound on quality."""
+        rounded = self._rounded(score)
+        if rounded not in self._solved:
+            self._solved[rounded] = self._solve_rounded(rounded)
+        return self._solved[rounded]
+
+    def _solve_rounded(self, score: float) -> tuple[Schedule, bool]:
+        if self.quality is None:
+            return self._best(), True
+        costs = self._known
+        scale = costs.scale(score) * 10 ** (self.deviations * costs.spread)
+        probe = costs.weight(0) * _error(costs, probe_plan(tuple(costs.blocks)), 0)
+        room = 10 ** (-self.quality / 10) / scale - probe
+        fastest = self._fastest(room) if room > 0 else None
+        return (self._best(), False) if fastest is None else (fastest, True)
+
+    def _fastest(self, room: float) -> Schedule | None:
+        """The fastest schedule whose damage at the base recipe's scale, but for the probe, is at most `room`."""
+        errors, seconds = self._amounts("error"), self._amounts("seconds")
+        whole = max(sum(map(max, seconds)), 1e-12)
+        objective = [
+            [time / whole + _TIE * error for time, error in zip(*group, strict=True)]
+            for group in zip(seconds, errors, strict=True)
+        ]
+        return self._chosen(choose(objective, (Limit(errors, room), *self._limits())))
+
+    def _best(self) -> Schedule:
+        """The schedule of least damage within latency and memory."""
+        found = self._chosen(choose(self._amounts("error"), tuple(self._limits())))
+        if found is None:
+            raise ValueError("no plan lies within the limits of latency and memory")
+        return found
+
+    def _choices(self) -> Iterator[tuple[int, str, tuple[Recipe, ...]]]:
+        """Every stage but the probe's, every block, and what it may run at."""
+        blocks = tuple(self._known.blocks)
+        kept = ends(blocks) if self.keep_ends else frozenset()
+        for stage in range(1, len(self._known.steps)):
+            for block in blocks:
+                yield stage, block, (Recipe(),) if block in kept else self._menu
+
+    def _amounts(self, what: str) -> list[list[float]]:
+        """Of every choice its part of the damage ("error") or of the seconds of a generation ("seconds")."""
+        costs, found = self._known, []
+        for stage, block, menu in self._choices():
+            known = costs.blocks[block]
+            if what == "error":
+                found.append([costs.weight(stage) * known[recipe].error[stage] for recipe in menu])
+            else:
+                found.append([costs.steps[stage] * known[recipe].seconds for recipe in menu])
+        return found
+
+    def _limits(self) -> Iterator[Limit]:
+        costs = self._known
+        probe = probe_plan(tuple(costs.blocks))
+        if self.latency is not None:
+            spent = costs.other_seconds + costs.steps[0] * sum(costs.blocks[b][r].seconds for b, r in probe)
+            yield Limit(self._amounts("seconds"), self.latency - spent)
+        for stage in range(1, len(costs.steps)) if self.memory is not None else ():
+            assert self.memory is not None
+            amounts = [
+                [costs.blocks[block][recipe].bytes if own == stage else 0 for recipe in menu]
+                for own, block, menu in self._choices()
+            ]
+            yield Limit(amounts, self.memory - costs.other_bytes)
+
+    def _check_limits(self) -> None:
+        costs, blocks = self._known, tuple(self._known.blocks)
+        kept = ends(blocks) if self.keep_ends else frozenset()
+
+        def least(cost: Callable[[BlockCost], float]) -> Schedule:
+            """The schedule that takes least of something."""
+            cheapest = {
+                block: min(self._menu, key=lambda recipe: cost(costs.blocks[block][recipe])) for block in blocks
+            }
+            plan = Plan.of((block, Recipe() if block in kept else cheapest[block]) for block in blocks)
+            return (probe_plan(blocks), *[plan] * len(costs.stages))
+
+        possible = {
+            "latency": costs.seconds(least(lambda cost: cost.seconds)),
+            "memory": costs.bytes(least(lambda cost: cost.bytes)),
+        }
+        for name, amount in possible.items():
+            limit = getattr(self, name)
+            if limit is not None and amount > limit:
+                raise ValueError(f"a {name} of {limit:g} is not possible: this model needs at least {amount:.4g}")
+        self._best()
+
+    def _chosen(self, picks: tuple[int, ...] | None) -> Schedule | None:
+        if picks is None:
+            return None
+        plans: dict[int, list[tuple[str, Recipe]]] = {stage: [] for stage in range(1, len(self._known.steps))}
+        for (stage, block, menu), pick in zip(self._choices(), picks, strict=True):
+            plans[stage].append((block, menu[pick]))
+        return (probe_plan(tuple(self._known.blocks)), *(Plan.of(plan) for plan in plans.values()))
+
+    def _reasons(self, plan: Plan, stage: int) -> Iterator[tuple[str, str]]:
+        costs = self._known
+        whole = _error(costs, plan, stage)
+        kept = ends(tuple(costs.blocks)) if self.keep_ends else frozenset()
+        for block, recipe in plan:
+            known = costs.blocks[block]
+            saved = 1 - known[recipe].seconds / known[Recipe()].seconds
+            share = known[recipe].error[stage] / whole if whole else 0.0
+            yield block, END if block in kept else f"saves {saved:.0%} of its time for {share:.0%} of the damage"
+
+    def __str__(self) -> str:
+        given = [(name, getattr(self, name)) for name in ("quality", "latency", "memory", "deviations")]
+        bounds = ",".join(f"{name}={value:g}" for name, value in given if value)
+        return f"budget:{bounds}{'' if self.keep_ends else ' (ends free)'}"
+
+
+def _error(costs: Costs, plan: Plan, stage: int) -> float:
+    return sum(costs.blocks[block][recipe].error[stage] for block, recipe in plan)

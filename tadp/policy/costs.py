@@ -1,0 +1,98 @@
+"""What recipes cost a model, as calibration measured it, and what a schedule of plans comes to."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tadp.precision import Plan, Recipe
+
+Schedule = tuple[Plan, ...]
+"""A plan for every stage of a generation."""
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """What one block costs at one recipe.
+
+    Attributes:
+        error: by stage, squared relative error of the model's guided prediction with this block alone at this recipe.
+        seconds: of the block in all forwards of one step.
+        bytes: of weights in memory.
+    """
+
+    error: tuple[float, ...]
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What calibration knows of a model's recipes.
+
+    The squared error of a clip is taken to be
+
+        mse(schedule, score) = 10^(intercept + slope * score) * sum over stages s of share_s * E_s(plan_s) / E_s(base)
+
+    with E_s the sum of the errors of all blocks: errors of single blocks add up, as independent ones do; stages weigh
+    as much as lowering them alone was measured to do; and content scales all of it alike.
+
+    Attributes:
+        blocks: by block, in running order, and by recipe.
+        base: the recipe of all blocks that `shares`, `intercept` and `slope` refer to.
+        stages: noise levels that part the stages, see `tadp.policy.Policy`.
+        steps: of the calibrated call that lie in each stage.
+        shares: of the squared error of a clip at `base` that each stage brings about.
+        intercept, slope: of the decimal logarithm of the mean squared error at `base` over the score.
+        spread: standard deviation of that logarithm around the line, over contents that the line was not fitted to.
+        other_seconds: of a generation outside the blocks.
+        other_bytes: of weights outside the blocks.
+    """
+
+    blocks: Mapping[str, Mapping[Recipe, BlockCost]]
+    base: Recipe
+    stages: tuple[float, ...]
+    steps: tuple[int, ...]
+    shares: tuple[float, ...]
+    intercept: float
+    slope: float
+    spread: float
+    other_seconds: float
+    other_bytes: int
+
+    def weight(self, stage: int) -> float:
+        """What a unit of block error in a stage counts in the squared error of a clip, content aside."""
+        return self.shares[stage] / sum(cost[self.base].error[stage] for cost in self.blocks.values())
+
+    def damage(self, block: str, recipe: Recipe) -> float:
+        """Squared error of a clip with one block at a recipe throughout, in units of that of all blocks at `base`."""
+        error = self.blocks[block][recipe].error
+        return sum(self.weight(stage) * error[stage] for stage in range(len(error)))
+
+    def scale(self, score: float) -> float:
+        """Squared error of a clip at `base` for content of a score."""
+        return math.pow(10.0, self.intercept + self.slope * score)
+
+    def mse(self, schedule: Sequence[Plan], score: float) -> float:
+        """Predicted squared error of a clip, of values in [0, 1]."""
+        return self.scale(score) * sum(
+            self.weight(stage) * sum(self.blocks[block][recipe].error[stage] for block, recipe in plan)
+            for stage, plan in enumerate(schedule)
+        )
+
+    def psnr(self, schedule: Sequence[Plan], score: float, deviations: float = 0.0) -> float:
+        """Predicted peak signal-to-noise ratio in dB, less so many standard deviations of the prediction."""
+        mse = self.mse(schedule, score)
+        return math.inf if mse <= 0 else -10 * (math.log10(mse) + deviations * self.spread)
+
+    def seconds(self, schedule: Sequence[Plan]) -> float:
+        """Predicted seconds of a generation."""
+        return self.other_seconds + sum(
+            steps * sum(self.blocks[block][recipe].seconds for block, recipe in plan)
+            for steps, plan in zip(self.steps, schedule, strict=True)
+        )
+
+    def bytes(self, schedule: Sequence[Plan]) -> int:
+        """Predicted bytes of weights in memory in the stage that needs most."""
+        return self.other_bytes + max(
+            sum(self.blocks[block][recipe].bytes for block, recipe in plan) for plan in schedule
+        )

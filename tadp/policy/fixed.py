@@ -1,0 +1,24 @@
+"""Fixed policy: a plan that was chosen elsewhere, whatever the content."""
+
+from dataclasses import dataclass
+
+from tadp.precision import Plan, Recipe
+from tadp.runtime.signals import Signals
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The recipes of a given plan; blocks that it does not name stay at 16 bits."""
+
+    chosen: Plan
+    probe_steps: int = 0
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        return tuple(dict.fromkeys((*(recipe for _, recipe in self.chosen), Recipe())))
+
+    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
+        known = dict(self.chosen.recipes)
+        return Plan.of((block, known.get(block, Recipe())) for block in blocks)
+
+    def __str__(self) -> str:
+        return "fixed:" + ",".join(f"{block}={recipe}" for block, recipe in self.chosen)
