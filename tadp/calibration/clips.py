@@ -1,25 +1,48 @@
 """Clips of a compiled pipeline from the same noise at several precisions, and what each is off by."""
 
 import hashlib
+import inspect
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from tadp.calibration.samples import Damage, SampleFile
 from tadp.policy import Policy, parse
+from tadp.precision import Plan
 from tadp.quality.fidelity import ssim
 from tadp.quality.temporal import temporal_error
-from tadp.runtime.signals import features
+from tadp.runtime.signals import Signals, features
 
 REFERENCE = "static:16"
 _SSIM_WINDOW = 11  # pixels: smaller frames have no structural similarity
 
 Align = Callable[[torch.Tensor, str], float]
+
+
+class StepRecord(Protocol):
+    """What is read of the records in a controller's history."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def signals(self) -> Signals | None: ...
+    @property
+    def plan(self) -> Plan: ...
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A clip, the seconds it took, and the most bytes of weights in memory on the way."""
+
+    clip: torch.Tensor
+    seconds: float
+    weight_bytes: int | None
 
 
 @dataclass
@@ -56,55 +79,75 @@ class ClipMeasurer:
 
         What a policy's own probe measures is kept as the features of the sample, unless there are some.
         """
-        reference = self._reference(prompt, seed)
-        if str(policy) != REFERENCE:
-            ours, seconds = self._generate(prompt, seed, policy)
+        if str(policy) == REFERENCE:
+            self._make_reference(prompt, seed)
+        else:
+            reference = self._reference(prompt, seed)
+            made = self._generate(prompt, seed, policy)
             self._keep_features(prompt, seed)
-            self._keep_damage(prompt, seed, str(policy), ours, reference, seconds)
+            self._keep_damage(prompt, seed, str(policy), made, reference)
         return self.file.sample(prompt, seed).damage[str(policy)]
 
     def _reference(self, prompt: str, seed: int) -> torch.Tensor:
         """The clip at 16 bits, from its file where there is one."""
         if self._latest is None or self._latest[0] != (prompt, seed):
-            name = hashlib.sha256(f"{seed} {prompt}".encode()).hexdigest()[:24]
-            path = self.references / f"{name}.safetensors"
-            if path.exists() and REFERENCE in self.file.sample(prompt, seed).damage:
-                clip = load_file(str(path))["clip"]
-            else:
-                clip, seconds = self._generate(prompt, seed, parse(REFERENCE))
-                self.references.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(".partial")
-                save_file({"clip": clip}, str(partial))
-                partial.replace(path)
-                self._keep_damage(prompt, seed, REFERENCE, clip, clip, seconds)
+            path = self._path(prompt, seed)
+            clip = load_file(str(path))["clip"] if path.exists() else self._make_reference(prompt, seed)
             self._latest = (prompt, seed), clip
         return self._latest[1]
 
-    def _keep_damage(
-        self, prompt: str, seed: int, policy: str, clip: torch.Tensor, reference: torch.Tensor, seconds: float
-    ) -> None:
+    def _make_reference(self, prompt: str, seed: int) -> torch.Tensor:
+        made = self._generate(prompt, seed, parse(REFERENCE))
+        path = self._path(prompt, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        save_file({"clip": made.clip}, str(partial))
+        partial.replace(path)
+        self._keep_damage(prompt, seed, REFERENCE, made, made.clip)
+        return made.clip
+
+    def _path(self, prompt: str, seed: int) -> Path:
+        return self.references / f"{hashlib.sha256(f'{seed} {prompt}'.encode()).hexdigest()[:24]}.safetensors"
+
+    def _keep_damage(self, prompt: str, seed: int, policy: str, made: _Made, reference: torch.Tensor) -> None:
+        clip = made.clip
         damage = Damage(
             mse=(clip - reference).square().mean().item(),
             ssim=ssim(clip, reference) if min(clip.shape[1:3]) >= _SSIM_WINDOW else None,
             temporal_error=temporal_error(clip, reference) if len(clip) > 1 else None,
-            seconds=seconds,
+            seconds=made.seconds,
             alignment=self.align(clip, prompt) if self.align else None,
+            recipes=self._recipes(),
+            weight_bytes=made.weight_bytes,
         )
         self.file.add_damage(prompt, seed, policy, damage)
 
-    def _generate(self, prompt: str, seed: int, policy: Policy) -> tuple[torch.Tensor, float]:
-        self.pipeline.tadp.use(policy)
-        generator = torch.Generator().manual_seed(seed)
+    def _generate(self, prompt: str, seed: int, policy: Policy) -> _Made:
+        controller, most = self.pipeline.tadp, 0
+
+        def note(_: Any, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+            nonlocal most
+            most = max(most, controller.weight_bytes())
+            return {}
+
+        controller.use(policy)
+        arguments = {**self.arguments, "output_type": "np"}
+        if "callback_on_step_end" in inspect.signature(type(self.pipeline).__call__).parameters:
+            arguments["callback_on_step_end"] = note
         started = time.perf_counter()
-        result = self.pipeline(prompt, generator=generator, **{**self.arguments, "output_type": "np"})
+        result = self.pipeline(prompt, generator=torch.Generator().manual_seed(seed), **arguments)
         seconds = time.perf_counter() - started
         clip = result.frames[0] if hasattr(result, "frames") else result.images[:1]
-        return torch.from_numpy(clip).float().contiguous(), seconds
+        return _Made(torch.from_numpy(clip).float().contiguous(), seconds, most or None)
+
+    def _latest_records(self) -> list[StepRecord]:
+        controller = self.pipeline.tadp
+        return [record for record in controller.history if record.generation == controller.clock.generation]
+
+    def _recipes(self) -> dict[str, int]:
+        return dict(Counter(str(recipe) for record in self._latest_records() for _, recipe in record.plan))
 
     def _keep_features(self, prompt: str, seed: int) -> None:
-        controller = self.pipeline.tadp
-        generation = controller.clock.generation
-        measured = [record.signals for record in controller.history if record.generation == generation]
-        found = features([signals for signals in measured if signals is not None])
+        found = features([record.signals for record in self._latest_records() if record.signals is not None])
         if found and not self.file.sample(prompt, seed).features:
             self.file.add_features(prompt, seed, found)

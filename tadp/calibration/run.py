@@ -23,10 +23,13 @@ from tadp.policy.costs import BlockCost, Costs
 from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged
-from tadp.precision import L4, L6, L8, L16, Recipe, Role
+from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 
 ATTENTION = ((Role.ATTENTION, L8),)
-MENU = tuple(Recipe(level, attention) for level in (L16, L8, L6, L4) for attention in ((), ATTENTION))
+MENU = (
+    *(Recipe(level, attention) for level in (L16, L8, L6, L4) for attention in ((), ATTENTION)),
+    Recipe(Level.parse("w8a16")),
+)
 """The recipes whose costs are measured, and that budgets choose from."""
 BASE = Recipe(L8, ATTENTION)
 STATIC = ("static:8+attention", "static:8", "static:6", "static:4")

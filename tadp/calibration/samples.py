@@ -23,6 +23,8 @@ class Damage:
         temporal_error: see `tadp.quality.temporal`; None for single images.
         seconds: of the whole generation.
         alignment: how much of the prompt the clip shows, in [0, 1]; None where that was not asked.
+        recipes: how many runs of blocks were at each recipe.
+        weight_bytes: the most that weights took in memory after a step; None where the pipeline calls nothing back.
     """
 
     mse: float
@@ -30,6 +32,8 @@ class Damage:
     temporal_error: float | None
     seconds: float
     alignment: float | None = None
+    recipes: Mapping[str, int] = field(default_factory=dict)
+    weight_bytes: int | None = None
 
     @property
     def psnr(self) -> float:

@@ -58,7 +58,12 @@ def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
     Args:
         scores: of some contents.
         damage: decimal logarithms of their squared errors.
+
+    Raises:
+        ValueError: for fewer than two contents.
     """
+    if len(scores) < 2:
+        raise ValueError(f"a line needs two contents or more, got {len(scores)}")
     over, target = np.asarray(scores, dtype=float), np.asarray(damage, dtype=float)
     intercept, slope = _fit(over, target)
     misses = [
@@ -69,7 +74,7 @@ def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
 
 
 def _fit(over: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    if len(over) > 1 and np.ptp(over) > 0:
+    if np.ptp(over) > 0:
         slope = float(np.cov(over, target, bias=True)[0, 1] / over.var())
         if slope > 0:
             return float(target.mean() - slope * over.mean()), slope

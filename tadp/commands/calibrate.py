@@ -57,7 +57,9 @@ def calibrate(settings: Settings) -> int:
 
 
 def _check_components(pipeline: Any) -> None:
-    transformers = [name for name in pipeline.components if name.startswith(COMPONENT)]
+    transformers = [
+        name for name, part in pipeline.components.items() if name.startswith(COMPONENT) and part is not None
+    ]
     if transformers != [COMPONENT]:
         names = ", ".join(transformers) or "none"
         raise InputError(f"calibration is for pipelines with one component called {COMPONENT!r}; this one has {names}")

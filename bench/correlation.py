@@ -1,0 +1,29 @@
+"""Rank correlation with a confidence interval; part of several benchmarks."""
+
+import numpy as np
+from scipy.stats import spearmanr
+
+DRAWS = 1000
+
+
+def spearman(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Rank correlation; 0 where one of both does not vary."""
+    return float(spearmanr(ours, theirs).statistic) if np.ptp(ours) > 0 and np.ptp(theirs) > 0 else 0.0
+
+
+def interval(ours: np.ndarray, theirs: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
+    """95 % of the rank correlations of samples drawn with replacement, whole clusters at a time.
+
+    Args:
+        ours: ``(samples,)``.
+        theirs: likewise.
+        clusters: likewise; samples of one cluster, such as the seeds of one prompt, are not independent.
+    """
+    generator = np.random.default_rng(0)
+    members = [np.flatnonzero(clusters == name) for name in np.unique(clusters)]
+    found = []
+    for _ in range(DRAWS):
+        drawn = np.concatenate([members[pick] for pick in generator.integers(len(members), size=len(members))])
+        found.append(spearman(ours[drawn], theirs[drawn]))
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,55 @@
+"""Costs of a made-up model of six blocks in four stages."""
+
+from dataclasses import dataclass, field
+
+from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
+from tadp.policy.costs import BlockCost, Costs
+from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
+
+ATTENTION = ((Role.ATTENTION, L8),)
+BLOCKS = tuple(f"blocks.{index}" for index in range(6))
+STAGES = (0.95, 0.8, 0.5)
+MENU: dict[Recipe, tuple[float, float, int]] = {  # error, seconds, bytes
+    Recipe(): (0.0, 10.0, 300),
+    Recipe(L16, ATTENTION): (1e-5, 8.0, 300),
+    Recipe(L8): (1e-5, 7.0, 100),
+    Recipe(L8, ATTENTION): (2e-5, 5.0, 100),
+    Recipe(L6): (2e-4, 7.0, 80),
+    Recipe(L4): (3e-3, 6.0, 60),
+}
+
+
+def made_up_costs(blocks: tuple[str, ...] = BLOCKS, spread: float = 0.3) -> Costs:
+    """Later blocks are more sensitive, and earlier stages."""
+    return Costs(
+        blocks={
+            block: {
+                recipe: BlockCost(tuple(error * (1 + index) / (1 + stage) for stage in range(4)), seconds / 100, bytes_)
+                for recipe, (error, seconds, bytes_) in MENU.items()
+            }
+            for index, block in enumerate(blocks)
+        },
+        base=Recipe(L8, ATTENTION),
+        stages=STAGES,
+        steps=(2, 6, 6, 6),
+        shares=(0.1, 0.6, 0.2, 0.1),
+        intercept=-5.0,
+        slope=2.0,
+        spread=spread,
+        other_seconds=0.5,
+        other_bytes=1000,
+    )
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """A calibration of it."""
+
+    costs: Costs = field(default_factory=made_up_costs)
+    ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES)
+    weights: ScoreWeights = field(default_factory=ScoreWeights)
+
+
+def at(level: Level, attention: bool = False) -> Recipe:
+    """A recipe in short."""
+    return Recipe(level, ATTENTION if attention else ())

@@ -1,0 +1,211 @@
+import itertools
+import math
+import warnings
+from dataclasses import replace
+
+import pytest
+
+from tadp.errors import QualityWarning
+from tadp.policy import Budget, Policy, parse
+from tadp.policy.costs import Costs, Schedule
+from tadp.policy.curve import curve_of
+from tadp.policy.plans import ends, probe_plan, uniform_plan
+from tadp.precision import L4, L8, L16, Plan, Recipe
+from tests.policy.costs_of import BLOCKS, MENU, STAGES, MadeUp, at, made_up_costs
+
+SCORES = (0.0, 0.3, 0.5, 1.0)
+FEW = BLOCKS[:3]
+
+
+def _budget(**bounds: float) -> Budget:
+    return Budget(**bounds).calibrated(MadeUp())  # type: ignore[arg-type]
+
+
+def test_errors_of_blocks_and_stages_add_up_and_content_scales_them() -> None:
+    costs = made_up_costs()
+    base = [uniform_plan(BLOCKS, costs.base, keep_ends=False)] * 4
+    assert costs.mse(base, 0.0) == pytest.approx(1e-5)
+    assert costs.mse(base, 0.5) == pytest.approx(1e-4)
+    assert costs.psnr(base, 0.5) == pytest.approx(40.0)
+    assert costs.psnr(base, 0.5, deviations=2.0) == pytest.approx(34.0)
+    only_second = [uniform_plan(BLOCKS, Recipe(), False), base[0], *[uniform_plan(BLOCKS, Recipe(), False)] * 2]
+    assert costs.mse(only_second, 0.0) == pytest.approx(0.6e-5)
+    assert costs.mse([uniform_plan(BLOCKS, Recipe(), False)] * 4, 1.0) == 0.0
+    assert costs.psnr([uniform_plan(BLOCKS, Recipe(), False)] * 4, 1.0) == math.inf
+    assert sum(costs.damage(block, costs.base) for block in BLOCKS) == pytest.approx(1.0)
+
+
+def test_seconds_count_steps_and_bytes_the_widest_stage() -> None:
+    costs = made_up_costs()
+    mixed = [uniform_plan(BLOCKS, at(L8), False), *[uniform_plan(BLOCKS, Recipe(), False)] * 3]
+    assert costs.seconds(mixed) == pytest.approx(0.5 + 2 * 6 * 0.07 + 18 * 6 * 0.1)
+    assert costs.bytes(mixed) == 1000 + 6 * 300
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("quality", [30.0, 38.0, 45.0])
+def test_the_fastest_plan_of_a_quality_is_that_of_brute_force(quality: float, score: float) -> None:
+    costs = replace(made_up_costs(FEW), stages=STAGES[:1], steps=(2, 6), shares=(0.1, 0.9))
+    costs = replace(
+        costs,
+        blocks={b: {r: replace(c, error=c.error[:2]) for r, c in known.items()} for b, known in costs.blocks.items()},
+    )
+    budget = replace(Budget(quality=quality, keep_ends=False), costs=costs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QualityWarning)
+        found = budget.schedule(score)
+    rounded = math.ceil(score / 0.05 - 1e-9) * 0.05
+    possible = [s for s in _all(costs) if costs.psnr(s, rounded) >= quality]
+    if possible:
+        fastest = min(map(costs.seconds, possible))
+        assert costs.seconds(found) == pytest.approx(fastest, rel=1e-3)
+        assert costs.psnr(found, rounded) >= quality - 1e-3
+    else:
+        assert {recipe for _, recipe in found[1]} == {Recipe()}
+
+
+@pytest.mark.parametrize("latency", [4.0, 5.0, 6.5])
+def test_the_best_plan_within_a_latency_is_that_of_brute_force(latency: float) -> None:
+    costs = replace(made_up_costs(FEW), stages=STAGES[:1], steps=(2, 18), shares=(0.1, 0.9))
+    costs = replace(
+        costs,
+        blocks={b: {r: replace(c, error=c.error[:2]) for r, c in known.items()} for b, known in costs.blocks.items()},
+    )
+    found = replace(Budget(latency=latency, keep_ends=False), costs=costs).schedule(0.5)
+    least = min(costs.mse(s, 0.5) for s in _all(costs) if costs.seconds(s) <= latency)
+    assert costs.seconds(found) <= latency * (1 + 1e-6)
+    assert costs.mse(found, 0.5) == pytest.approx(least, rel=1e-3)
+
+
+def _all(costs: Costs) -> list[Schedule]:
+    probe = probe_plan(tuple(costs.blocks))
+    plans = (
+        Plan.of(zip(costs.blocks, picks, strict=True)) for picks in itertools.product(MENU, repeat=len(costs.blocks))
+    )
+    return [(probe, plan) for plan in plans]
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"quality": 20.0}, {"quality": 45.0}, {"latency": 11.0}, {"memory": 2500.0}], ids=str
+)
+def test_first_and_last_block_are_never_lowered(bounds: dict[str, float]) -> None:
+    budget = _budget(**bounds)
+    for score, stage in itertools.product((None, *SCORES), range(4)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", QualityWarning)
+            plan = budget.plan(BLOCKS, score, stage=stage)
+        assert {plan[block] for block in ends(BLOCKS)} == {Recipe()}
+
+
+def test_harder_content_never_gets_less_time() -> None:
+    budget = _budget(quality=42.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QualityWarning)
+        seconds = [made_up_costs().seconds(budget.schedule(score / 20)) for score in range(21)]
+    assert seconds == sorted(seconds)
+    assert seconds[0] < seconds[-1]
+
+
+def test_four_bits_only_where_the_bound_allows() -> None:
+    recipes = {recipe for plan in _budget(quality=40.0).schedule(0.5) for _, recipe in plan}
+    assert at(L4) not in recipes
+    small = Budget(quality=10.0, recipes_allowed=(at(L4), Recipe())).calibrated(MadeUp())
+    assert small.schedule(0.0)[2]["blocks.2"] == at(L4)
+
+
+def test_memory_limits_what_stays_at_16() -> None:
+    costs = made_up_costs()
+    schedule = _budget(memory=2400.0).schedule(0.5)
+    assert costs.bytes(schedule) <= 2400
+    assert costs.bytes(_budget(latency=100.0).schedule(0.5)) > 2400
+
+
+@pytest.mark.parametrize(("name", "limit"), [("latency", 1.0), ("memory", 1500.0)])
+def test_impossible_limits_say_what_is_possible(name: str, limit: float) -> None:
+    with pytest.raises(ValueError, match=f"a {name} of .* needs at least"):
+        _budget(**{name: limit})
+
+
+def test_quality_out_of_reach_gets_the_best_plan_and_a_warning() -> None:
+    budget = _budget(quality=90.0)
+    with pytest.warns(QualityWarning, match="90 dB cannot be promised"):
+        plan = budget.plan(BLOCKS, 1.0, stage=1)
+    assert {recipe for _, recipe in plan} == {Recipe()}
+
+
+def test_limits_go_before_quality() -> None:
+    costs = made_up_costs()
+    budget = _budget(quality=60.0, latency=11.0)
+    with pytest.warns(QualityWarning):
+        budget.plan(BLOCKS, 1.0, stage=1)
+    assert costs.seconds(budget.schedule(1.0)) <= 11.0 * (1 + 1e-6)
+
+
+def test_caution_takes_time() -> None:
+    costs = made_up_costs()
+    bold, careful = (_budget(quality=43.0, deviations=deviations).schedule(0.4) for deviations in (0.0, 1.0))
+    assert costs.seconds(careful) > costs.seconds(bold)
+    assert costs.psnr(careful, 0.4, deviations=1.0) >= 43.0
+
+
+def test_the_probe_runs_at_8_bits_and_is_explained() -> None:
+    plan = _budget(quality=40.0).plan(BLOCKS)
+    assert plan == probe_plan(BLOCKS)
+    assert plan.why("blocks.0") == "first or last block"
+    assert plan.why("blocks.1") == "measured by the probe"
+
+
+def test_every_block_has_a_reason() -> None:
+    plan = _budget(latency=11.0).plan(BLOCKS, 0.5, stage=2)
+    assert plan.why("blocks.0") == "first or last block"
+    lowered = next(block for block, recipe in plan if recipe != Recipe())
+    assert "of its time for" in plan.why(lowered)
+
+
+def test_without_a_calibration_the_way_to_one_is_named() -> None:
+    for use in (lambda: Budget(quality=40.0).recipes(), lambda: Budget(quality=40.0).plan(BLOCKS)):
+        with pytest.raises(ValueError, match="tadp calibrate"):
+            use()
+
+
+def test_blocks_of_another_model_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"block other\.0 was not calibrated"):
+        _budget(quality=40.0).plan(("other.0", *BLOCKS))
+
+
+@pytest.mark.parametrize("bounds", [{}, {"quality": math.nan}, {"latency": 0.0}, {"memory": -1.0}], ids=str)
+def test_bounds_have_to_be_bounds(bounds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"bound|above 0"):
+        Budget(**bounds)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["budget:quality=40", "budget:quality=38.5,latency=5,memory=1e+09,deviations=1"])
+def test_names_round_trip(name: str) -> None:
+    assert str(parse(name)) == name
+
+
+@pytest.mark.parametrize("name", ["budget:", "budget", "budget:speed=3", "budget:quality=high", "budget:40"])
+def test_bad_names_say_what_is_wrong(name: str) -> None:
+    with pytest.raises(ValueError, match="budget"):
+        parse(name)
+
+
+def test_plans_use_announced_recipes_only() -> None:
+    budget: Policy = _budget(quality=40.0)
+    named = {recipe for score in SCORES for plan in _budget(quality=40.0).schedule(score) for _, recipe in plan}
+    assert named <= set(budget.recipes())
+
+
+def test_the_curve_falls_from_slow_and_good_to_fast() -> None:
+    points = curve_of(MadeUp(), 0.5)
+    assert len(points) > 3
+    seconds, quality = [point.seconds for point in points], [point.psnr for point in points]
+    assert seconds == sorted(seconds, reverse=True)
+    assert quality == sorted(quality, reverse=True)
+    assert points[0].lowered == 0.0
+    assert points[-1].lowered == pytest.approx(4 / 6)
+
+
+def test_levels_of_the_menu_can_be_given_as_recipes() -> None:
+    budget = Budget(latency=11.0, recipes_allowed=(Recipe(), at(L8), at(L16, True))).calibrated(MadeUp())
+    assert {recipe for plan in budget.schedule(0.5) for _, recipe in plan} <= {Recipe(), at(L8), at(L16, True)}
