@@ -40,7 +40,7 @@ ARGUMENTS = {name: value for name, value in GENERATION.items() if name != "outpu
 def main() -> None:
     """Generate what is missing, then write tables and the picture."""
     chosen = _options().parse_args()
-    calibration = load(chosen.calibration)
+    calibration = None if chosen.static else load(chosen.calibration)
     pairs = [
         (sample_scene(FIRST_SCENE + index, 1 + index % 5).caption, index + 100 * seed)
         for seed in range(chosen.seeds)
@@ -49,17 +49,18 @@ def main() -> None:
     policies = [PROBE, *map(parse, (*STATIC, *ADAPTIVE))]
     pipeline = demo_pipeline(torch.float32)
     key = calibration_key({"transformer": fingerprint(pipeline.transformer)}, ARGUMENTS)
-    digest = hashlib.sha256(chosen.calibration.read_bytes()).hexdigest()[:16]
     part, parts = map(int, chosen.part.split("/"))
     compiled = tadp.compile(pipeline, policy="static:16", calibration=calibration)
     kinds = {"static": (key, [parse(STATIC[0]), PROBE, *map(parse, STATIC[1:])])}
-    kinds["adaptive"] = ({**key, "calibration": digest}, [parse(name) for name in ADAPTIVE])
+    if calibration is not None:
+        digest = hashlib.sha256(chosen.calibration.read_bytes()).hexdigest()[:16]
+        kinds["adaptive"] = ({**key, "calibration": digest}, [parse(name) for name in ADAPTIVE])
     if not chosen.report:
         for kind, (identity, policies) in kinds.items():
             file = SampleFile(chosen.directory / f"{kind}-{part}of{parts}.jsonl", identity)
             measure(compiled, file, pairs[part - 1 :: parts], policies, chosen.directory)
-        if parts > 1:
-            return
+    if calibration is None or (parts > 1 and not chosen.report):
+        return
     files = {
         kind: [SampleFile(path, identity) for path in sorted(chosen.directory.glob(f"{kind}-*.jsonl"))]
         for kind, (identity, _) in kinds.items()
@@ -106,6 +107,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--seeds", type=int, default=3, help="of every prompt")
     options.add_argument("--directory", type=Path, default=Path("out/pareto"), help="where measurements are kept")
     options.add_argument("--part", default="1/1", help="of the work, such as 2/2, for several processes at a time")
+    options.add_argument("--static", action="store_true", help="only the static settings, which need no calibration")
     options.add_argument("--report", action="store_true", help="generate nothing, write tables of what is there")
     options.add_argument("--check", type=int, default=0, metavar="PROMPTS", help="also time whole clips of so many")
     options.add_argument("--out", type=Path, default=Path("docs/results"), help="where pareto.md and .png go")

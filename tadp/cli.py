@@ -107,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="draw what quality a model has left at which speed, from its calibration",
         description="Solve budgets from a calibration, and print and draw predicted quality over time.",
     )
-    curve.add_argument("calibration", type=Path, metavar="CALIBRATION", help="the file that `tadp calibrate` wrote")
+    curve.add_argument("calibration", metavar="CALIBRATION", help="the file that `tadp calibrate` wrote")
     for command in (explain, precompile, bench, calibrate):
         command.add_argument(
             "model",

@@ -21,6 +21,7 @@ from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Clock, Tick
 from tadp.runtime.dispatcher import Dispatcher
+from tadp.runtime.heap import give_back_freed_memory
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.shadows import DEFAULT_BUDGET, ShadowRotation, price_at_16
 from tadp.runtime.signals import (
@@ -112,6 +113,7 @@ class Controller:
         self._history: deque[StepRecord] = deque(maxlen=HISTORY_LENGTH)
         self._companions: tuple[Controller, ...] = ()
         self._generation = _Generation(0)
+        self._trimmed = 0  # the last generation before which freed memory was given back
         self._probing = False
         self._plan = self._policy.plan(self._blocks)
         self._followed: tuple[Plan, bool] | None = None
@@ -241,6 +243,9 @@ class Controller:
                     raise ValueError(f"input {name!r} of the model holds NaN or infinity")
         if tick.generation != self._generation.number:
             self._generation = _Generation(tick.generation)
+        if self._trimmed != tick.generation:
+            self._trimmed = tick.generation
+            give_back_freed_memory()
         generation = self._generation
         _follow_noise(generation, tick)
         plan, probing = self._choose(generation, tick.step)

@@ -1,8 +1,10 @@
 """Which features tell how much quantizing costs some content, which way each goes, and how much it weighs.
 
-Every feature is placed between its 5th and its 95th percentile, the way round in which it rises with the damage, and
-the damage is fitted by their sum with weights of at least 0 (non-negative least squares, Lawson and Hanson 1974, with a
-ridge). What results is monotone in every feature, and a feature that adds nothing weighs nothing.
+Features whose rank correlation with the damage could be chance weigh nothing. Each of the others is placed between its
+5th and its 95th percentile, the way round in which it rises with the damage, and the damage is fitted by their sum with
+weights of at least 0 (non-negative least squares, Lawson and Hanson 1974, with a ridge). What results is monotone in
+every feature. The damage counts by its rank, as normal scores: a single clip that is hardly damaged at all would
+otherwise decide the fit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.stats import spearmanr
+from scipy.stats import norm, rankdata, spearmanr
 
 from tadp.calibration.samples import Sample
 from tadp.complexity import text
@@ -20,6 +22,8 @@ LOW, HIGH = 5, 95  # percentiles
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Of which the one with the least error on contents left out is taken; in units of the number of samples."""
 FEWEST = 8
+CHANCE = 1.96
+"""Standard errors, of 1 / sqrt(n - 1), up to which a rank correlation of n contents counts as chance."""
 TEXT_PARTS = ("entity", "spatial", "temporal")
 
 
@@ -58,16 +62,16 @@ def fit(features: Sequence[Mapping[str, float]], damage: Sequence[float]) -> Sco
 
     Args:
         features: of every content; those that all have are candidates.
-        damage: of every content, in any unit that rises with it, such as the logarithm of a squared error.
+        damage: of every content; only its order counts.
 
     Raises:
         ValueError: for fewer than `FEWEST` contents, or damage that is all the same.
     """
-    target = np.asarray(damage, dtype=float)
-    if len(target) < FEWEST:
-        raise ValueError(f"a score is fitted to {FEWEST} contents or more, got {len(target)}")
-    if np.ptp(target) == 0:
+    if len(damage) < FEWEST:
+        raise ValueError(f"a score is fitted to {FEWEST} contents or more, got {len(damage)}")
+    if np.ptp(damage) == 0:
         raise ValueError("quantizing costs all contents the same: there is nothing to predict")
+    target = normal_scores(damage)
     names = [name for name in features[0] if all(name in found for found in features)]
     values = np.array([[found[name] for name in names] for found in features])
     outside = {ridge: _left_out(names, values, target, ridge) for ridge in RIDGES}
@@ -75,6 +79,11 @@ def fit(features: Sequence[Mapping[str, float]], damage: Sequence[float]) -> Sco
     ranges, weights = _fit(names, values, target, ridge)
     found = {name: _rank(values[:, index], target) for index, name in enumerate(names)}
     return ScoreFit(ranges, weights, _rank(outside[ridge], target), found, ridge)
+
+
+def normal_scores(damage: Sequence[float]) -> np.ndarray:
+    """The damage by rank, as if it were normally distributed; equal damage has equal scores."""
+    return np.asarray(norm.ppf((rankdata(damage) - 0.5) / len(damage)))
 
 
 def _fit(
@@ -102,14 +111,18 @@ def _fit(
 
 
 def _placed(names: Sequence[str], values: np.ndarray, target: np.ndarray) -> tuple[dict[str, FeatureRange], np.ndarray]:
-    """The range of every feature that varies, its weight 1 or -1, and what it makes of every content."""
-    spans: dict[str, FeatureRange] = {}
-    for index, name in enumerate(names):
-        low, high = np.percentile(values[:, index], (LOW, HIGH))
-        if high > low:
-            sign = -1.0 if _rank(values[:, index], target) < 0 else 1.0
-            spans[name] = FeatureRange(float(low), float(high), weight=sign)
+    """The range of every feature that predicts, its weight 1 or -1, and what it makes of every content."""
     columns = {name: values[:, index] for index, name in enumerate(names)}
+    ends = {name: np.percentile(column, (LOW, HIGH)) for name, column in columns.items()}
+    found = {name: _rank(columns[name], target) for name, (low, high) in ends.items() if high > low}
+    if not found:
+        raise ValueError("no feature differs between these contents: there is nothing to predict by")
+    least = min(CHANCE / np.sqrt(len(target) - 1), max(map(abs, found.values())))  # the best one stays in any case
+    spans = {
+        name: FeatureRange(float(ends[name][0]), float(ends[name][1]), weight=-1.0 if rank < 0 else 1.0)
+        for name, rank in found.items()
+        if abs(rank) >= least
+    }
     return spans, np.array([[span.place(value) for value in columns[name]] for name, span in spans.items()]).T
 
 

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from tadp.calibration.changes import Changes, role_sensitivity
 from tadp.calibration.clips import REFERENCE, ClipMeasurer
-from tadp.calibration.fit import ScoreFit, candidates, fit
+from tadp.calibration.fit import ScoreFit, candidates, fit, normal_scores
 from tadp.calibration.recording import stage_of
 from tadp.calibration.result import Calibration
 from tadp.calibration.samples import Sample, SampleFile
@@ -49,13 +50,14 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
     """
     seeded = [(prompt, subject.seed + index) for index, prompt in enumerate(prompts)]
     blocks = _blocks(subject)
-    changes = Changes(work / "changes.jsonl", subject)
+    changes = Changes(work / "blocks.jsonl", subject)
     errors = {
         (block, recipe): changes.of(alone(block, recipe))
         for block in tqdm(blocks, desc="lowering blocks one by one", unit="block")
         for recipe in MENU
     }
-    sensitivity = role_sensitivity(subject, blocks, changes)
+    first = replace(subject, recorded=subject.recorded[: len(subject.counts)])
+    sensitivity = role_sensitivity(first, blocks, Changes(work / "roles.jsonl", first))
     seconds = seconds_of_recipes(subject.model, subject.recorded[0], blocks, MENU)
     memory = _bytes(subject, blocks)
     samples = measure_clips(subject, seeded, work)
@@ -158,11 +160,9 @@ def _bytes(subject: Subject, blocks: Sequence[str]) -> dict[tuple[str, Recipe], 
 
 
 def _fit_score(samples: Sequence[Sample]) -> ScoreFit:
-    """The score that predicts the mean over static policies of their damage, each in its own standard deviations."""
-    damage = np.array([[log_damage(sample, policy) for policy in STATIC] for sample in samples])
-    spread = damage.std(0)
-    target = ((damage - damage.mean(0)) / np.where(spread > 0, spread, 1)).mean(1)
-    return fit([candidates(sample) for sample in samples], target.tolist())
+    """The score that predicts the damage of static policies, the mean of its normal scores."""
+    damage = [normal_scores([log_damage(sample, policy) for sample in samples]) for policy in STATIC]
+    return fit([candidates(sample) for sample in samples], np.mean(damage, axis=0).tolist())
 
 
 def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blocks: Sequence[str]) -> tuple[Row, ...]:
