@@ -33,7 +33,7 @@ FIRST_SCENE = 8 * 10**9
 
 PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4", "static:w8a16", "static:16+attention")
-ADAPTIVE = ("complexity", "budget:quality=38", "budget:quality=42", "budget:quality=46")
+ADAPTIVE = ("complexity", "budget:quality=42", "budget:quality=46")
 ARGUMENTS = {name: value for name, value in GENERATION.items() if name != "output_type"}
 
 
@@ -56,9 +56,11 @@ def main() -> None:
         digest = hashlib.sha256(chosen.calibration.read_bytes()).hexdigest()[:16]
         kinds["adaptive"] = ({**key, "calibration": digest}, [parse(name) for name in ADAPTIVE])
     if not chosen.report:
-        for kind, (identity, policies) in kinds.items():
-            file = SampleFile(chosen.directory / f"{kind}-{part}of{parts}.jsonl", identity)
-            measure(compiled, file, pairs[part - 1 :: parts], policies, chosen.directory)
+        work = [
+            (SampleFile(chosen.directory / f"{kind}-{part}of{parts}.jsonl", identity), policies)
+            for kind, (identity, policies) in kinds.items()
+        ]
+        measure(compiled, work, pairs[part - 1 :: parts], chosen.directory)
     if calibration is None or (parts > 1 and not chosen.report):
         return
     files = {
@@ -85,12 +87,20 @@ def whole_samples(files: dict[str, list[SampleFile]], policies: list[str]) -> li
 
 
 def measure(
-    pipeline: WanPipeline, file: SampleFile, pairs: list[tuple[str, int]], policies: list[Policy], directory: Path
+    pipeline: WanPipeline, work: list[tuple[SampleFile, list[Policy]]], pairs: list[tuple[str, int]], directory: Path
 ) -> None:
-    """Every policy on every prompt and seed."""
-    measurer = ClipMeasurer(pipeline, ARGUMENTS, file, directory / "references", align=_align)
-    missing = measurer.missing(pairs, policies)
-    for prompt, seed, policy in tqdm(missing, desc="generating", unit="clip", disable=not missing):
+    """Every policy on every prompt and seed, pair by pair: what is there when a run is cut short is whole."""
+    measurers = [
+        (ClipMeasurer(pipeline, ARGUMENTS, file, directory / "references", align=_align), policies)
+        for file, policies in work
+    ]
+    missing = [
+        (measurer, *clip)
+        for pair in pairs
+        for measurer, policies in measurers
+        for clip in measurer.missing([pair], policies)
+    ]
+    for measurer, prompt, seed, policy in tqdm(missing, desc="generating", unit="clip", disable=not missing):
         measurer.measure(prompt, seed, policy)
 
 

@@ -103,6 +103,7 @@ def _fit(
     ranges = {
         name: FeatureRange(spans[name].low, spans[name].high, weight=float(np.sign(spans[name].weight) * weight))
         for name, weight in zip(kept, found, strict=True)
+        if weight > 0
     }
     parts = {"text": 0.0, "image": 0.0, "feature": 0.0}
     for name, span in ranges.items():

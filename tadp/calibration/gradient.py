@@ -39,6 +39,41 @@ def estimate(
     Raises:
         ValueError: where the model returns no prediction.
     """
+    found = {}
+    for layer, errors, gradient, size in _errors(model, layers, inputs, widths, generator):
+        found[layer] = {
+            width: (error * gradient).sum(-1).square().sum().item() / size for width, error in errors.items()
+        }
+    return found
+
+
+def channel_errors(
+    model: torch.nn.Module,
+    layers: Mapping[str, torch.nn.Linear],
+    inputs: Mapping[str, Any],
+    widths: Sequence[int] = (8, 6, 4),
+    generator: torch.Generator | None = None,
+) -> dict[str, dict[int, torch.Tensor]]:
+    """The same for every output channel of every layer alone, by layer and width: ``(rows,)``.
+
+    Arguments and errors are those of `estimate`.
+    """
+    found = {}
+    for layer, errors, gradient, size in _errors(model, layers, inputs, widths, generator):
+        found[layer] = {
+            width: (error * gradient).square().flatten(0, -2).sum(0) / size for width, error in errors.items()
+        }
+    return found
+
+
+def _errors(
+    model: torch.nn.Module,
+    layers: Mapping[str, torch.nn.Linear],
+    inputs: Mapping[str, Any],
+    widths: Sequence[int],
+    generator: torch.Generator | None,
+) -> Iterator[tuple[str, dict[int, torch.Tensor], torch.Tensor, float]]:
+    """By layer: the change of its output at every width, the gradient there, and the prediction's squared norm."""
     taken: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     with _recording(layers, taken), torch.enable_grad():
         prediction = prediction_of(model(**{name: _differentiable(value) for name, value in inputs.items()}))
@@ -49,28 +84,17 @@ def estimate(
         outputs = {layer: output for layer, (_, output) in taken.items() if output.requires_grad}
         gradients = torch.autograd.grad((prediction * direction).sum(), list(outputs.values()), allow_unused=True)
     size = prediction.detach().float().square().sum().item()
-    found: dict[str, dict[int, float]] = {}
     for layer, gradient in zip(outputs, gradients, strict=True):
         if gradient is not None:
-            found[layer] = _of_layer(layers[layer], *taken[layer], gradient, size, widths)
-    return found
+            yield layer, _changes(layers[layer], *taken[layer], widths), gradient.float(), size
 
 
 @torch.no_grad()
-def _of_layer(
-    layer: torch.nn.Linear,
-    activation: torch.Tensor,
-    output: torch.Tensor,
-    gradient: torch.Tensor,
-    size: float,
-    widths: Sequence[int],
-) -> dict[int, float]:
+def _changes(
+    layer: torch.nn.Linear, activation: torch.Tensor, output: torch.Tensor, widths: Sequence[int]
+) -> dict[int, torch.Tensor]:
     weight = BitPlaneWeight.pack(layer.weight.detach())
-    found = {}
-    for width in widths:
-        error = weight.linear(activation.detach(), layer.bias, width).float() - output.detach().float()
-        found[width] = (error * gradient.float()).sum(-1).square().sum().item() / size
-    return found
+    return {width: weight.linear(activation, layer.bias, width).float() - output.float() for width in widths}
 
 
 @contextmanager

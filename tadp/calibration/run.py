@@ -1,11 +1,14 @@
 """A whole calibration: from a pipeline and prompts to costs, a score and a lookup table."""
 
+import json
+import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from tadp.calibration.changes import Changes, role_sensitivity
@@ -58,7 +61,7 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
     }
     first = replace(subject, recorded=subject.recorded[: len(subject.counts)])
     sensitivity = role_sensitivity(first, blocks, Changes(work / "roles.jsonl", first))
-    seconds = seconds_of_recipes(subject.model, subject.recorded[0], blocks, MENU)
+    seconds, outside = _seconds(subject, blocks, prompts[0], work / "seconds.json")
     memory = _bytes(subject, blocks)
     samples = measure_clips(subject, seeded, work)
     found = _fit_score(samples)
@@ -83,7 +86,7 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
         intercept=base.intercept,
         slope=base.slope,
         spread=base.spread,
-        other_seconds=seconds_outside_forwards(subject.pipeline, subject.model, prompts[0], subject.arguments),
+        other_seconds=outside,
         other_bytes=memory["", Recipe()],
     )
     return Calibration(
@@ -112,11 +115,11 @@ def measure_clips(subject: Subject, prompts: Sequence[tuple[str, int]], work: Pa
 
 
 def windows(stages: tuple[float, ...]) -> tuple[Policy, ...]:
-    """The base recipe in one stage after the probe and 16 bits in all others, for every such stage."""
+    """The base recipe in one stage and 16 bits in all others, for every stage."""
     count = len(stages) + 1
     return tuple(
         Staged(tuple(BASE if stage == lowered else Recipe() for stage in range(count)), stages)
-        for lowered in range(1, count)
+        for lowered in range(count)
     )
 
 
@@ -132,15 +135,31 @@ def _mean(changes: Sequence[Change], subject: Subject, stage: int) -> float:
 
 
 def _shares(subject: Subject, samples: Sequence[Sample]) -> tuple[float, ...]:
-    """What each stage contributes to the squared error at the base recipe; the probe's stage has what is left over."""
-    later = [
+    """What each stage contributes to the squared error at the base recipe, as far as single stages tell."""
+    alone = [
         statistics.median(
             sample.damage[str(policy)].mse / sample.damage["static:8+attention"].mse for sample in samples
         )
         for policy in windows(subject.stages)
     ]
-    first = max(1 - sum(later), 0.02)
-    return tuple(share / (first + sum(later)) for share in (first, *later))
+    return tuple(share / sum(alone) for share in alone)
+
+
+def _seconds(
+    subject: Subject, blocks: Sequence[str], prompt: str, path: Path
+) -> tuple[dict[tuple[str, Recipe], float], float]:
+    """Seconds of a block in a step, by block and recipe, and of a generation outside forwards; kept in a file."""
+    key = json.dumps({**subject.key, "machine": platform.node(), "threads": torch.get_num_threads()}, sort_keys=True)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if known.get("key") != key:
+        measured = seconds_of_recipes(subject.model, subject.recorded[0], blocks, MENU)
+        outside = seconds_outside_forwards(subject.pipeline, subject.model, prompt, subject.arguments)
+        rows = [[block, str(recipe), seconds] for (block, recipe), seconds in measured.items()]
+        known = {"key": key, "outside": outside, "blocks": rows}
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(known))
+        partial.replace(path)
+    return {(block, Recipe.parse(recipe)): seconds for block, recipe, seconds in known["blocks"]}, known["outside"]
 
 
 def _bytes(subject: Subject, blocks: Sequence[str]) -> dict[tuple[str, Recipe], int]:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import theilslopes
 
 from tadp.calibration.samples import Sample
+
+_NORMAL = 1.4826  # standard deviations in a median absolute deviation of normally distributed values
 
 SMALLEST = 1e-10
 """Squared error that counts as the least: clips that are equal have no logarithm. 100 dB."""
@@ -18,7 +21,8 @@ class Line:
 
     Attributes:
         intercept, slope: of the line; slope at least 0.
-        spread: standard deviation around it, over contents that it was not fitted to.
+        spread: standard deviation around it, over contents that it was not fitted to, told from their median absolute
+            deviation.
     """
 
     intercept: float
@@ -53,7 +57,9 @@ def log_damage(sample: Sample, policy: str) -> float:
 
 
 def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
-    """Fit a line by least squares; flat where it would fall.
+    """Fit a line by medians (Theil 1950, Sen 1968), flat where it would fall.
+
+    Medians, because a few clips are hardly damaged at all, and their logarithms lie far below all others.
 
     Args:
         scores: of some contents.
@@ -70,12 +76,12 @@ def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
         target[index] - np.dot(_fit(np.delete(over, index), np.delete(target, index)), (1.0, over[index]))
         for index in range(len(target))
     ]
-    return Line(intercept, slope, float(np.sqrt(np.square(misses).mean())))
+    return Line(intercept, slope, _NORMAL * float(np.median(np.abs(misses))))
 
 
 def _fit(over: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     if np.ptp(over) > 0:
-        slope = float(np.cov(over, target, bias=True)[0, 1] / over.var())
+        slope, intercept, _, _ = theilslopes(target, over)
         if slope > 0:
-            return float(target.mean() - slope * over.mean()), slope
-    return float(target.mean()), 0.0
+            return float(intercept), float(slope)
+    return float(np.median(target)), 0.0

@@ -1,0 +1,136 @@
+"""A model and a pipeline that cost no time: errors follow from what blocks run at, and from the prompt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tadp.calibration.key import calibration_key
+from tadp.calibration.recording import Step
+from tadp.calibration.subject import Subject
+from tadp.policy import Policy
+from tadp.precision import L16, Plan, Recipe, Role
+from tadp.runtime.signals import BlockSignals, Signals
+
+BLOCKS = tuple(f"blocks.{index}" for index in range(4))
+STAGES = (0.95, 0.8, 0.5)
+NOISES = (1.0, 0.97, 0.9, 0.7, 0.3)
+PROMPTS = tuple(f"{', '.join(['a red circle bounces'] * (1 + index % 5))} and {index} stars" for index in range(10))
+
+
+def error_of(recipe: Recipe) -> float:
+    """Relative error of a block at a recipe."""
+    lowered = sum(1e-4 * 4 ** (8 - level.weight) for _, level in recipe.overrides if level != L16)
+    return lowered + (0.0 if recipe.default == L16 else 1e-3 * 2 ** (8 - recipe.default.weight))
+
+
+@dataclass(frozen=True)
+class Record:
+    generation: int
+    signals: Signals | None
+    plan: Plan
+    seconds: float = 0.0
+
+
+@dataclass
+class FakeController:
+    """Follows a policy by the noise, as the real one does."""
+
+    blocks: tuple[str, ...] = BLOCKS
+    history: list[Record] = field(default_factory=list)
+    clock: Any = field(default_factory=lambda: SimpleNamespace(generation=0))
+    policy: Any = None
+    noise: float = 1.0
+
+    def use(self, policy: Policy) -> None:
+        self.policy = policy
+
+    @property
+    def plan(self) -> Plan:
+        stages = getattr(self.policy, "stages", ())
+        stage = {"stage": sum(self.noise < bound for bound in stages)} if stages else {}
+        return self.policy.plan(BLOCKS, **stage)
+
+    def weight_bytes(self) -> int:
+        return 1000 + 300 * sum(recipe.has(L16) for _, recipe in self.plan)
+
+    def explain(self) -> Any:
+        rows = [
+            {"piece": block, "role": str(role), "layer": f"{block}.{role}"}
+            for block in BLOCKS
+            for role in (Role.FFN_UP, Role.SELF_ATTN_QKV, Role.ATTENTION)
+        ]
+        return SimpleNamespace(rows=rows)
+
+
+class FakeModel:
+    """Predicts its input, with the errors of all blocks; the last one is the most sensitive."""
+
+    def __init__(self) -> None:
+        self.tadp = FakeController()
+
+    def __call__(self, hidden_states: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor]:
+        self.tadp.noise = float(timestep) / 1000
+        error = sum((1 + index) * error_of(self.tadp.plan[block]) for index, block in enumerate(BLOCKS))
+        pattern = torch.randn(hidden_states.shape, generator=torch.Generator().manual_seed(0))
+        return (hidden_states + error * pattern,)
+
+
+class FakePipeline:
+    """Clips whose error grows with the commas of the prompt; `interrupt` after so many clips."""
+
+    def __init__(self, model: FakeModel, interrupt: int | None = None) -> None:
+        self.tadp, self.interrupt, self.clips = model.tadp, interrupt, 0
+
+    def __call__(
+        self,
+        prompt: str,
+        generator: torch.Generator,
+        output_type: str,
+        num_inference_steps: int,
+        callback_on_step_end: Callable[..., object] = lambda *_: {},
+    ) -> object:
+        if self.interrupt is not None and self.clips >= self.interrupt:
+            raise KeyboardInterrupt
+        self.clips += 1
+        self.tadp.clock.generation += 1
+        seed, error = generator.initial_seed(), 0.0
+        content = 1 + prompt.count(",") + 0.01 * seed
+        for step, noise in enumerate(NOISES):
+            self.tadp.noise = noise
+            plan = self.tadp.plan
+            error += sum(error_of(recipe) for _, recipe in plan) * noise * content / 10
+            probing = step < self.tadp.policy.probe_steps
+            signals = Signals((BlockSignals("blocks.1", entropy=(1 / content,)),)) if probing else None
+            self.tadp.history.append(Record(self.tadp.clock.generation, signals, plan))
+            callback_on_step_end(self, step, 0, {})
+        clip = np.random.default_rng(seed).random((1, 3, 16, 16, 3), dtype=np.float32) * 0.5
+        return SimpleNamespace(frames=clip + np.float32(min(error, 0.4)))
+
+
+def fake_subject(interrupt: int | None = None) -> Subject:
+    """What `prepare` would give."""
+    model = FakeModel()
+    x = torch.randn(1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    steps = tuple(
+        Step(noise, {b: {"hidden_states": x * f, "timestep": torch.tensor(1000 * noise)} for b, f in BRANCHES.items()})
+        for noise in (1.0, 0.9, 0.7, 0.3)
+    )
+    return Subject(
+        pipeline=FakePipeline(model, interrupt),
+        model=model,
+        key=calibration_key({"transformer": "fake"}, {"num_inference_steps": 5}),
+        arguments={"num_inference_steps": 5},
+        recorded=steps,
+        stages=STAGES,
+        counts=(2, 1, 1, 1),
+        estimates={f"{block}.{Role.FFN_UP}": {8: 0.1 * i, 6: 0.2, 4: 0.3 * i} for i, block in enumerate(BLOCKS)},
+        peaks={},
+        seed=0,
+    )
+
+
+BRANCHES = {"cond": 1.0, "uncond": 0.9}

@@ -1,0 +1,113 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tadp.calibration.changes import Changes, gradient_agreement
+from tadp.calibration.result import Calibration, load, save
+from tadp.calibration.run import MENU, calibrate, windows
+from tadp.calibration.sensitivity import alone
+from tadp.policy import Budget, Complexity
+from tadp.policy.calibrated import calibrate as calibrated
+from tadp.policy.plans import ends
+from tadp.precision import L4, L8, L16, Recipe, Role
+from tests.calibration.fake_subject import BLOCKS, PROMPTS, STAGES, fake_subject
+
+
+def _timeless(found: Calibration) -> Calibration:
+    """The calibration without what a clock told."""
+    blocks = {
+        block: {recipe: replace(cost, seconds=0.0) for recipe, cost in known.items()}
+        for block, known in found.costs.blocks.items()
+    }
+    costs = replace(found.costs, blocks=blocks, other_seconds=0.0)
+    return replace(found, costs=costs, table=tuple(replace(row, seconds=0.0) for row in found.table))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    return calibrate(fake_subject(), PROMPTS, tmp_path_factory.mktemp("work"))
+
+
+def test_every_block_has_costs_at_every_recipe(found: Calibration) -> None:
+    assert set(found.costs.blocks) == set(BLOCKS)
+    for known in found.costs.blocks.values():
+        assert set(known) == set(MENU)
+        assert known[Recipe()].error == (0.0,) * 4
+        assert known[Recipe(L8)].bytes == 0
+        assert known[Recipe()].bytes == 300
+        assert known[Recipe(L4)].error[1] > known[Recipe(L8)].error[1] > 0
+    at_8 = [found.costs.damage(block, Recipe(L8)) for block in BLOCKS]
+    assert at_8 == sorted(at_8)
+
+
+def test_stages_weigh_what_lowering_them_does(found: Calibration) -> None:
+    assert sum(found.costs.shares) == pytest.approx(1.0)
+    assert found.costs.shares[1] > found.costs.shares[2] > found.costs.shares[3]
+
+
+def test_the_score_predicts_what_the_prompts_cost(found: Calibration) -> None:
+    assert found.left_out > 0.9
+    assert found.correlations["entropy"] < -0.9
+    assert all(span.weight != 0 for span in found.ranges.values())
+    assert found.costs.slope > 0
+    assert abs(found.bias["static:8+attention"]) < 1.0
+
+
+def test_roles_are_measured_by_their_quality(found: Calibration) -> None:
+    roles = {(item.role, item.quality, item.level) for item in found.sensitivity}
+    assert roles == {
+        (Role.FFN_UP, "visual", L8),
+        (Role.FFN_UP, "visual", L4),
+        (Role.SELF_ATTN_QKV, "temporal", L8),
+        (Role.SELF_ATTN_QKV, "temporal", L4),
+        (Role.ATTENTION, "temporal", L8),
+    }
+    assert gradient_agreement(found.sensitivity) == {"8": pytest.approx(1.0), "4": pytest.approx(1.0)}
+
+
+def test_a_calibration_is_saved_and_read(found: Calibration, tmp_path: Path) -> None:
+    save(found, tmp_path / "calibration.json")
+    assert load(tmp_path / "calibration.json") == found
+
+
+@pytest.mark.parametrize("clips", [0, 1, 40, 85])
+def test_a_killed_calibration_goes_on_to_the_same_result(found: Calibration, tmp_path: Path, clips: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(fake_subject(interrupt=clips), PROMPTS, tmp_path)
+    resumed = fake_subject()
+    assert _timeless(calibrate(resumed, PROMPTS, tmp_path)) == _timeless(found)
+    assert resumed.pipeline.clips <= 10 * len(PROMPTS) + 1 - clips
+
+
+def test_changes_of_other_steps_are_measured_anew(tmp_path: Path) -> None:
+    path, subject = tmp_path / "changes.jsonl", fake_subject()
+    first = Changes(path, subject).of(alone("blocks.1", Recipe(L8)))
+    path.write_text(path.read_text() + '["fixed:blocks.2=8", [{"vis')
+    assert Changes(path, subject).of(alone("blocks.1", Recipe(L8))) == first
+    assert len(path.read_text().splitlines()) == 2
+    Changes(path, replace(subject, recorded=subject.recorded[:2]))
+    assert len(path.read_text().splitlines()) == 1
+    assert json.loads(path.read_text())["steps"] == [1.0, 0.9]
+
+
+def test_windows_lower_one_stage_each() -> None:
+    for lowered, policy in enumerate(windows(STAGES)):
+        recipes = [policy.plan(BLOCKS, stage=stage)["blocks.0"] for stage in range(4)]  # type: ignore[call-arg]
+        assert [recipe != Recipe() for recipe in recipes] == [stage == lowered for stage in range(4)]
+
+
+def test_policies_take_what_was_found(found: Calibration) -> None:
+    complexity = calibrated(Complexity(key_blocks=0.5), found)
+    assert complexity.ranges == found.ranges
+    assert complexity.sensitive == ("blocks.2", "blocks.1")
+    assert complexity.attention_blocks == {"blocks.1", "blocks.2"}
+    plan = complexity.plan(BLOCKS, 0.9)
+    assert plan["blocks.2"] == Recipe() == Recipe(L16)
+    assert "sensitive" in plan.why("blocks.2")
+    budget = calibrated(Budget(quality=35.0), found)
+    for score in (0.0, 0.5, 1.0):
+        for stage in range(4):
+            plan = budget.plan(BLOCKS, score, stage=stage)
+            assert {plan[block] for block in ends(BLOCKS)} == {Recipe()}
