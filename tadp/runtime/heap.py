@@ -1,4 +1,4 @@
-"""Memory that the allocator of the C library holds on to.
+"""Memory that the allocator of the C library holds on to; docs/decisions/0010 has what it came to.
 
 PyTorch allocates tensors on CPUs at addresses that are multiples of 64. Up to version 2.37 glibc can rarely use what is
 freed of such an allocation for the next one of the same size (its bug 14581), and a process that runs compiled pieces
