@@ -32,7 +32,7 @@ PYTHON ?= $(shell first=; \
 BUILD_SOURCES := $(shell find csrc cmake -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
 FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
 PROGRAMS = $(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null)
-BENCHMARKS = $(filter-out bench/page.py bench/ratios.py bench/gpu.py bench/gpu_attention.py,$(PROGRAMS))
+BENCHMARKS = $(filter-out bench/page.py bench/ratios.py bench/gpu.py bench/gpu_attention.py bench/pareto.py,$(PROGRAMS))
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \
@@ -47,7 +47,7 @@ help: ## List these targets
 	@echo
 	@echo '  PYTHON=python3.12       the interpreter that creates $(VENV) (3.10 to 3.12; found by itself)'
 	@echo '  TORCH_ARGS="..."        pip options for installing torch, such as an index of CPU-only builds'
-	@echo '  PYTEST_ARGS="-k text"   options for pytest        BENCH_ARGS="--short"   options for every benchmark'
+	@echo '  PYTEST_ARGS="-k text"   options for pytest        BENCH_ARGS="--short"   options for every benchmark that has them'
 
 demo: install ## Generate three clips, from simple to complex, at a precision that follows their content
 	$(BIN)/tadp generate $(DEMO_PROMPTS) --policy complexity --seed 0 --compare static:16,static:8 --out out/demo
@@ -62,10 +62,13 @@ lint: install ## Check style, types, import directions and the format of the C++
 	$(BIN)/lint-imports
 	$(if $(FORMATTED_SOURCES),$(BIN)/clang-format --dry-run -Werror $(FORMATTED_SOURCES),@echo 'no C++ sources to check')
 
-bench: install ## Run every benchmark; results go to bench/results
+bench: install ## Run every benchmark but bench.pareto, which takes hours; results go to bench/results
 	@for file in $(BENCHMARKS); do \
 	    module=$${file%.py}; module=$${module//\//.}; \
 	    echo "== $$module"; \
+	    if [[ '$(BENCH_ARGS)' == *--short* ]] && ! grep -q -- '"--short"' "$$file"; then \
+	        echo 'has no short form, left out'; continue; \
+	    fi; \
 	    $(BIN)/python -m "$$module" --json "bench/results/$${module#bench.}.json" $(BENCH_ARGS); \
 	done
 	@$(MAKE) micro MICRO_JSON=bench/results/micro.json $(if $(findstring --short,$(BENCH_ARGS)),,MICRO_ARGS=)

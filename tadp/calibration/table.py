@@ -57,9 +57,10 @@ def log_damage(sample: Sample, policy: str) -> float:
 
 
 def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
-    """Fit a line by medians (Theil 1950, Sen 1968), flat where it would fall.
+    """Fit a line whose slope is a median (Theil 1950, Sen 1968), flat where it would fall.
 
-    Medians, because a few clips are hardly damaged at all, and their logarithms lie far below all others.
+    A median, because a few clips are hardly damaged at all, and their logarithms lie far below all others. For the same
+    reason the line passes through the mean of what lies within three standard deviations.
 
     Args:
         scores: of some contents.
@@ -80,8 +81,8 @@ def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
 
 
 def _fit(over: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    if np.ptp(over) > 0:
-        slope, intercept, _, _ = theilslopes(target, over)
-        if slope > 0:
-            return float(intercept), float(slope)
-    return float(np.median(target)), 0.0
+    slope = max(float(theilslopes(target, over)[0]), 0.0) if np.ptp(over) > 0 else 0.0
+    rest = target - slope * over
+    distance = np.abs(rest - np.median(rest))
+    near = distance <= 3 * _NORMAL * np.median(distance) + 1e-12
+    return float(rest[near].mean()), slope

@@ -70,8 +70,14 @@ def _bounds(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for bound in text.split(","):
         name, _, value = bound.partition("=")
+        if bound == "ends=free":
+            found["keep_ends"] = False
+            continue
         if name not in ("quality", "latency", "memory", "deviations"):
-            raise ValueError(f"a budget has bounds on quality (dB), latency (s) and memory (bytes), not on {name!r}")
+            raise ValueError(
+                "a budget has bounds on quality (dB), latency (s) and memory (bytes), deviations, and ends=free, "
+                f"not {name!r}"
+            )
         try:
             found[name] = float(value)
         except ValueError:

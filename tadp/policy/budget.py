@@ -169,11 +169,16 @@ class Budget:
 
     def _choices(self) -> Iterator[tuple[int, str, tuple[Recipe, ...]]]:
         """Every stage but the probe's, every block, and what it may run at."""
+        menus = self._menus()
+        for stage in range(1, len(self._known.steps)):
+            for block, menu in menus.items():
+                yield stage, block, menu
+
+    def _menus(self) -> dict[str, tuple[Recipe, ...]]:
+        """What each block may run at."""
         blocks = tuple(self._known.blocks)
         kept = ends(blocks) if self.keep_ends else frozenset()
-        for stage in range(1, len(self._known.steps)):
-            for block in blocks:
-                yield stage, block, (Recipe(),) if block in kept else self._menu
+        return {block: (Recipe(),) if block in kept else self._known.worthwhile(block, self._menu) for block in blocks}
 
     def _amounts(self, what: str) -> list[list[float]]:
         """Of every choice its part of the damage ("error") or of the seconds of a generation ("seconds")."""
@@ -201,16 +206,15 @@ class Budget:
             yield Limit(amounts, self.memory - costs.other_bytes)
 
     def _check_limits(self) -> None:
-        costs, blocks = self._known, tuple(self._known.blocks)
-        kept = ends(blocks) if self.keep_ends else frozenset()
+        costs, menus = self._known, self._menus()
 
         def least(cost: Callable[[BlockCost], float]) -> Schedule:
             """The schedule that takes least of something."""
-            cheapest = {
-                block: min(self._menu, key=lambda recipe: cost(costs.blocks[block][recipe])) for block in blocks
-            }
-            plan = Plan.of((block, Recipe() if block in kept else cheapest[block]) for block in blocks)
-            return (probe_plan(blocks), *[plan] * len(costs.stages))
+            plan = Plan.of(
+                (block, min(menu, key=lambda recipe: cost(costs.blocks[block][recipe])))
+                for block, menu in menus.items()
+            )
+            return (probe_plan(tuple(costs.blocks)), *[plan] * len(costs.stages))
 
         possible = {
             "latency": costs.seconds(least(lambda cost: cost.seconds)),
@@ -243,7 +247,7 @@ class Budget:
     def __str__(self) -> str:
         given = [(name, getattr(self, name)) for name in ("quality", "latency", "memory", "deviations")]
         bounds = ",".join(f"{name}={value:g}" for name, value in given if value)
-        return f"budget:{bounds}{'' if self.keep_ends else ' (ends free)'}"
+        return f"budget:{bounds}{'' if self.keep_ends else ',ends=free'}"
 
 
 def _error(costs: Costs, plan: Plan, stage: int) -> float:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from tadp.precision import Plan, Recipe
 
+TIMING_ERROR = 0.03
+"""Relative difference of two measured times that may be chance."""
+
 Schedule = tuple[Plan, ...]
 """A plan for every stage of a generation."""
 
@@ -67,6 +70,25 @@ class Costs:
         """Squared error of a clip with one block at a recipe throughout, in units of that of all blocks at `base`."""
         error = self.blocks[block][recipe].error
         return sum(self.weight(stage) * error[stage] for stage in range(len(error)))
+
+    def worthwhile(self, block: str, menu: Sequence[Recipe]) -> tuple[Recipe, ...]:
+        """The recipes that gain something for what they lose.
+
+        Left out is each to which there is a more precise one that takes no more bytes, and no more time but for what
+        timing cannot tell apart.
+        """
+        known = self.blocks[block]
+
+        def beaten(recipe: Recipe) -> bool:
+            own, damage = known[recipe], self.damage(block, recipe)
+            return any(
+                self.damage(block, other) < damage
+                and known[other].seconds <= own.seconds * (1 + TIMING_ERROR)
+                and known[other].bytes <= own.bytes
+                for other in menu
+            )
+
+        return tuple(recipe for recipe in menu if not beaten(recipe))
 
     def scale(self, score: float) -> float:
         """Squared error of a clip at `base` for content of a score."""

@@ -7,7 +7,7 @@ import pytest
 
 from tadp.errors import QualityWarning
 from tadp.policy import Budget, Policy, parse
-from tadp.policy.costs import Costs, Schedule
+from tadp.policy.costs import BlockCost, Costs, Schedule
 from tadp.policy.curve import curve_of
 from tadp.policy.plans import ends, probe_plan, uniform_plan
 from tadp.precision import L4, L8, L16, Plan, Recipe
@@ -113,6 +113,17 @@ def test_four_bits_only_where_the_bound_allows() -> None:
     assert small.schedule(0.0)[2]["blocks.2"] == at(L4)
 
 
+def test_recipes_that_gain_nothing_are_not_chosen() -> None:
+    costs = made_up_costs()
+    assert costs.worthwhile("blocks.1", tuple(MENU)) == tuple(MENU)  # 6 and 4 bits are smaller
+    nearly = {**MENU, at(L4): (3e-3, 4.9, 100)}  # 2 % faster than 8 bits with attention, and no smaller
+    blocks = {
+        block: {recipe: BlockCost((error,) * 4, seconds, size) for recipe, (error, seconds, size) in nearly.items()}
+        for block in BLOCKS
+    }
+    assert at(L4) not in replace(costs, blocks=blocks).worthwhile("blocks.1", tuple(nearly))
+
+
 def test_memory_limits_what_stays_at_16() -> None:
     costs = made_up_costs()
     schedule = _budget(memory=2400.0).schedule(0.5)
@@ -179,7 +190,10 @@ def test_bounds_have_to_be_bounds(bounds: dict[str, float]) -> None:
         Budget(**bounds)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["budget:quality=40", "budget:quality=38.5,latency=5,memory=1e+09,deviations=1"])
+@pytest.mark.parametrize(
+    "name",
+    ["budget:quality=40", "budget:quality=38.5,latency=5,memory=1e+09,deviations=1", "budget:quality=44,ends=free"],
+)
 def test_names_round_trip(name: str) -> None:
     assert str(parse(name)) == name
 
