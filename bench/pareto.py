@@ -33,7 +33,7 @@ FIRST_SCENE = 8 * 10**9
 
 PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4", "static:w8a16", "static:16+attention")
-ADAPTIVE = ("complexity", "budget:quality=44", "budget:quality=44,ends=free", "budget:quality=48,ends=free")
+ADAPTIVE = ("complexity", "budget:quality=44", "budget:quality=46,ends=free", "budget:latency=5.7,ends=free")
 ARGUMENTS = {name: value for name, value in GENERATION.items() if name != "output_type"}
 
 

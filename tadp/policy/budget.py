@@ -2,34 +2,34 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.errors import QualityWarning
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.complexity import PROBE_STEPS
-from tadp.policy.costs import BlockCost, Costs, Schedule
-from tadp.policy.plans import END, ends, probe_plan
-from tadp.policy.solver import Limit, choose
+from tadp.policy.costs import Costs, Schedule
+from tadp.policy.plans import END, ends
+from tadp.policy.scheduling import Problem
 from tadp.precision import L8, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 _HARDEST = 1.0
+_MEDIUM = 0.5
+_MEASURED = "chosen for content of medium complexity, and measured by the probe"
 _SCORE_STEP = 0.05
 """Scores are taken up to the next multiple: contents that hardly differ share a plan, and its solution."""
-_TIE = 1e-3
-"""What all damage at the base recipe counts against all seconds: of equally fast plans the better one wins."""
 
 
 @dataclass(frozen=True)
 class Budget:
     """Levels of every block in every stage of a generation, solved for each content from what calibration measured.
 
-    The probe runs at 8 bits, first and last block at 16. Then a score is known, with it the damage that every plan
-    would do to this content, and the best plan within the bounds is chosen. Needs a calibration: ``tadp.compile(model,
-    policy=Budget(quality=40), calibration="calibration.json")``.
+    The probe runs at what the bounds allow for content of medium complexity. Then a score is known, with it the damage
+    that every plan would do to this content, and the best plan within the bounds is chosen. Needs a calibration:
+    ``tadp.compile(model, policy=Budget(quality=40), calibration="calibration.json")``.
 
     Attributes:
         quality: predicted PSNR against 16 bits, in dB, that is to be reached as fast as possible. None: as much as the
@@ -60,6 +60,7 @@ class Budget:
     _solved: dict[float, tuple[Schedule, bool]] = field(
         default_factory=dict, init=False, compare=False, hash=False, repr=False
     )
+    _probes: list[Plan] = field(default_factory=list, init=False, compare=False, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         bounds = {name: getattr(self, name) for name in ("quality", "latency", "memory")}
@@ -95,7 +96,8 @@ class Budget:
     ) -> Plan:
         self._check_blocks(blocks)
         if score is None:
-            return probe_plan(blocks)
+            first = Plan.of((block, self._probe[block]) for block in blocks)
+            return first.because((block, END if recipe == Recipe() else _MEASURED) for block, recipe in first)
         schedule, within = self._solve(score)
         if not within:
             found = self._known.psnr(schedule, self._rounded(score), self.deviations)
@@ -133,106 +135,59 @@ class Budget:
     def _rounded(self, score: float) -> float:
         return min(math.ceil(score / _SCORE_STEP - 1e-9) * _SCORE_STEP, _HARDEST)
 
+    @property
+    def _probe(self) -> Plan:
+        """What the first stage runs while nothing is known of the content: as if it were of medium complexity.
+
+        Blocks at 16 bits are not measured; only those that are kept stay there.
+        """
+        if not self._probes:
+            schedule, _ = self._solve_in(self._problem(None), _MEDIUM)
+            self._probes.append(schedule[0])
+        return self._probes[0]
+
+    def _problem(self, probe: Plan | None) -> Problem:
+        """What there is to choose once the first stage is settled, or with it."""
+        costs, blocks = self._known, tuple(self._known.blocks)
+        kept = ends(blocks) if self.keep_ends else frozenset()
+        menus = {block: (Recipe(),) if block in kept else costs.worthwhile(block, self._menu) for block in blocks}
+        measured = {
+            block: menu if block in kept else tuple(r for r in menu if r != Recipe()) or (Recipe(L8),)
+            for block, menu in menus.items()
+        }
+        first = measured if probe is None else {block: (recipe,) for block, recipe in probe}
+        return Problem(costs, (first, *[menus] * len(costs.stages)), self.latency, self.memory)
+
     def _solve(self, score: float) -> tuple[Schedule, bool]:
         """The schedule for a score, and whether it lies within the bound on quality."""
         rounded = self._rounded(score)
         if rounded not in self._solved:
-            self._solved[rounded] = self._solve_rounded(rounded)
+            self._solved[rounded] = self._solve_in(self._problem(self._probe), rounded)
         return self._solved[rounded]
 
-    def _solve_rounded(self, score: float) -> tuple[Schedule, bool]:
-        if self.quality is None:
-            return self._best(), True
-        costs = self._known
-        scale = costs.scale(score) * 10 ** (self.deviations * costs.spread)
-        probe = costs.weight(0) * _error(costs, probe_plan(tuple(costs.blocks)), 0)
-        room = 10 ** (-self.quality / 10) / scale - probe
-        fastest = self._fastest(room) if room > 0 else None
-        return (self._best(), False) if fastest is None else (fastest, True)
-
-    def _fastest(self, room: float) -> Schedule | None:
-        """The fastest schedule whose damage at the base recipe's scale, but for the probe, is at most `room`."""
-        errors, seconds = self._amounts("error"), self._amounts("seconds")
-        whole = max(sum(map(max, seconds)), 1e-12)
-        objective = [
-            [time / whole + _TIE * error for time, error in zip(*group, strict=True)]
-            for group in zip(seconds, errors, strict=True)
-        ]
-        return self._chosen(choose(objective, (Limit(errors, room), *self._limits())))
-
-    def _best(self) -> Schedule:
-        """The schedule of least damage within latency and memory."""
-        found = self._chosen(choose(self._amounts("error"), tuple(self._limits())))
-        if found is None:
+    def _solve_in(self, problem: Problem, score: float) -> tuple[Schedule, bool]:
+        costs = problem.costs
+        if self.quality is not None:
+            scale = costs.scale(score) * 10 ** (self.deviations * costs.spread)
+            fastest = problem.fastest(10 ** (-self.quality / 10) / scale)
+            if fastest is not None:
+                return fastest, True
+        best = problem.best()
+        if best is None:
             raise ValueError("no plan lies within the limits of latency and memory")
-        return found
-
-    def _choices(self) -> Iterator[tuple[int, str, tuple[Recipe, ...]]]:
-        """Every stage but the probe's, every block, and what it may run at."""
-        menus = self._menus()
-        for stage in range(1, len(self._known.steps)):
-            for block, menu in menus.items():
-                yield stage, block, menu
-
-    def _menus(self) -> dict[str, tuple[Recipe, ...]]:
-        """What each block may run at."""
-        blocks = tuple(self._known.blocks)
-        kept = ends(blocks) if self.keep_ends else frozenset()
-        return {block: (Recipe(),) if block in kept else self._known.worthwhile(block, self._menu) for block in blocks}
-
-    def _amounts(self, what: str) -> list[list[float]]:
-        """Of every choice its part of the damage ("error") or of the seconds of a generation ("seconds")."""
-        costs, found = self._known, []
-        for stage, block, menu in self._choices():
-            known = costs.blocks[block]
-            if what == "error":
-                found.append([costs.weight(stage) * known[recipe].error[stage] for recipe in menu])
-            else:
-                found.append([costs.steps[stage] * known[recipe].seconds for recipe in menu])
-        return found
-
-    def _limits(self) -> Iterator[Limit]:
-        costs = self._known
-        probe = probe_plan(tuple(costs.blocks))
-        if self.latency is not None:
-            spent = costs.other_seconds + costs.steps[0] * sum(costs.blocks[b][r].seconds for b, r in probe)
-            yield Limit(self._amounts("seconds"), self.latency - spent)
-        for stage in range(1, len(costs.steps)) if self.memory is not None else ():
-            assert self.memory is not None
-            amounts = [
-                [costs.blocks[block][recipe].bytes if own == stage else 0 for recipe in menu]
-                for own, block, menu in self._choices()
-            ]
-            yield Limit(amounts, self.memory - costs.other_bytes)
+        return best, self.quality is None
 
     def _check_limits(self) -> None:
-        costs, menus = self._known, self._menus()
-
-        def least(cost: Callable[[BlockCost], float]) -> Schedule:
-            """The schedule that takes least of something."""
-            plan = Plan.of(
-                (block, min(menu, key=lambda recipe: cost(costs.blocks[block][recipe])))
-                for block, menu in menus.items()
-            )
-            return (probe_plan(tuple(costs.blocks)), *[plan] * len(costs.stages))
-
+        problem, costs = self._problem(None), self._known
         possible = {
-            "latency": costs.seconds(least(lambda cost: cost.seconds)),
-            "memory": costs.bytes(least(lambda cost: cost.bytes)),
+            "latency": costs.seconds(problem.least(lambda cost: cost.seconds)),
+            "memory": costs.bytes(problem.least(lambda cost: cost.bytes)),
         }
         for name, amount in possible.items():
             limit = getattr(self, name)
             if limit is not None and amount > limit:
                 raise ValueError(f"a {name} of {limit:g} is not possible: this model needs at least {amount:.4g}")
-        self._best()
-
-    def _chosen(self, picks: tuple[int, ...] | None) -> Schedule | None:
-        if picks is None:
-            return None
-        plans: dict[int, list[tuple[str, Recipe]]] = {stage: [] for stage in range(1, len(self._known.steps))}
-        for (stage, block, menu), pick in zip(self._choices(), picks, strict=True):
-            plans[stage].append((block, menu[pick]))
-        return (probe_plan(tuple(self._known.blocks)), *(Plan.of(plan) for plan in plans.values()))
+        self.schedule(_MEDIUM)
 
     def _reasons(self, plan: Plan, stage: int) -> Iterator[tuple[str, str]]:
         costs = self._known

@@ -9,7 +9,7 @@ from tadp.errors import QualityWarning
 from tadp.policy import Budget, Policy, parse
 from tadp.policy.costs import BlockCost, Costs, Schedule
 from tadp.policy.curve import curve_of
-from tadp.policy.plans import ends, probe_plan, uniform_plan
+from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L4, L8, L16, Plan, Recipe
 from tests.policy.costs_of import BLOCKS, MENU, STAGES, MadeUp, at, made_up_costs
 
@@ -55,7 +55,7 @@ def test_the_fastest_plan_of_a_quality_is_that_of_brute_force(quality: float, sc
         warnings.simplefilter("ignore", QualityWarning)
         found = budget.schedule(score)
     rounded = math.ceil(score / 0.05 - 1e-9) * 0.05
-    possible = [s for s in _all(costs) if costs.psnr(s, rounded) >= quality]
+    possible = [s for s in _all(costs, found[0]) if costs.psnr(s, rounded) >= quality]
     if possible:
         fastest = min(map(costs.seconds, possible))
         assert costs.seconds(found) == pytest.approx(fastest, rel=1e-3)
@@ -72,13 +72,12 @@ def test_the_best_plan_within_a_latency_is_that_of_brute_force(latency: float) -
         blocks={b: {r: replace(c, error=c.error[:2]) for r, c in known.items()} for b, known in costs.blocks.items()},
     )
     found = replace(Budget(latency=latency, keep_ends=False), costs=costs).schedule(0.5)
-    least = min(costs.mse(s, 0.5) for s in _all(costs) if costs.seconds(s) <= latency)
+    least = min(costs.mse(s, 0.5) for s in _all(costs, found[0]) if costs.seconds(s) <= latency)
     assert costs.seconds(found) <= latency * (1 + 1e-6)
     assert costs.mse(found, 0.5) == pytest.approx(least, rel=1e-3)
 
 
-def _all(costs: Costs) -> list[Schedule]:
-    probe = probe_plan(tuple(costs.blocks))
+def _all(costs: Costs, probe: Plan) -> list[Schedule]:
     plans = (
         Plan.of(zip(costs.blocks, picks, strict=True)) for picks in itertools.product(MENU, repeat=len(costs.blocks))
     )
@@ -159,11 +158,25 @@ def test_caution_takes_time() -> None:
     assert costs.psnr(careful, 0.4, deviations=1.0) >= 43.0
 
 
-def test_the_probe_runs_at_8_bits_and_is_explained() -> None:
-    plan = _budget(quality=40.0).plan(BLOCKS)
-    assert plan == probe_plan(BLOCKS)
-    assert plan.why("blocks.0") == "first or last block"
-    assert plan.why("blocks.1") == "measured by the probe"
+def test_the_probe_is_below_16_bits_where_it_measures_and_explained() -> None:
+    for bounds in ({"quality": 20.0}, {"quality": 60.0}, {"latency": 11.0}):
+        budget = _budget(**bounds)
+        plan = budget.plan(BLOCKS)
+        assert [recipe == Recipe() for _, recipe in plan] == [True, False, False, False, False, True]
+        assert {recipe for _, recipe in plan} <= set(budget.recipes())
+        assert all(budget.schedule(score)[0] == plan for score in SCORES)
+        assert plan.why("blocks.0") == "first or last block"
+        assert "measured by the probe" in plan.why("blocks.1")
+
+
+def test_harder_bounds_make_the_probe_more_precise() -> None:
+    costs = made_up_costs()
+    errors = [
+        sum(costs.blocks[block][recipe].error[0] for block, recipe in _budget(quality=quality).plan(BLOCKS))
+        for quality in (20.0, 40.0, 60.0)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > errors[-1]
 
 
 def test_every_block_has_a_reason() -> None:
