@@ -73,7 +73,9 @@ class Calibration:
             ValueError: where it does not hold for a model of this fingerprint; the message says how to redo it.
         """
         if fingerprint not in dict(self.key.get("models", {})).values():
-            raise ValueError(f"this calibration was measured on another model, or on other weights of it: {_REDO}")
+            raise ValueError(
+                f"this calibration was measured on another model, on other weights of it, or in another --dtype: {_REDO}"
+            )
         if self.key.get("versions") != versions():
             measured = ", ".join(f"{name} {version}" for name, version in self.key.get("versions", {}).items())
             raise ValueError(f"this calibration was measured with {measured or 'unknown versions'}: {_REDO}")
