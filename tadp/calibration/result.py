@@ -74,7 +74,8 @@ class Calibration:
         """
         if fingerprint not in dict(self.key.get("models", {})).values():
             raise ValueError(
-                f"this calibration was measured on another model, on other weights of it, or in another --dtype: {_REDO}"
+                "this calibration was measured on another model, on other weights of it, or in another floating type: "
+                f"{_REDO}"
             )
         if self.key.get("versions") != versions():
             measured = ", ".join(f"{name} {version}" for name, version in self.key.get("versions", {}).items())
