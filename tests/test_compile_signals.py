@@ -71,12 +71,9 @@ class _Probing(Static):
     """Measures every forward of every block at `level`, but for blocks that are given a recipe of their own."""
 
     level: Level = L8
+    probe_steps: int = 1000
     shadow_budget: float = 0.0
     own: tuple[tuple[str, Recipe], ...] = ()
-
-    @property
-    def probe_steps(self) -> int:
-        return 1000
 
     def recipes(self) -> tuple[Recipe, ...]:
         return Recipe(L8), Recipe(L6), Recipe()
