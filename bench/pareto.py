@@ -21,17 +21,15 @@ from bench.record import parser
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.key import calibration_key, fingerprint
 from tadp.calibration.result import load
+from tadp.calibration.run import PROBE
 from tadp.calibration.samples import Sample, SampleFile
 from tadp.demo.scenes import sample_scene
-from tadp.policy import Policy, Static, parse
-from tadp.policy.complexity import PROBE_STEPS
-from tadp.precision import L8
+from tadp.policy import Policy, parse
 from tadp.quality.alignment import alignment
 
 FIRST_SCENE = 8 * 10**9
 """Scenes of calibration begin at 7e9."""
 
-PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4", "static:w8a16", "static:16+attention")
 ADAPTIVE = ("complexity", "budget:quality=44", "budget:quality=46,ends=free", "budget:latency=5.7,ends=free")
 ARGUMENTS = {name: value for name, value in GENERATION.items() if name != "output_type"}
@@ -46,7 +44,6 @@ def main() -> None:
         for seed in range(chosen.seeds)
         for index in range(chosen.prompts)
     ]
-    policies = [PROBE, *map(parse, (*STATIC, *ADAPTIVE))]
     pipeline = demo_pipeline(torch.float32)
     key = calibration_key({"transformer": fingerprint(pipeline.transformer)}, ARGUMENTS)
     part, parts = map(int, chosen.part.split("/"))

@@ -374,7 +374,7 @@ def _guidance(generation: _Generation, tick: Tick, prediction: torch.Tensor | No
     if prediction is None or tick.branch not in (CONDITIONAL, UNCONDITIONAL):
         return {}
     step, branch, before = generation.prediction or (0, "", None)
-    generation.prediction = tick.step, tick.branch, prediction
+    generation.prediction = tick.step, tick.branch, prediction.detach().clone()  # buffers may be used again
     if before is None or step != tick.step or branch == tick.branch or before.shape != prediction.shape:
         return {}
     pair = {branch: before, tick.branch: prediction}

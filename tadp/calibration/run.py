@@ -27,16 +27,16 @@ from tadp.policy.costs import BlockCost, Costs
 from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged
-from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
+from tadp.precision import L4, L6, L8, L16, Level, Recipe
 
-ATTENTION = ((Role.ATTENTION, L8),)
 MENU = (
-    *(Recipe(level, attention) for level in (L16, L8, L6, L4) for attention in ((), ATTENTION)),
+    *(Static(level, attention=attention).recipe for level in (L16, L8, L6, L4) for attention in (L16, L8)),
     Recipe(Level.parse("w8a16")),
 )
 """The recipes whose costs are measured, and that budgets choose from."""
-BASE = Recipe(L8, ATTENTION)
-STATIC = ("static:8+attention", "static:8", "static:6", "static:4")
+BASE = Static(L8, attention=L8)
+"""What damage is measured in units of."""
+STATIC = (str(BASE), "static:8", "static:6", "static:4")
 PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 
 
@@ -66,7 +66,7 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
     samples = measure_clips(subject, seeded, work)
     found = _fit_score(samples)
     scores = [found.score(candidates(sample)) for sample in samples]
-    base = line(scores, [log_damage(sample, "static:8+attention") for sample in samples])
+    base = line(scores, [log_damage(sample, str(BASE)) for sample in samples])
     per_stage = {
         pair: tuple(_mean(of_step, subject, stage) for stage in range(len(subject.counts)))
         for pair, of_step in errors.items()
@@ -79,7 +79,7 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
             }
             for block in blocks
         },
-        base=BASE,
+        base=BASE.recipe,
         stages=subject.stages,
         steps=subject.counts,
         shares=_shares(subject, samples),
@@ -118,7 +118,7 @@ def windows(stages: tuple[float, ...]) -> tuple[Policy, ...]:
     """The base recipe in one stage and 16 bits in all others, for every stage."""
     count = len(stages) + 1
     return tuple(
-        Staged(tuple(BASE if stage == lowered else Recipe() for stage in range(count)), stages)
+        Staged(tuple(BASE.recipe if stage == lowered else Recipe() for stage in range(count)), stages)
         for lowered in range(count)
     )
 
@@ -137,9 +137,7 @@ def _mean(changes: Sequence[Change], subject: Subject, stage: int) -> float:
 def _shares(subject: Subject, samples: Sequence[Sample]) -> tuple[float, ...]:
     """What each stage contributes to the squared error at the base recipe, as far as single stages tell."""
     alone = [
-        statistics.median(
-            sample.damage[str(policy)].mse / sample.damage["static:8+attention"].mse for sample in samples
-        )
+        statistics.median(sample.damage[str(policy)].mse / sample.damage[str(BASE)].mse for sample in samples)
         for policy in windows(subject.stages)
     ]
     return tuple(share / sum(alone) for share in alone)

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.errors import QualityWarning
@@ -11,7 +12,7 @@ from tadp.policy.calibrated import Calibrated
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.costs import Costs, Schedule
 from tadp.policy.plans import END, ends
-from tadp.policy.scheduling import Problem
+from tadp.policy.scheduling import Menu, Problem
 from tadp.precision import L8, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
@@ -60,7 +61,6 @@ class Budget:
     _solved: dict[float, tuple[Schedule, bool]] = field(
         default_factory=dict, init=False, compare=False, hash=False, repr=False
     )
-    _probes: list[Plan] = field(default_factory=list, init=False, compare=False, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         bounds = {name: getattr(self, name) for name in ("quality", "latency", "memory")}
@@ -71,12 +71,13 @@ class Budget:
                 raise ValueError(f"{name} must be finite and above 0, got {bound}")
 
     def calibrated(self, calibration: Calibrated) -> "Budget":
-        """The same bounds, with what was measured of a model.
+        """The same bounds, with what was measured of a model; weights that were given stay.
 
         Raises:
             ValueError: where no plan lies within latency and memory; the message says what is possible.
         """
-        found = replace(self, costs=calibration.costs, ranges=calibration.ranges, weights=calibration.weights)
+        weights = self.weights or calibration.weights
+        found = replace(self, costs=calibration.costs, ranges=calibration.ranges, weights=weights)
         found._check_limits()
         return found
 
@@ -135,34 +136,37 @@ class Budget:
     def _rounded(self, score: float) -> float:
         return min(math.ceil(score / _SCORE_STEP - 1e-9) * _SCORE_STEP, _HARDEST)
 
-    @property
+    @cached_property
     def _probe(self) -> Plan:
-        """What the first stage runs while nothing is known of the content: as if it were of medium complexity.
+        """What the first stage runs while nothing is known of the content: as if it were of medium complexity."""
+        return self._solve_in(self._problem(self._measured), _MEDIUM)[0][0]
 
-        Blocks at 16 bits are not measured; only those that are kept stay there.
-        """
-        if not self._probes:
-            schedule, _ = self._solve_in(self._problem(None), _MEDIUM)
-            self._probes.append(schedule[0])
-        return self._probes[0]
-
-    def _problem(self, probe: Plan | None) -> Problem:
-        """What there is to choose once the first stage is settled, or with it."""
+    @cached_property
+    def _menus(self) -> Menu:
+        """What each block may run at."""
         costs, blocks = self._known, tuple(self._known.blocks)
         kept = ends(blocks) if self.keep_ends else frozenset()
-        menus = {block: (Recipe(),) if block in kept else costs.worthwhile(block, self._menu) for block in blocks}
-        measured = {
+        return {block: (Recipe(),) if block in kept else costs.worthwhile(block, self._menu) for block in blocks}
+
+    @property
+    def _measured(self) -> Menu:
+        """The same for the probe: blocks at 16 bits are not measured, so only those that are kept stay there."""
+        kept = ends(tuple(self._menus)) if self.keep_ends else frozenset()
+        return {
             block: menu if block in kept else tuple(r for r in menu if r != Recipe()) or (Recipe(L8),)
-            for block, menu in menus.items()
+            for block, menu in self._menus.items()
         }
-        first = measured if probe is None else {block: (recipe,) for block, recipe in probe}
-        return Problem(costs, (first, *[menus] * len(costs.stages)), self.latency, self.memory)
+
+    def _problem(self, first: Menu) -> Problem:
+        """What there is to choose, given what the first stage may run at."""
+        return Problem(self._known, (first, *[self._menus] * len(self.stages)), self.latency, self.memory)
 
     def _solve(self, score: float) -> tuple[Schedule, bool]:
         """The schedule for a score, and whether it lies within the bound on quality."""
         rounded = self._rounded(score)
         if rounded not in self._solved:
-            self._solved[rounded] = self._solve_in(self._problem(self._probe), rounded)
+            settled = {block: (recipe,) for block, recipe in self._probe}
+            self._solved[rounded] = self._solve_in(self._problem(settled), rounded)
         return self._solved[rounded]
 
     def _solve_in(self, problem: Problem, score: float) -> tuple[Schedule, bool]:
@@ -178,7 +182,7 @@ class Budget:
         return best, self.quality is None
 
     def _check_limits(self) -> None:
-        problem, costs = self._problem(None), self._known
+        problem, costs = self._problem(self._measured), self._known
         possible = {
             "latency": costs.seconds(problem.least(lambda cost: cost.seconds)),
             "memory": costs.bytes(problem.least(lambda cost: cost.bytes)),

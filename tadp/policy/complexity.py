@@ -7,13 +7,12 @@ from statistics import fmean
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.plans import END, ends, probe_plan
-from tadp.precision import L6, L8, L16, Level, Plan, Recipe, Role
+from tadp.policy.static import Static
+from tadp.precision import L6, L8, L16, Level, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
-
-_ATTENTION = ((Role.ATTENTION, L8),)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Complexity:
         costs = calibration.costs
         middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
         at_8 = {block: costs.damage(block, Recipe(L8)) for block in middle}
-        attention = {block: costs.damage(block, Recipe(L16, _ATTENTION)) for block in middle}
+        attention = {block: costs.damage(block, _recipe(L16, True)) for block in middle}
         return replace(
             self,
             ranges=calibration.ranges,
@@ -78,7 +77,7 @@ class Complexity:
     def recipes(self) -> tuple[Recipe, ...]:
         plain = (Recipe(L8), Recipe(L6), Recipe())
         lowers = self.attention_blocks if self.attention_blocks is not None else self.attention_from is not None
-        return (*plain, Recipe(L8, _ATTENTION), Recipe(L6, _ATTENTION)) if lowers else plain
+        return (*plain, _recipe(L8, True), _recipe(L6, True)) if lowers else plain
 
     def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
         if score is None:
@@ -126,7 +125,7 @@ class Complexity:
 
 
 def _recipe(level: Level, attention: bool) -> Recipe:
-    return Recipe(level, _ATTENTION if attention else ())
+    return Static(level, attention=L8 if attention else L16).recipe
 
 
 def _mean_of(signal: str, piece: str, signals: tuple[Signals, ...]) -> float | None:

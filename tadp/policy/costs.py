@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tadp.precision import Plan, Recipe
 
@@ -64,7 +65,12 @@ class Costs:
 
     def weight(self, stage: int) -> float:
         """What a unit of block error in a stage counts in the squared error of a clip, content aside."""
-        return self.shares[stage] / sum(cost[self.base].error[stage] for cost in self.blocks.values())
+        return self._weights[stage]
+
+    @cached_property
+    def _weights(self) -> tuple[float, ...]:
+        at_base = [cost[self.base].error for cost in self.blocks.values()]
+        return tuple(share / sum(error[stage] for error in at_base) for stage, share in enumerate(self.shares))
 
     def damage(self, block: str, recipe: Recipe) -> float:
         """Squared error of a clip with one block at a recipe throughout, in units of that of all blocks at `base`."""
@@ -78,11 +84,12 @@ class Costs:
         timing cannot tell apart.
         """
         known = self.blocks[block]
+        damage = {recipe: self.damage(block, recipe) for recipe in menu}
 
         def beaten(recipe: Recipe) -> bool:
-            own, damage = known[recipe], self.damage(block, recipe)
+            own = known[recipe]
             return any(
-                self.damage(block, other) < damage
+                damage[other] < damage[recipe]
                 and known[other].seconds <= own.seconds * (1 + TIMING_ERROR)
                 and known[other].bytes <= own.bytes
                 for other in menu

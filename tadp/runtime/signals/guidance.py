@@ -39,7 +39,8 @@ def guidance_signals(conditional: torch.Tensor, unconditional: torch.Tensor) -> 
     }
     if difference.dim() == 5 and difference.shape[_FRAMES] > 1:
         found["guidance_motion"] = difference.diff(dim=_FRAMES).flatten(1).norm(dim=1) / size
-    return {name: tuple(values.tolist()) for name, values in found.items()}
+    values = torch.stack(list(found.values())).tolist()  # one wait for the device
+    return {name: tuple(row) for name, row in zip(found, values, strict=True)}
 
 
 def prediction_of(result: Any) -> torch.Tensor | None:
