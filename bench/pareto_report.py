@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.correlation import interval, spearman
+from bench.correlation import DRAWS, interval, spearman
 from bench.record import cell, machine, record, versions
 from tadp.calibration.fit import candidates
 from tadp.calibration.result import Calibration
@@ -141,11 +141,22 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def above_the_line(proof: Proof) -> list[dict[str, object]]:
     """How far each adaptive policy is from the line between static settings, in dB and in time."""
     static = [p for p in proof.static if np.isfinite(proof.psnr(p)).all()]
-    line = frontier([(float(proof.seconds(p).mean()), float(proof.psnr(p).mean())) for p in static])
-    times, quality = np.array(line).T
+    seconds_of_static = np.array([proof.seconds(p) for p in static])
+    psnr_of_static = np.array([proof.psnr(p) for p in static])
+
+    def above(seconds: np.ndarray, psnr: np.ndarray, drawn: np.ndarray) -> float:
+        """Of the mean over the drawn samples."""
+        points = zip(seconds_of_static[:, drawn].mean(1), psnr_of_static[:, drawn].mean(1), strict=True)
+        times, quality = np.array(frontier(list(points))).T
+        return float(psnr[drawn].mean() - np.interp(seconds[drawn].mean(), times, quality))
+
+    everything, generator = np.arange(len(proof.samples)), np.random.default_rng(0)
+    draws = generator.integers(len(everything), size=(DRAWS, len(everything)))
     rows = []
     for policy in proof.adaptive:
-        seconds, psnr = float(proof.seconds(policy).mean()), float(proof.psnr(policy).mean())
+        own = proof.seconds(policy), proof.psnr(policy)
+        low, high = np.percentile([above(*own, drawn) for drawn in draws], (2.5, 97.5))
+        seconds, psnr = (float(values.mean()) for values in own)
         slower = [(s, q) for s, q in ((float(proof.seconds(p).mean()), float(proof.psnr(p).mean())) for p in static)]
         equal_time = max((q for s, q in slower if s <= seconds * 1.005), default=math.nan)
         equal_quality = min((s for s, q in slower if q >= psnr), default=math.nan)
@@ -154,7 +165,8 @@ def above_the_line(proof: Proof) -> list[dict[str, object]]:
                 "policy": policy,
                 "s a clip": seconds,
                 "PSNR, dB": psnr,
-                "above the line, dB": psnr - float(np.interp(seconds, times, quality)),
+                "above the line, dB": above(*own, everything),
+                "95 % of draws": f"{low:+.1f} to {high:+.1f}",
                 "over the best static setting that is no slower, dB": psnr - equal_time,
                 "faster than the fastest static setting that is no worse": 1 - seconds / equal_quality,
             }
