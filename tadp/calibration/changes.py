@@ -1,15 +1,16 @@
 """What lowering blocks and roles changes in the recorded steps of a subject, in a file that is gone on with."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from tadp.calibration.clips import REFERENCE
+from tadp.calibration.journal import Journal
 from tadp.calibration.result import RoleSensitivity
 from tadp.calibration.sensitivity import QUALITY_OF_ROLE, Change, changes_of, predict, role_alone
 from tadp.calibration.subject import Subject
@@ -24,17 +25,16 @@ class Changes:
     """What plans change in the recorded steps, kept in a file."""
 
     def __init__(self, path: Path, subject: Subject) -> None:
+        """Open what was measured of a subject, or start a file.
+
+        Raises:
+            ValueError: if the file was measured of another one, or is damaged before its last line.
+        """
         self._subject = subject
-        self._path = path
-        self._key = json.dumps({**subject.key, "steps": [step.noise for step in subject.recorded]}, sort_keys=True)
         self._known: dict[str, list[Change]] = {}
         self._references: list[dict[str, torch.Tensor]] | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        if lines and lines[0].strip() == self._key:
-            whole = [json.loads(text) for text in lines[1:] if text.endswith("\n")]
-            self._known = {plan: [Change(**values) for values in changes] for plan, changes in whole}
-        path.write_text("".join([self._key + "\n", *map(_line, self._known.items())]))
+        steps = [step.noise for step in subject.recorded]
+        self._journal = Journal(path, {**subject.key, "steps": steps}, self._take)
 
     def of(self, plan: Plan) -> list[Change]:
         """Of every recorded step, measured unless it is known."""
@@ -47,15 +47,12 @@ class Changes:
                 subject.model.tadp.use(parse(REFERENCE))
                 self._references = [predict(subject.model, step) for step in subject.recorded]
             found = changes_of(subject.model, subject.recorded, self._references, [plan], subject.guidance_scale)[0]
-            self._known[name] = found
-            with self._path.open("a") as file:
-                file.write(_line((name, found)))
+            self._journal.add([name, [vars(change) for change in found]])
         return self._known[name]
 
-
-def _line(item: tuple[str, list[Change]]) -> str:
-    plan, changes = item
-    return json.dumps([plan, [vars(change) for change in changes]]) + "\n"
+    def _take(self, content: list[Any]) -> None:
+        plan, changes = content
+        self._known[plan] = [Change(**values) for values in changes]
 
 
 def role_sensitivity(subject: Subject, blocks: Sequence[str], changes: Changes) -> tuple[RoleSensitivity, ...]:

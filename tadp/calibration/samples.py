@@ -1,14 +1,12 @@
-"""What was measured on sample content, in a file that an interrupted run goes on with.
+"""What was measured on sample content, in a file that an interrupted run goes on with."""
 
-The file is JSON Lines: what was measured with, then one measurement a line, written when it is complete.
-"""
-
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tadp.calibration.journal import Journal
 
 SCHEMA = 2
 
@@ -64,24 +62,13 @@ class SampleFile:
         Raises:
             ValueError: if the file was measured under another key, or is damaged before its last line.
         """
-        self.path = path
         self._samples: dict[tuple[str, int], Sample] = {}
-        header = json.dumps({"schema": SCHEMA, **key}, sort_keys=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text() if path.exists() else ""
-        kept = text[: text.rfind("\n") + 1] or header + "\n"  # a killed run may have left half a line behind
-        if kept != text:
-            partial = path.with_suffix(".partial")
-            partial.write_text(kept)
-            partial.replace(path)
-        lines = kept.splitlines()
-        if lines[0] != header:
-            raise ValueError(
-                f"{path} was measured with another model, version or request; remove it to measure anew, or name "
-                f"another file. It says {lines[0][:200]}, now it is {header[:200]}"
-            )
-        for number, line in enumerate(lines[1:], start=2):
-            self._read(number, line)
+        self._journal = Journal(path, {"schema": SCHEMA, **key}, self._take)
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self._journal.path
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -94,24 +81,11 @@ class SampleFile:
 
     def add_features(self, prompt: str, seed: int, features: Mapping[str, float]) -> None:
         """Keep what the probe measured; it is on disk when this returns."""
-        self._write({"prompt": prompt, "seed": seed, "features": dict(features)})
+        self._journal.add({"prompt": prompt, "seed": seed, "features": dict(features)})
 
     def add_damage(self, prompt: str, seed: int, policy: str, damage: Damage) -> None:
         """Keep the damage of a policy; it is on disk when this returns."""
-        self._write({"prompt": prompt, "seed": seed, "damage": {policy: asdict(damage)}})
-
-    def _write(self, content: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(content) + "\n")
-        self._take(content)
-
-    def _read(self, number: int, line: str) -> None:
-        try:
-            self._take(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{self.path}, line {number}, is damaged ({error}); remove the file to measure anew"
-            ) from error
+        self._journal.add({"prompt": prompt, "seed": seed, "damage": {policy: asdict(damage)}})
 
     def _take(self, content: dict[str, Any]) -> None:
         prompt, seed = content["prompt"], content["seed"]

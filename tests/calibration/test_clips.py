@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +10,9 @@ import torch
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.samples import SampleFile
 from tadp.policy import Policy, Static, parse
-from tadp.precision import L8, Plan
+from tadp.precision import L8
 from tadp.runtime.signals import BlockSignals, Signals
-
-
-@dataclass(frozen=True)
-class Record:
-    generation: int
-    signals: Signals | None
-    plan: Plan
+from tests.calibration.fake_subject import Record
 
 
 class Pipeline:

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,15 +80,14 @@ def test_a_killed_calibration_goes_on_to_the_same_result(found: Calibration, tmp
     assert resumed.pipeline.clips <= 10 * len(PROMPTS) + 1 - clips
 
 
-def test_changes_of_other_steps_are_measured_anew(tmp_path: Path) -> None:
+def test_changes_go_on_after_a_kill_and_refuse_other_steps(tmp_path: Path) -> None:
     path, subject = tmp_path / "changes.jsonl", fake_subject()
     first = Changes(path, subject).of(alone("blocks.1", Recipe(L8)))
     path.write_text(path.read_text() + '["fixed:blocks.2=8", [{"vis')
     assert Changes(path, subject).of(alone("blocks.1", Recipe(L8))) == first
     assert len(path.read_text().splitlines()) == 2
-    Changes(path, replace(subject, recorded=subject.recorded[:2]))
-    assert len(path.read_text().splitlines()) == 1
-    assert json.loads(path.read_text())["steps"] == [1.0, 0.9]
+    with pytest.raises(ValueError, match="remove it to measure anew"):
+        Changes(path, replace(subject, recorded=subject.recorded[:2]))
 
 
 def test_windows_lower_one_stage_each() -> None:
