@@ -19,6 +19,8 @@ PROBE_STEPS = 2
 class Complexity:
     """Below `low` 6 bits, below `high` 8, from there 8 with key blocks at 16; first and last block at 16 always.
 
+    Where a calibration found that 6 bits take no less time and memory than 8, simple content runs at 8.
+
     Key blocks are the share `key_blocks` of the middle blocks that a calibration found most sensitive; without one,
     those that changed their input most while they were probed.
 
@@ -34,6 +36,7 @@ class Complexity:
             well, for content below `high`; None for 16 bits throughout. A calibration chooses the blocks instead.
         sensitive: middle blocks from the most to the least sensitive, from calibration.
         attention_blocks: whose attention products lose no more at 8 bits than their linear layers, from calibration.
+        lowest: level below `low`; a calibration chooses it.
     """
 
     low: float = 0.3
@@ -45,6 +48,7 @@ class Complexity:
     attention_from: float | None = None
     sensitive: tuple[str, ...] = ()
     attention_blocks: frozenset[str] | None = None
+    lowest: Level = L6
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:
@@ -62,12 +66,14 @@ class Complexity:
         middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
         at_8 = {block: costs.damage(block, Recipe(L8)) for block in middle}
         attention = {block: costs.damage(block, _recipe(L16, True)) for block in middle}
+        choices = (Recipe(L8), Recipe(L6))
         return replace(
             self,
             ranges=calibration.ranges,
             weights=self.weights or calibration.weights,
             sensitive=tuple(sorted(middle, key=lambda block: at_8[block], reverse=True)),
             attention_blocks=frozenset(block for block in middle if attention[block] <= at_8[block]),
+            lowest=L6 if any(Recipe(L6) in costs.worthwhile(block, choices) for block in middle) else L8,
         )
 
     @property
@@ -75,16 +81,15 @@ class Complexity:
         return PROBE_STEPS
 
     def recipes(self) -> tuple[Recipe, ...]:
-        plain = (Recipe(L8), Recipe(L6), Recipe())
+        levels = tuple(dict.fromkeys((L8, self.lowest)))
         lowers = self.attention_blocks if self.attention_blocks is not None else self.attention_from is not None
-        return (*plain, _recipe(L8, True), _recipe(L6, True)) if lowers else plain
+        lowered = tuple(_recipe(level, True) for level in levels) if lowers else ()
+        return (*map(Recipe, levels), Recipe(), *lowered)
 
     def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
         if score is None:
             return probe_plan(blocks)
-        level, why = (
-            (L6, f"score {score:.2f} is below {self.low:g}") if score < self.low else (L8, f"score {score:.2f}")
-        )
+        level, why = self._level(score)
         middle = tuple(block for block in blocks if block not in ends(blocks))
         keys = self._keys(middle, signals) if score >= self.high else {}
         lowered = self._lowered(middle, signals) if score < self.high else frozenset()
@@ -92,6 +97,13 @@ class Complexity:
             (block, _recipe(level, block in lowered) if block in middle and block not in keys else Recipe())
             for block in blocks
         ).because(self._reasons(blocks, middle, keys, why))
+
+    def _level(self, score: float) -> tuple[Level, str]:
+        """Level of middle blocks that are no key blocks, and the reason."""
+        if score >= self.low:
+            return L8, f"score {score:.2f}"
+        gain = "" if self.lowest < L8 else "; 6 bits would save nothing"
+        return self.lowest, f"score {score:.2f} is below {self.low:g}{gain}"
 
     def _keys(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> dict[str, str]:
         """Key blocks, each with the reason."""

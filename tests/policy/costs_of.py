@@ -1,5 +1,6 @@
 """Costs of a made-up model of six blocks in four stages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
@@ -19,13 +20,17 @@ MENU: dict[Recipe, tuple[float, float, int]] = {  # error, seconds, bytes
 }
 
 
-def made_up_costs(blocks: tuple[str, ...] = BLOCKS, spread: float = 0.3) -> Costs:
-    """Later blocks are more sensitive, and earlier stages."""
+def made_up_costs(
+    blocks: tuple[str, ...] = BLOCKS,
+    spread: float = 0.3,
+    changed: Mapping[Recipe, tuple[float, float, int]] | None = None,
+) -> Costs:
+    """Later blocks are more sensitive, and earlier stages; `changed` replaces parts of `MENU`."""
     return Costs(
         blocks={
             block: {
                 recipe: BlockCost(tuple(error * (1 + index) / (1 + stage) for stage in range(4)), seconds / 100, bytes_)
-                for recipe, (error, seconds, bytes_) in MENU.items()
+                for recipe, (error, seconds, bytes_) in (MENU | dict(changed or {})).items()
             }
             for index, block in enumerate(blocks)
         },

@@ -3,6 +3,8 @@ import pytest
 from tadp.policy import Complexity, Static, parse
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals
+from tests.policy.costs_of import BLOCKS as COSTED
+from tests.policy.costs_of import MadeUp, made_up_costs
 
 BLOCKS = tuple(f"blocks.{index}" for index in range(10))
 
@@ -85,3 +87,24 @@ def test_impossible_thresholds_are_refused(arguments: dict[str, float]) -> None:
 def test_plans_use_announced_recipes_only(policy: Complexity | Static) -> None:
     for score in (None, 0.0, 0.5, 1.0):
         assert {recipe for _, recipe in policy.plan(BLOCKS, score)} <= set(policy.recipes())
+
+
+def test_a_calibration_names_the_key_blocks() -> None:
+    plan = Complexity(key_blocks=0.5).calibrated(MadeUp()).plan(COSTED, 0.9)
+    assert [str(plan[block].default) for block in COSTED] == ["16", "8", "8", "16", "16", "16"]
+    assert "calibration" in plan.why(COSTED[4])
+
+
+def test_simple_content_runs_at_6_bits_where_that_saves_memory() -> None:
+    policy = Complexity().calibrated(MadeUp())
+    assert policy.plan(COSTED, 0.1)[COSTED[2]].default == L6
+    assert Recipe(L6) in policy.recipes()
+
+
+def test_simple_content_runs_at_8_bits_where_6_save_nothing() -> None:
+    as_8 = made_up_costs(changed={Recipe(L6): (2e-4, 6.9, 100)})  # faster by less than timing can tell
+    policy = Complexity().calibrated(MadeUp(as_8))
+    plan = policy.plan(COSTED, 0.1)
+    assert plan[COSTED[2]].default == L8
+    assert "6 bits would save nothing" in plan.why(COSTED[2])
+    assert all(recipe.default != L6 for recipe in policy.recipes())
