@@ -1,7 +1,7 @@
-"""One recipe for every block in every stage, the best by an additive cost within additive limits: solved exactly.
+"""One recipe for every block in every stage, the best by an additive cost within additive limits.
 
 A multiple-choice knapsack problem, given to the branch-and-bound solver HiGHS (Huangfu and Hall 2018, "Parallelizing
-the dual revised simplex method") through SciPy.
+the dual revised simplex method") through SciPy, and solved to within a known distance of the optimum.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-_GAP = 1e-4
-"""Relative distance to the optimum at which a solution is good enough."""
+GAP = 2e-3
+"""Relative distance to the optimum within which a solution lies; measured times differ by more from run to run."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Limit:
 
 
 def choose(costs: Sequence[Sequence[float]], limits: Sequence[Limit] = ()) -> tuple[int, ...] | None:
-    """One choice from every group, of least total cost within all limits.
+    """One choice from every group, of least total cost within all limits, but for `GAP`.
 
     Args:
         costs: ``costs[group][choice]``, finite; groups may have different numbers of choices.
@@ -57,7 +57,7 @@ def choose(costs: Sequence[Sequence[float]], limits: Sequence[Limit] = ()) -> tu
         constraints=LinearConstraint(vstack(rows), np.concatenate(lows), np.concatenate(highs)),
         integrality=np.ones(len(owners)),
         bounds=Bounds(0, 1),
-        options={"mip_rel_gap": _GAP},
+        options={"mip_rel_gap": GAP},
     )
     if found.status == 2:  # infeasible
         return None
