@@ -97,12 +97,20 @@ def table_of_policies(proof: Proof) -> list[dict[str, object]]:
                 "lowest": float(psnr.min()),
                 "PSNR of the mean error": -10 * math.log10(max(np.mean([found.mse for found in damage]), 1e-12)),
                 "SSIM": float(np.mean([found.ssim for found in damage])),
+                **_where_measured("MS-SSIM", [found.ms_ssim for found in damage]),
+                **_where_measured("LPIPS", [found.lpips for found in damage]),
                 "temporal error": float(np.mean([found.temporal_error for found in damage])),
                 "alignment - that of 16 bits": float(np.mean(aligned) - np.mean(reference)),
                 "weights, MB": float(np.mean([found.weight_bytes or 0 for found in damage])) / 1e6,
             }
         )
     return rows
+
+
+def _where_measured(name: str, values: Sequence[float | None]) -> dict[str, float]:
+    """The mean, unless frames are too small for a measure, or its weights were not there."""
+    known = [value for value in values if value is not None]
+    return {name: float(np.mean(known))} if len(known) == len(values) > 0 else {}
 
 
 def correlations(proof: Proof) -> list[dict[str, object]]:

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from tadp.calibration.samples import Damage, SampleFile
 from tadp.policy import Policy, parse
 from tadp.precision import Plan
-from tadp.quality.fidelity import ssim
+from tadp.quality.fidelity import MS_SSIM_SIDE, SSIM_WINDOW, ms_ssim, ssim
+from tadp.quality.perceptual import LPIPS_SIDE, lpips, missing
 from tadp.quality.temporal import temporal_error
 from tadp.runtime.signals import Signals, features
 
 REFERENCE = "static:16"
-_SSIM_WINDOW = 11  # pixels: smaller frames have no structural similarity
 
 Align = Callable[[torch.Tensor, str], float]
 
@@ -110,15 +110,17 @@ class ClipMeasurer:
         return self.references / f"{hashlib.sha256(f'{seed} {prompt}'.encode()).hexdigest()[:24]}.safetensors"
 
     def _keep_damage(self, prompt: str, seed: int, policy: str, made: _Made, reference: torch.Tensor) -> None:
-        clip = made.clip
+        clip, side = made.clip, min(made.clip.shape[1:3])
         damage = Damage(
             mse=(clip - reference).square().mean().item(),
-            ssim=ssim(clip, reference) if min(clip.shape[1:3]) >= _SSIM_WINDOW else None,
+            ssim=ssim(clip, reference) if side >= SSIM_WINDOW else None,
             temporal_error=temporal_error(clip, reference) if len(clip) > 1 else None,
             seconds=made.seconds,
             alignment=self.align(clip, prompt) if self.align else None,
             recipes=self._recipes(),
             weight_bytes=made.weight_bytes,
+            ms_ssim=ms_ssim(clip, reference) if side >= MS_SSIM_SIDE else None,
+            lpips=lpips(clip, reference) if side >= LPIPS_SIDE and not missing() else None,
         )
         self.file.add_damage(prompt, seed, policy, damage)
 

@@ -23,6 +23,8 @@ class Damage:
         alignment: how much of the prompt the clip shows, in [0, 1]; None where that was not asked.
         recipes: how many runs of blocks were at each recipe.
         weight_bytes: the most that weights took in memory after a step; None where the pipeline calls nothing back.
+        ms_ssim: structural similarity at five scales; None for frames that are too small.
+        lpips: learned perceptual distance; None where its weights are not on this machine.
     """
 
     mse: float
@@ -32,6 +34,8 @@ class Damage:
     alignment: float | None = None
     recipes: Mapping[str, int] = field(default_factory=dict)
     weight_bytes: int | None = None
+    ms_ssim: float | None = None
+    lpips: float | None = None
 
     @property
     def psnr(self) -> float:

@@ -1,15 +1,22 @@
-"""How close a clip is to a reference clip of the same seed: PSNR and SSIM through torchmetrics.
+"""How close a clip is to a reference clip of the same seed: PSNR, SSIM and MS-SSIM through torchmetrics.
 
 Clips are ``(frames, height, width, 3)`` in [0, 1], tensors or arrays.
 """
 
 import numpy as np
 import torch
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 from tadp.quality.clips import as_clip
 
-_SSIM_WINDOW = 11  # pixels; the gaussian window of the paper
+SSIM_WINDOW = 11
+"""Pixels a side of the gaussian window of the paper: smaller frames have no structural similarity."""
+MS_SSIM_SIDE = SSIM_WINDOW * 2**4
+"""Likewise for MS-SSIM: the window at the fifth scale, where a pixel is 16 of the frame's."""
 
 
 def psnr(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> float:
@@ -34,11 +41,26 @@ def ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) 
         ValueError: if the shapes differ, one is no clip in [0, 1], or frames are smaller than the window.
     """
     ours, theirs = pair(clip, reference)
-    if min(ours.shape[1:3]) < _SSIM_WINDOW:
-        raise ValueError(f"SSIM needs frames of at least {_SSIM_WINDOW} pixels a side, got {tuple(ours.shape[1:3])}")
+    if min(ours.shape[1:3]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels a side, got {tuple(ours.shape[1:3])}")
     value = structural_similarity_index_measure(ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2), data_range=1.0)
     assert isinstance(value, torch.Tensor)  # a tuple only where the full image was asked for
     return value.item()
+
+
+def ms_ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> float:
+    """Structural similarity at five scales, the mean over frames; 1 for identical clips.
+
+    Wang et al. 2003, "Multiscale structural similarity for image quality assessment", with their weights of scales.
+
+    Raises:
+        ValueError: if the shapes differ, one is no clip in [0, 1], or frames are smaller than 176 pixels.
+    """
+    ours, theirs = pair(clip, reference)
+    if min(ours.shape[1:3]) < MS_SSIM_SIDE:
+        raise ValueError(f"MS-SSIM needs frames of at least {MS_SSIM_SIDE} pixels a side, got {tuple(ours.shape[1:3])}")
+    frames, references = ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2)
+    return multiscale_structural_similarity_index_measure(frames, references, data_range=1.0, normalize="relu").item()
 
 
 def pair(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

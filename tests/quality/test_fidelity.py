@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tadp.quality.fidelity import psnr, ssim
+from tadp.quality.fidelity import ms_ssim, psnr, ssim
 
 
 def noise(seed: int, shape: tuple[int, ...] = (3, 16, 24, 3)) -> torch.Tensor:
@@ -61,3 +61,16 @@ def test_frames_smaller_than_the_ssim_window_are_refused() -> None:
     assert psnr(small, small) == math.inf
     with pytest.raises(ValueError, match="11 pixels"):
         ssim(small, small)
+
+
+def test_multiscale_similarity_falls_with_noise_and_sees_less_of_it_than_one_scale() -> None:
+    clip, other = noise(0, (2, 176, 180, 3)) * 0.5 + 0.25, noise(1, (2, 176, 180, 3)) - 0.5
+    slightly, badly = clip + 0.05 * other, clip + 0.4 * other
+    assert ms_ssim(clip, clip) == pytest.approx(1.0, abs=1e-6)
+    assert 1.0 > ms_ssim(slightly, clip) > ms_ssim(badly, clip) > 0.0
+    assert ms_ssim(badly, clip) > ssim(badly, clip)  # independent pixels average out at coarser scales
+
+
+def test_frames_smaller_than_five_scales_are_refused() -> None:
+    with pytest.raises(ValueError, match="176 pixels"):
+        ms_ssim(noise(0), noise(0))
