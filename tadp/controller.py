@@ -17,7 +17,7 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
 from tadp.policy import Policy, parse
 from tadp.policy.calibrated import calibrate
-from tadp.policy.plans import uniform_plan
+from tadp.policy.plans import scored, uniform_plan
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Clock, Tick
 from tadp.runtime.dispatcher import Dispatcher
@@ -311,7 +311,7 @@ class Controller:
 
     def _judge(self, generation: _Generation) -> Score | None:
         """The score, from whatever is known; None where nothing that weighs is."""
-        known = features(generation.signals) | _of_prompts(generation.prompts)
+        known = features(generation.signals, scored(self._blocks)) | _of_prompts(generation.prompts)
         if generation.image is not None:
             known["image.total"] = generation.image
         weights = getattr(self._policy, "weights", None) or default_weights(generation.image)

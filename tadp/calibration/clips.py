@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tadp.calibration.samples import Damage, SampleFile
 from tadp.policy import Policy, parse
+from tadp.policy.plans import scored
 from tadp.precision import Plan
 from tadp.quality.fidelity import MS_SSIM_SIDE, SSIM_WINDOW, ms_ssim, ssim
 from tadp.quality.perceptual import LPIPS_SIDE, lpips, missing
@@ -150,6 +151,8 @@ class ClipMeasurer:
         return dict(Counter(str(recipe) for record in self._latest_records() for _, recipe in record.plan))
 
     def _keep_features(self, prompt: str, seed: int) -> None:
-        found = features([record.signals for record in self._latest_records() if record.signals is not None])
+        probed = [(record.signals, record.plan) for record in self._latest_records() if record.signals is not None]
+        blocks = tuple(dict.fromkeys(block for _, plan in probed for block, _ in plan))
+        found = features([signals for signals, _ in probed], scored(blocks))
         if found and not self.file.sample(prompt, seed).features:
             self.file.add_features(prompt, seed, found)

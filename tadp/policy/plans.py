@@ -22,6 +22,14 @@ def probe_plan(blocks: tuple[str, ...]) -> Plan:
     return plan.because((block, END if recipe == Recipe() else "measured by the probe") for block, recipe in plan)
 
 
+def scored(blocks: tuple[str, ...]) -> frozenset[str]:
+    """The blocks whose signals make up a score: those that every probe measures, so that all scores compare.
+
+    All but the first and the last of every list; where there are no others, all.
+    """
+    return frozenset(blocks) - ends(blocks) or frozenset(blocks)
+
+
 def ends(blocks: tuple[str, ...]) -> frozenset[str]:
     """The first and the last block of every list."""
     lists: dict[str, list[str]] = {}

@@ -1,6 +1,7 @@
 import pytest
 
 from tadp.policy import Complexity, Static, parse
+from tadp.policy.plans import scored
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals
 from tests.policy.costs_of import BLOCKS as COSTED
@@ -27,6 +28,11 @@ def test_the_ends_of_every_list_are_kept() -> None:
     blocks = ("double.0", "double.1", "double.2", "single.0", "single.1", "single.2")
     plan = Static(L8, keep_ends=True).plan(blocks)
     assert {block for block, recipe in plan if recipe == Recipe(L8)} == {"double.1", "single.1"}
+
+
+def test_ends_have_no_part_in_scores_unless_there_is_nothing_else() -> None:
+    assert scored(("a.0", "a.1", "a.2", "b.0", "b.1", "b.2")) == {"a.1", "b.1"}
+    assert scored(("a.0", "a.1")) == {"a.0", "a.1"}
 
 
 def test_levels_may_be_given_as_numbers() -> None:

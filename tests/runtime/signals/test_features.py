@@ -40,3 +40,9 @@ def test_every_signal_comes_down_to_one_number() -> None:
 
 def test_values_that_are_not_finite_are_left_out() -> None:
     assert features([Signals((_block(entropy=(math.nan, 0.5), relative_change=(math.inf,)),))]) == {"entropy": 0.5}
+
+
+def test_blocks_that_are_not_asked_for_do_not_count() -> None:
+    end = BlockSignals("blocks.0", entropy=(0.9,), kurtosis={"a": (50.0,)})
+    forward = Signals((end, _block(entropy=(0.5,))), guidance={"guidance_gap": (0.1,)})
+    assert features([forward], {"blocks.1"}) == {"guidance_gap": 0.1, "entropy": 0.5}
