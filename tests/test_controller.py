@@ -17,17 +17,15 @@ from tadp.policy import Complexity, Policy, Static
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged
 from tadp.precision import L4, L6, L8, L16, Level, Plan, Recipe
-from tadp.runtime.signals import Signals
+from tadp.runtime.signals import BlockSignals, Signals
 
 PROMPT = "a red circle bounces"
 FRAME = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
 
 
-def _controller(policy: str | Policy = "complexity") -> Controller:
+def _controller(policy: str | Policy = "complexity", blocks: tuple[str, ...] = ("blocks.0",)) -> Controller:
     pool = SimpleNamespace(keep_masters=lambda blocks: None, plane_bytes=0, master_bytes=0)
-    return Controller(
-        policy, cast(Any, pool), prepare=lambda policy: None, explain=cast(Any, None), blocks=("blocks.0",)
-    )
+    return Controller(policy, cast(Any, pool), prepare=lambda policy: None, explain=cast(Any, None), blocks=blocks)
 
 
 def _generate(controller: Controller) -> None:
@@ -66,6 +64,24 @@ def test_weights_of_the_policy_come_before_those_of_the_task() -> None:
     _generate(controller)
     assert controller.score is not None
     assert controller.score.total == text.score(PROMPT).total
+
+
+def test_signals_of_the_first_and_the_last_block_do_not_count() -> None:
+    def scored_with(measured: tuple[BlockSignals, ...]) -> float:
+        blocks = ("blocks.0", "blocks.1", "blocks.2")
+        controller = _controller(blocks=blocks)
+        dispatcher = SimpleNamespace(
+            use=lambda *_, **__: None, shadow=lambda _: None, take_measured=lambda: [*measured]
+        )
+        controller.attach(cast(Any, dispatcher), blocks)
+        controller.begin(prompt=PROMPT)
+        _generate(controller)
+        assert controller.score is not None
+        return controller.score.total
+
+    middle = BlockSignals("blocks.1", entropy=(0.7,))
+    ends = (BlockSignals("blocks.0", entropy=(0.1,)), BlockSignals("blocks.2", entropy=(0.1,)))
+    assert scored_with((middle, *ends)) == scored_with((middle,))
 
 
 def test_the_next_generation_forgets_the_image() -> None:
