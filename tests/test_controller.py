@@ -40,6 +40,20 @@ def test_without_an_image_only_the_prompt_counts() -> None:
     assert controller.score == combine(text=text.score(PROMPT).total)
 
 
+def test_the_policy_chooses_who_scores_prompts() -> None:
+    seen = []
+
+    def scorer(prompt: str) -> text.TextScore:
+        seen.append(prompt)
+        return text.TextScore(0.1, 0.2, 0.3, 0.25 + len(prompt) / 100, {})
+
+    controller = _controller(Complexity(text_scorer=scorer))
+    controller.begin(prompt=["a dog", "a cat runs"])
+    _generate(controller)
+    assert set(seen) == {"a dog", "a cat runs"}
+    assert controller.score == combine(text=0.35)
+
+
 def test_an_image_counts_with_the_weights_of_image_to_video() -> None:
     controller = _controller()
     controller.begin(prompt=PROMPT, image=FRAME)

@@ -12,8 +12,10 @@ from typing import NamedTuple
 from tadp.complexity.finds import ACTION, CHANGE, MOTION, ORDER, PACE, PLACE, STIR, Find, Finds, described, in_order
 from tadp.complexity.lexicon import english as lexicon
 
+TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.,;:!?()|\n]")
+"""A word, or a mark that ends a phrase."""
+
 _NAMING = frozenset(("noun", "plural", "either", "modifier"))  # "either" may be noun or adjective
-_TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.,;:!?()|\n]")
 _MASK = "|"  # stands for a phrase that was taken out
 
 
@@ -30,7 +32,7 @@ def find(text: str) -> Finds:
     relations: list[Find] = []
     changes: list[Find] = []
     masked = _PHRASES.sub(lambda match: _take_phrase(match, relations, changes), text)
-    tokens = [(match.group(), match.start()) for match in _TOKEN.finditer(masked)]
+    tokens = [(match.group(), match.start()) for match in TOKEN.finditer(masked)]
     things: dict[str, Find] = {}
     actions: list[Find] = []
     run: list[str] = []  # kinds of the words of a thing's name, which begins at `begin` and ends at `end`

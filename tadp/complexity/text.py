@@ -9,17 +9,18 @@ are loaded by the first prompt in their language; nothing is downloaded.
 import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from tadp.complexity import chinese, english
-from tadp.complexity.finds import Find
+from tadp.complexity.finds import Find, Finds
 
 _LETTER = re.compile(r"[^\W\d_]")
 
 _ENTITY_SCALE, _SPATIAL_SCALE, _TEMPORAL_SCALE = 6.0, 3.0, 3.0
 _ENTITY_WEIGHT, _SPATIAL_WEIGHT, _TEMPORAL_WEIGHT = 0.3, 0.25, 0.45
 LONGEST = 3_000  # characters that are read: more than a text encoder of 512 tokens does
+CACHED = 512  # scores that a scorer keeps
 _MOST_EVIDENCE = 32  # words a part keeps
 
 
@@ -49,10 +50,7 @@ def score(prompt: str) -> TextScore:
     Raises:
         TypeError: if the prompt is not a string.
     """
-    if not isinstance(prompt, str):
-        raise TypeError(f"prompt must be a str, got {type(prompt).__name__}; score a list of prompts one by one")
-    cached = _score(prompt)
-    return replace(cached, evidence=dict(cached.evidence))  # so that no caller can edit the cached one
+    return recall(_score, prompt)
 
 
 def clear_cache(words: bool = True) -> None:
@@ -61,11 +59,29 @@ def clear_cache(words: bool = True) -> None:
         cached.cache_clear()
 
 
-@functools.lru_cache(maxsize=512)
-def _score(prompt: str) -> TextScore:
+def recall(cached: Callable[[str], TextScore], prompt: str) -> TextScore:
+    """The score of a prompt from a function that keeps its results.
+
+    Raises:
+        TypeError: if the prompt is not a string.
+    """
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt must be a str, got {type(prompt).__name__}; score a list of prompts one by one")
+    kept = cached(prompt)
+    return replace(kept, evidence=dict(kept.evidence))  # so that no caller can edit what is kept
+
+
+def weigh(prompt: str, find_english: Callable[[str], Finds]) -> TextScore:
+    """Score a prompt, cached nowhere.
+
+    Args:
+        prompt: any string.
+        find_english: reads what is not written in Chinese characters, in lower case; not called where there is no
+            letter.
+    """
     text = prompt[:LONGEST].lower()
     without_han = chinese.RUN.sub(",", text)
-    read = [english.find(without_han)] if _LETTER.search(without_han) else []
+    read = [find_english(without_han)] if _LETTER.search(without_han) else []
     if chinese.RUN.search(text):
         read.append(chinese.find(text))
     parts = {
@@ -79,6 +95,11 @@ def _score(prompt: str) -> TextScore:
     total = _ENTITY_WEIGHT * entity + _SPATIAL_WEIGHT * spatial + _TEMPORAL_WEIGHT * temporal
     evidence = {part: tuple(find.words for find in found[:_MOST_EVIDENCE]) for part, found in parts.items()}
     return TextScore(entity, spatial, temporal, min(total, 1.0), evidence)
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _score(prompt: str) -> TextScore:
+    return weigh(prompt, english.find)
 
 
 def _saturate(finds: Iterable[Find], scale: float) -> float:

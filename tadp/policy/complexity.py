@@ -1,9 +1,10 @@
 """Complexity policy: probe two steps at 8 bits, then let the score choose by two thresholds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
+from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.plans import END, ends, probe_plan
@@ -37,6 +38,8 @@ class Complexity:
         sensitive: middle blocks from the most to the least sensitive, from calibration.
         attention_blocks: whose attention products lose no more at 8 bits than their linear layers, from calibration.
         lowest: level below `low`; a calibration chooses it.
+        text_scorer: scores prompts; `tadp.complexity.bert.score` is another one. A calibration sets it back, as the
+            score was fitted to the default.
     """
 
     low: float = 0.3
@@ -49,6 +52,7 @@ class Complexity:
     sensitive: tuple[str, ...] = ()
     attention_blocks: frozenset[str] | None = None
     lowest: Level = L6
+    text_scorer: Callable[[str], text.TextScore] = text.score
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:
@@ -59,9 +63,17 @@ class Complexity:
             raise ValueError(f"shadow_budget must be a share between 0 and 1, got {self.shadow_budget}")
         if self.attention_from is not None and not 0 <= self.attention_from <= 1:
             raise ValueError(f"attention_from must be an entropy between 0 and 1, got {self.attention_from}")
+        if not callable(self.text_scorer):
+            raise TypeError(
+                f"text_scorer must be a function such as tadp.complexity.text.score, got {self.text_scorer!r}"
+            )
 
     def calibrated(self, calibration: Calibrated) -> "Complexity":
-        """The same thresholds, with what was measured of a model; weights that were given stay."""
+        """The same thresholds, with what was measured of a model; weights that were given stay.
+
+        Prompts are scored by `tadp.complexity.text.score` from here on, whatever `text_scorer` was: that is the score
+        which the calibration was fitted to.
+        """
         costs = calibration.costs
         middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
         at_8 = {block: costs.damage(block, Recipe(L8)) for block in middle}
@@ -74,6 +86,7 @@ class Complexity:
             sensitive=tuple(sorted(middle, key=lambda block: at_8[block], reverse=True)),
             attention_blocks=frozenset(block for block in middle if attention[block] <= at_8[block]),
             lowest=L6 if any(Recipe(L6) in costs.worthwhile(block, choices) for block in middle) else L8,
+            text_scorer=text.score,
         )
 
     @property

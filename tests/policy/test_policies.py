@@ -1,5 +1,6 @@
 import pytest
 
+from tadp.complexity import text
 from tadp.policy import Complexity, Static, parse
 from tadp.policy.plans import scored
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
@@ -105,6 +106,18 @@ def test_simple_content_runs_at_6_bits_where_that_saves_memory() -> None:
     policy = Complexity().calibrated(MadeUp())
     assert policy.plan(COSTED, 0.1)[COSTED[2]].default == L6
     assert Recipe(L6) in policy.recipes()
+
+
+def test_a_calibration_sets_back_the_scorer_that_it_was_not_fitted_to() -> None:
+    policy = Complexity(low=0.2, text_scorer=lambda prompt: text.score(prompt))
+    assert policy.text_scorer is not text.score
+    assert policy.calibrated(MadeUp()).text_scorer is text.score
+    assert policy.calibrated(MadeUp()).low == 0.2
+
+
+def test_a_scorer_must_be_a_function() -> None:
+    with pytest.raises(TypeError, match="text_scorer"):
+        Complexity(text_scorer="bert")  # type: ignore[arg-type]
 
 
 def test_simple_content_runs_at_8_bits_where_6_save_nothing() -> None:
