@@ -19,7 +19,8 @@ from torch.nn.functional import linear
 from bench.balance import ARGUMENTS, FIRST_SCENE, rounded_rows, rounded_weight
 from bench.model import demo_pipeline
 from bench.record import parser, record
-from tadp.calibration.gradient import channel_errors
+from tadp.calibration.channel_widths import channel_widths
+from tadp.calibration.gradient import estimate
 from tadp.calibration.recording import Step
 from tadp.calibration.recording import record as record_steps
 from tadp.calibration.sensitivity import change, predict
@@ -73,6 +74,8 @@ def main() -> None:
             for width in WIDTHS
         ]
         for average in averages:
+            alone = channel_widths(importance, columns, average)
+            rows.append(row(f"{average} on average: level {average}m of tadp", 1, alone.__getitem__))
             for name, tile, units in groupings(importance, sizes):
                 widths = chosen_widths(importance, columns, units, average)
                 rows.append(row(f"{average} on average: {name}", tile, widths.__getitem__))
@@ -90,7 +93,8 @@ def groupings(importance: Importance, sizes: Sequence[int]) -> list[tuple[str, o
             for layer, errors in importance.items()
         ]
         found.append(("tiles of each layer", size, ranked))
-        found.append(("tiles of all layers", size, [list(chain(*ranked))]))
+        if size > 1:
+            found.append(("tiles of all layers", size, [list(chain(*ranked))]))
     shuffled = [
         [(layer, tile) for tile in torch.randperm(len(errors[WIDTHS[0]]), generator=chance).split(sizes[-1])]
         for layer, errors in importance.items()
@@ -128,10 +132,10 @@ def _importance(
     """Summed over steps."""
     found: dict[str, dict[int, torch.Tensor]] = {}
     for step in steps:
-        for layer, by_width in channel_errors(model, layers, next(iter(step.inputs.values())), WIDTHS).items():
+        for layer, by_width in estimate(model, layers, next(iter(step.inputs.values())), WIDTHS).items():
             known = found.setdefault(layer, {})
-            for width, errors in by_width.items():
-                known[width] = known.get(width, 0) + errors
+            for width, error in by_width.items():
+                known[width] = known.get(width, 0) + error.channels
     return found
 
 

@@ -16,7 +16,7 @@ from tadp.complexity.score import DEFAULT_RANGES, Score, default_weights, judge
 from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
 from tadp.policy import Policy, parse
-from tadp.policy.calibrated import calibrate
+from tadp.policy.calibrated import calibrate, check_levels
 from tadp.policy.plans import scored, uniform_plan
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Clock, Tick
@@ -150,11 +150,12 @@ class Controller:
         Nothing that was compiled before is compiled again; recipes that no policy has asked for yet are compiled here.
 
         Raises:
-            ValueError: for an unknown policy; the one in force stays.
+            ValueError: for an unknown policy, and for levels that need a calibration; the one in force stays.
         """
         chosen = parse(policy)
         if self._calibration is not None:
             chosen = calibrate(chosen, self._calibration)
+        check_levels(chosen.recipes(), self._calibration)
         self._prepare(chosen)
         self._policy = chosen
         self._plan, self._probing = self._choose(self._generation, step=None)
@@ -163,7 +164,9 @@ class Controller:
 
     def identify(self, fingerprint: str, calibration: Calibration | None) -> None:
         """Know the model by the fingerprint that it had before its weights were packed, and what was measured of it."""
-        self._fingerprint, self._calibration = fingerprint, calibration
+        self._fingerprint = fingerprint
+        if calibration is not None:
+            self._learn(calibration)
 
     def calibrate(self, calibration: Calibration) -> None:
         """Let all policies from now on use what was measured of this model; the one in force is given anew by `use`.
@@ -172,7 +175,13 @@ class Controller:
             ValueError: for a calibration of another model or of other versions.
         """
         calibration.check(self._fingerprint)
+        self._learn(calibration)
+
+    def _learn(self, calibration: Calibration) -> None:
         self._calibration = calibration
+        self._pool.read_channels_at(calibration.channel_widths)
+        for dispatcher in self._dispatchers:
+            dispatcher.forget_weights()
 
     @property
     def calibration(self) -> Calibration | None:

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from tadp.cache import cache_directory
+from tadp.calibration.balance import Balancing
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
 from tadp.passes.blocks import BlockLinear, block_linears, unpackable
@@ -15,11 +16,17 @@ from tadp.runtime.masters import Masters, SpillWriter
 from tadp.runtime.pool import WeightPool
 
 
-def pack_blocks(model: torch.nn.Module, pool: WeightPool, group_size: int | None = None) -> tuple[BlockLinear, ...]:
+def pack_blocks(
+    model: torch.nn.Module,
+    pool: WeightPool,
+    group_size: int | None = None,
+    balancing: Balancing | None = None,
+) -> tuple[BlockLinear, ...]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
     The masters are written first: a full disk is met before anything has changed. Then layer after layer is packed, so
-    that at no time more than one of them is in memory twice. `group_size` is that of pack_linear_.
+    that at no time more than one of them is in memory twice. `group_size` is that of pack_linear_; with `balancing`
+    difficulty moves from activations into weights.
 
     Returns:
         The layers that were packed. One that cannot be stays as it is, with a warning that names it.
@@ -35,8 +42,9 @@ def pack_blocks(model: torch.nn.Module, pool: WeightPool, group_size: int | None
         else:
             linears.append(linear)
     masters = _spill(linears)
+    factors = {} if balancing is None else balancing.factors({found.layer: found.module.weight for found in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
-        pack_linear_(linear.module, group_size)
+        pack_linear_(linear.module, group_size, factors.get(linear.layer))
     pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
     return tuple(linears)
 

@@ -5,19 +5,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-_LEVEL_NAMES = ("16", "8", "6", "4", "w8a16", "w6a16", "w4a16")
+MIXED_AVERAGES = (7, 6, 5)
+"""Bits that a weight may have on average where every output channel has a width of its own."""
+
+_LEVEL_NAMES = ("16", "8", "6", "4", *(f"{average}m" for average in MIXED_AVERAGES), "w8a16", "w6a16", "w4a16")
 
 
 @dataclass(frozen=True, order=True)
 class Level:
-    """Widths of one operation in bits. 16 stands for the model's own floating type."""
+    """Widths of one operation in bits. 16 stands for the model's own floating type.
+
+    Attributes:
+        weight: of weights; of mixed widths the average.
+        activation: of what they are multiplied with.
+        mixed: whether output channels have 8, 6 or 4 bits each, by importance (SPEC A7): so many that over all layers
+            of a model a weight has `weight` bits on average.
+    """
 
     weight: int
     activation: int
+    mixed: bool = False
 
     @staticmethod
     def parse(name: str | int) -> "Level":
-        """Read "16", "8", "6", "4" (integer levels have 8-bit activations) or "w8a16" and its like (weights only).
+        """Read "16", "8" (with 8-bit activations), "6m" (mixed), "w8a16" (weights only) and their like.
 
         Raises:
             ValueError: for any other name.
@@ -29,9 +40,16 @@ class Level:
             return Level(16, 16)
         if match := re.fullmatch(r"w(\d)a16", text):
             return Level(int(match[1]), 16)
-        return Level(int(text), 8)
+        return Level(int(text[0]), 8, mixed=text.endswith("m"))
+
+    @property
+    def widest(self) -> int:
+        """The width of the widest channel."""
+        return 8 if self.mixed else self.weight
 
     def __str__(self) -> str:
+        if self.mixed:
+            return f"{self.weight}m"
         return str(self.weight) if self.weight == 16 or self.activation == 8 else f"w{self.weight}a{self.activation}"
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,17 @@ from diffusers import WanTransformer3DModel
 from torch._dynamo.utils import counters
 
 import tadp
+from tadp.calibration.balance import Balancing
+from tadp.calibration.channels import channel_peaks
+from tadp.calibration.key import calibration_key, fingerprint
+from tadp.calibration.recording import Step
+from tadp.calibration.result import Calibration
 from tadp.kernels import flatten_state_dict, pack_linear_, unflatten_state_dict
+from tadp.passes.blocks import block_linears
 from tadp.policy import Static
 from tadp.precision import L4, L8, L16, Level, Recipe, Role
 from tests.breaking import Breaking
+from tests.calibration.test_result import FOUND
 from tests.conftest import relative_error, tiny_inputs, tiny_transformer
 
 POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
@@ -394,3 +402,38 @@ def test_blocks_are_found_in_every_graph_of_a_model_that_breaks() -> None:
     assert relative_error(model(x, timestep), expected) > error  # now the ends are at 4 bits as well
     model.tadp.use("static:16")
     assert relative_error(model(x, timestep), expected) < 1e-5
+
+
+def _calibrated(model: WanTransformer3DModel) -> Calibration:
+    """A calibration of a model that knows its channels, and nothing else that is true."""
+    layers = {found.layer: found.module for found in block_linears(model)}
+    steps = [Step(1.0, {"only": tiny_inputs()})]
+    peaks = channel_peaks(model, layers, steps, ())
+    return replace(FOUND, key=calibration_key({"transformer": fingerprint(model)}, {}), channel_peaks=peaks)
+
+
+def test_channels_are_balanced_as_calibration_found_them() -> None:
+    eager, model = tiny_transformer(2), tiny_transformer(2)
+    calibration = _calibrated(model)
+    linears = {found.layer: found.module for found in block_linears(eager)}
+    factors = Balancing(calibration.channel_peaks, 0.75).factors(
+        {layer: module.weight for layer, module in linears.items()}
+    )
+    for layer, module in linears.items():
+        pack_linear_(module, None, factors[layer])
+    with torch.no_grad():
+        expected = eager(**tiny_inputs())[0]
+    tadp.compile(model, policy="static:8", calibration=calibration, balance=0.75)
+    assert relative_error(model(**tiny_inputs())[0], expected) < 1e-2
+    model.tadp.use("static:16")
+    with torch.no_grad():
+        assert relative_error(model(**tiny_inputs())[0], tiny_transformer(2)(**tiny_inputs())[0]) < 1e-2
+    model.tadp.use("static:w8a16")
+    assert relative_error(model(**tiny_inputs())[0], expected) < 0.05
+    with pytest.raises(ValueError, match="balanced when it is compiled"):
+        tadp.compile(model, calibration=calibration, balance=0.5)
+
+
+def test_balancing_without_a_calibration_names_the_way_to_one() -> None:
+    with pytest.raises(ValueError, match="tadp calibrate"):
+        tadp.compile(tiny_transformer(2), balance=0.5)

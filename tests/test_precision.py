@@ -1,9 +1,9 @@
 import pytest
 
-from tadp.precision import L4, L8, L16, Level, Plan, Recipe, Role
+from tadp.precision import L4, L6, L8, L16, Level, Plan, Recipe, Role
 
 
-@pytest.mark.parametrize("name", ["16", "8", "6", "4", "w8a16", "w6a16", "w4a16"])
+@pytest.mark.parametrize("name", ["16", "8", "6", "4", "7m", "6m", "5m", "w8a16", "w6a16", "w4a16"])
 def test_level_names_round_trip(name: str) -> None:
     assert str(Level.parse(name)) == name
 
@@ -11,6 +11,13 @@ def test_level_names_round_trip(name: str) -> None:
 def test_integer_levels_have_8_bit_activations() -> None:
     assert Level.parse("4") == Level(4, 8)
     assert Level.parse("w4a16") == Level(4, 16)
+    assert Level.parse("6m") == Level(6, 8, mixed=True)
+    assert Level.parse("6m") != L6
+
+
+def test_mixed_levels_read_all_planes() -> None:
+    assert Level.parse("5m").widest == 8
+    assert L4.widest == 4
 
 
 @pytest.mark.parametrize("name", ["5", "", "w3a16", "w8a8a", "eight"])

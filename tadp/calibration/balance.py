@@ -4,6 +4,9 @@ SmoothQuant (Xiao et al., arXiv 2211.10438, section 4): ``S = peak(x)^alpha / pe
 channel. ViDiT-Q (arXiv 2406.02540, section 3.3) takes other factors for other ranges of timesteps.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 
 from tadp.kernels.planes import group_of_columns
@@ -31,6 +34,50 @@ def balance(peaks: torch.Tensor, weight: torch.Tensor, alpha: float = 0.5) -> to
         raise ValueError(f"peaks must be ({weight.shape[1]},) for this weight, got {tuple(peaks.shape)}")
     logarithms = alpha * _log(peaks) - (1 - alpha) * _log(weight.abs().amax(0))
     return (logarithms - logarithms.mean()).exp()
+
+
+@dataclass(frozen=True)
+class Balancing:
+    """How the channels of a model are balanced, alike in all timesteps.
+
+    Attributes:
+        peaks: the largest absolute value of every input channel, by layer: ``(stages, columns)``.
+        alpha: see `balance`.
+
+    Raises:
+        ValueError: for an alpha outside [0, 1], or without peaks.
+    """
+
+    peaks: Mapping[str, torch.Tensor]
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"balance must be between 0 and 1, got {self.alpha}")
+        if not self.peaks:
+            raise ValueError(
+                "balancing channels needs their largest values, which calibration measures: run `tadp calibrate` and "
+                "pass its file, with the .safetensors beside it, to tadp.compile as calibration=..."
+            )
+
+    def factors(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What the activations of each layer are multiplied by, ``(columns,)`` float32; 1 for layers without peaks.
+
+        Layers with equal peaks read the same input, and get the same factors: it is quantized once for all of them.
+        """
+        readers: dict[bytes, list[str]] = {}
+        found: dict[str, torch.Tensor] = {}
+        for layer, weight in weights.items():
+            if layer in self.peaks:
+                readers.setdefault(self.peaks[layer].numpy().tobytes(), []).append(layer)
+            else:
+                found[layer] = torch.ones(weight.shape[1], device=weight.device)
+        for layers in readers.values():
+            peaks = self.peaks[layers[0]].amax(0)
+            largest = torch.stack([weights[layer].detach().float().abs().amax(0) for layer in layers])
+            shared = 1 / balance(peaks.to(largest.device), largest, self.alpha)
+            found |= dict.fromkeys(layers, shared)
+        return found
 
 
 def by_group(factors: torch.Tensor, reference: torch.Tensor, groups: int) -> torch.Tensor:

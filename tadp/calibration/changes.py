@@ -83,7 +83,7 @@ def role_sensitivity(subject: Subject, blocks: Sequence[str], changes: Changes) 
 
 
 def _estimate_of(subject: Subject, layers: Sequence[str], level: Level) -> float | None:
-    known = [subject.estimates[layer][level.weight] for layer in layers if layer in subject.estimates]
+    known = [subject.estimates[layer][level.weight].whole for layer in layers if layer in subject.estimates]
     return sum(known) if known and level != L16 else None
 
 

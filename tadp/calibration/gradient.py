@@ -9,6 +9,7 @@ and leaves out that their errors may be correlated.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,13 +18,26 @@ from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.runtime.signals import prediction_of
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What quantizing one layer at one width adds to the squared relative error of a prediction.
+
+    Attributes:
+        whole: of all its output channels together.
+        channels: of each alone, ``(rows,)``.
+    """
+
+    whole: float
+    channels: torch.Tensor
+
+
 def estimate(
     model: torch.nn.Module,
     layers: Mapping[str, torch.nn.Linear],
     inputs: Mapping[str, Any],
     widths: Sequence[int] = (8, 6, 4),
     generator: torch.Generator | None = None,
-) -> dict[str, dict[int, float]]:
+) -> dict[str, dict[int, Estimate]]:
     """Estimate the squared relative error of the prediction for every layer quantized alone, at every width.
 
     Args:
@@ -39,31 +53,16 @@ def estimate(
     Raises:
         ValueError: where the model returns no prediction.
     """
-    found = {}
-    for layer, errors, gradient, size in _errors(model, layers, inputs, widths, generator):
-        found[layer] = {
-            width: (error * gradient).sum(-1).square().sum().item() / size for width, error in errors.items()
+    return {
+        layer: {
+            width: Estimate(
+                whole=(error * gradient).sum(-1).square().sum().item() / size,
+                channels=(error * gradient).square().flatten(0, -2).sum(0) / size,
+            )
+            for width, error in errors.items()
         }
-    return found
-
-
-def channel_errors(
-    model: torch.nn.Module,
-    layers: Mapping[str, torch.nn.Linear],
-    inputs: Mapping[str, Any],
-    widths: Sequence[int] = (8, 6, 4),
-    generator: torch.Generator | None = None,
-) -> dict[str, dict[int, torch.Tensor]]:
-    """The same for every output channel of every layer alone, by layer and width: ``(rows,)``.
-
-    Arguments and errors are those of `estimate`.
-    """
-    found = {}
-    for layer, errors, gradient, size in _errors(model, layers, inputs, widths, generator):
-        found[layer] = {
-            width: (error * gradient).square().flatten(0, -2).sum(0) / size for width, error in errors.items()
-        }
-    return found
+        for layer, errors, gradient, size in _errors(model, layers, inputs, widths, generator)
+    }
 
 
 def _errors(

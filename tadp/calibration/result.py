@@ -1,14 +1,14 @@
 """What a calibration found, as one value and as a JSON file that knows what it holds for."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
+from tadp.calibration.channel_file import load_channels, path_beside
 from tadp.calibration.key import versions
 from tadp.calibration.table import Line, Row
 from tadp.complexity.score import FeatureRange, FeatureRanges, ScoreWeights
@@ -53,6 +53,9 @@ class Calibration:
         sensitivity: by block and role.
         samples: how many contents were measured.
         bias: by static policy, predicted minus measured PSNR in dB, the mean over contents.
+        channel_peaks: largest absolute values of input channels, by layer: ``(stages, columns)``.
+        channel_widths: of output channels at mixed levels, by layer: ``(len(MIXED_AVERAGES), rows)`` uint8. Both are in
+            a file of their own, and empty where it is not there.
     """
 
     key: Mapping[str, Any]
@@ -65,6 +68,8 @@ class Calibration:
     sensitivity: tuple[RoleSensitivity, ...]
     samples: int
     bias: Mapping[str, float]
+    channel_peaks: Mapping[str, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+    channel_widths: Mapping[str, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def check(self, fingerprint: str) -> None:
         """Refuse a calibration of another model or of other versions.
@@ -83,7 +88,7 @@ class Calibration:
 
 
 def save(calibration: Calibration, path: Path) -> None:
-    """Write a calibration; the file is whole or not there."""
+    """Write a calibration, but for what it knows of channels; the file is whole or not there."""
     costs = calibration.costs
     content = {
         "schema": SCHEMA,
@@ -96,7 +101,7 @@ def save(calibration: Calibration, path: Path) -> None:
         "table": [asdict(row) for row in calibration.table],
         "bias": dict(calibration.bias),
         "costs": {
-            **{field.name: getattr(costs, field.name) for field in fields(costs)},
+            **{item.name: getattr(costs, item.name) for item in fields(costs)},
             "base": str(costs.base),
             "blocks": {
                 block: {str(recipe): asdict(cost) for recipe, cost in known.items()}
@@ -110,14 +115,6 @@ def save(calibration: Calibration, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
-
-
-def save_peaks(peaks: Mapping[str, torch.Tensor], stages: Sequence[float], path: Path) -> None:
-    """Write the peaks of input channels by layer, ``(stages + 1, columns)``, with the bounds of the stages."""
-    partial = path.with_suffix(".partial")
-    metadata = {"schema": str(SCHEMA), "stages": json.dumps(list(stages))}
-    save_file({layer: found.contiguous() for layer, found in peaks.items()}, str(partial), metadata)
     partial.replace(path)
 
 
@@ -136,7 +133,9 @@ def load(path: Path) -> Calibration:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ValueError(f"the calibration {path} was written by another version of tadp: {_REDO}")
     try:
-        return _parse(content)
+        found = _parse(content)
+        peaks, widths = load_channels(path_beside(path), found.key)
+        return replace(found, channel_peaks=peaks, channel_widths=widths)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"the calibration {path} is damaged ({type(error).__name__}: {error}): {_REDO}") from error
 

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from tadp.calibration.channel_widths import channel_widths
 from tadp.calibration.channels import channel_peaks
 from tadp.calibration.clips import REFERENCE
-from tadp.calibration.gradient import estimate
+from tadp.calibration.gradient import Estimate, estimate
 from tadp.calibration.key import calibration_key, fingerprint
 from tadp.calibration.recording import Step, record, stage_of, stages_of
 from tadp.policy import Policy, parse
 from tadp.policy.complexity import PROBE_STEPS
+from tadp.precision import MIXED_AVERAGES
 
 STAGES = 3  # after the probe
 
@@ -32,6 +34,7 @@ class Subject:
         stages: noise levels that part them.
         counts: of steps in each stage.
         estimates: squared relative errors by layer and width, from gradients.
+        channel_widths: of output channels at mixed levels, by layer: ``(len(MIXED_AVERAGES), rows)`` uint8.
         peaks: of the input channels of every layer, by stage.
         seed: of the first prompt; the next ones follow.
     """
@@ -43,7 +46,8 @@ class Subject:
     recorded: tuple[Step, ...]
     stages: tuple[float, ...]
     counts: tuple[int, ...]
-    estimates: Mapping[str, Mapping[int, float]]
+    estimates: Mapping[str, Mapping[int, Estimate]]
+    channel_widths: Mapping[str, torch.Tensor]
     peaks: Mapping[str, torch.Tensor]
     seed: int
 
@@ -99,6 +103,7 @@ def prepare(
         stages=stages,
         counts=counts,
         estimates=estimates,
+        channel_widths=_channel_widths(estimates, layers),
         peaks=peaks,
         seed=seed,
     )
@@ -106,17 +111,33 @@ def prepare(
 
 def _estimates(
     model: torch.nn.Module, layers: Mapping[str, torch.nn.Linear], steps: Sequence[Step]
-) -> dict[str, dict[int, float]]:
+) -> dict[str, dict[int, Estimate]]:
     """Gradient estimates by layer and width, the mean over steps, of their first branch."""
-    found: dict[str, dict[int, list[float]]] = {}
+    found: dict[str, dict[int, list[Estimate]]] = {}
     for step in steps:
         for layer, by_width in estimate(model, layers, next(iter(step.inputs.values()))).items():
             for width, error in by_width.items():
                 found.setdefault(layer, {}).setdefault(width, []).append(error)
     return {
-        layer: {width: statistics.fmean(errors) for width, errors in by_width.items()}
-        for layer, by_width in found.items()
+        layer: {width: _mean(estimates) for width, estimates in by_width.items()} for layer, by_width in found.items()
     }
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    channels = torch.stack([error.channels for error in estimates]).mean(0)
+    return Estimate(statistics.fmean(error.whole for error in estimates), channels)
+
+
+def _channel_widths(
+    estimates: Mapping[str, Mapping[int, Estimate]], layers: Mapping[str, torch.nn.Linear]
+) -> dict[str, torch.Tensor]:
+    """By layer, ``(len(MIXED_AVERAGES), rows)``."""
+    errors = {
+        layer: {width: error.channels for width, error in by_width.items()} for layer, by_width in estimates.items()
+    }
+    columns = {layer: layers[layer].in_features for layer in errors}
+    by_average = [channel_widths(errors, columns, average) for average in MIXED_AVERAGES]
+    return {layer: torch.stack([widths[layer] for widths in by_average]) for layer in errors}
 
 
 def _middle(in_stage: Sequence[int], stage: int) -> int:

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tadp.calibration.changes import gradient_agreement
-from tadp.calibration.result import Calibration, save, save_peaks
+from tadp.calibration.channel_file import path_beside, save_channels
+from tadp.calibration.result import Calibration, save
 from tadp.calibration.run import calibrate as run
 from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
@@ -50,7 +51,7 @@ def calibrate(settings: Settings) -> int:
         raise InputError(str(error)) from error
     path = settings.out / "calibration.json"
     save(found, path)
-    save_peaks(subject.peaks, subject.stages, path.with_suffix(".safetensors"))
+    save_channels(path_beside(path), found.key, subject.stages, subject.peaks, subject.channel_widths)
     _print(found)
     Console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
     return 0

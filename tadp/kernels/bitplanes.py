@@ -36,17 +36,21 @@ class BitPlaneWeight(TorchAOBaseTensor):
         scale: float32, signed: ``(rows,)``, or ``(rows, groups)``, see planes.group_of_columns.
         columns: true number of columns; ``padded`` is the next multiple of four.
         dtype: floating type that the weight stands for, and to which ``dequantize`` rounds.
+        factors: float32, ``(columns,)``: activations are multiplied by them before they are quantized, and the codes
+            are of the weight divided by them; None for neither.
         uncaptured: where set, gives the 16-bit weight that a linear outside captured graphs runs on instead of 8 bits.
     """
 
     tensor_data_names = ["high", "mid", "low", "scale"]
     tensor_attribute_names = ["columns", "dtype"]
+    optional_tensor_data_names = ["factors"]
 
     high: torch.Tensor
     mid: torch.Tensor
     low: torch.Tensor
     scale: torch.Tensor
     columns: int
+    factors: torch.Tensor | None
 
     @staticmethod
     def __new__(
@@ -57,6 +61,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         scale: torch.Tensor,
         columns: int,
         dtype: torch.dtype,
+        factors: torch.Tensor | None = None,
     ) -> "BitPlaneWeight":
         shape = (high.shape[0], columns)
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=high.device, requires_grad=False)
@@ -69,19 +74,24 @@ class BitPlaneWeight(TorchAOBaseTensor):
         scale: torch.Tensor,
         columns: int,
         dtype: torch.dtype,
+        factors: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.high, self.mid, self.low, self.scale, self.columns = high, mid, low, scale, columns
+        self.factors = factors
         self.uncaptured: Callable[[torch.device], torch.Tensor] | None = None
 
     @classmethod
-    def from_hp(cls, weight: torch.Tensor, group_size: int | None = None) -> "BitPlaneWeight":
+    def from_hp(
+        cls, weight: torch.Tensor, group_size: int | None = None, factors: torch.Tensor | None = None
+    ) -> "BitPlaneWeight":
         """Pack a floating weight.
 
         Args:
             weight: ``(rows, columns)``, float32, bfloat16 or float16.
             group_size: columns that share a scale, 64 or 128; None, all columns of a row do. Groups restore narrow
                 widths better, and make products slower.
+            factors: ``(columns,)``, above 0, that activations are multiplied by, see `tadp.calibration.balance`.
 
         Raises:
             ValueError: for another shape, type or group size, where groups do not divide the columns, and where the
@@ -97,13 +107,18 @@ class BitPlaneWeight(TorchAOBaseTensor):
             raise ValueError(
                 f"groups are of {sizes} columns and divide a row; {group_size} of {weight.shape[1]} do not"
             )
-        codes, scale = planes.encode(weight.detach(), group_size)
-        return cls(*planes.cut(codes), scale, weight.shape[1], weight.dtype)
+        if factors is not None and (factors.shape != weight.shape[1:] or not (factors > 0).all()):
+            raise ValueError(f"factors are {weight.shape[1]} numbers above 0, one for each column")
+        encoded = weight.detach() if factors is None else weight.detach().float() / factors
+        codes, scale = planes.encode(encoded, group_size)
+        return cls(*planes.cut(codes), scale, weight.shape[1], weight.dtype, factors)
 
     @classmethod
-    def pack(cls, weight: torch.Tensor, group_size: int | None = None) -> "BitPlaneWeight":
+    def pack(
+        cls, weight: torch.Tensor, group_size: int | None = None, factors: torch.Tensor | None = None
+    ) -> "BitPlaneWeight":
         """The same as ``from_hp``."""
-        return cls.from_hp(weight, group_size)
+        return cls.from_hp(weight, group_size, factors)
 
     @property
     def groups(self) -> int:
@@ -138,12 +153,14 @@ class BitPlaneWeight(TorchAOBaseTensor):
     def dequantize(self, width: int = 8) -> torch.Tensor:
         """The weight as a plain floating tensor, as precisely as ``width`` bits have it."""
         high, mid, low = self.operands(width)
-        return torch.ops.tadp.dequantize(high, mid, low, self.scale, self.columns, self.dtype)
+        restored = torch.ops.tadp.dequantize(high, mid, low, self.scale, self.columns, self.dtype)
+        return restored if self.factors is None else (restored * self.factors).to(self.dtype)
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None, width: int = 8) -> torch.Tensor:
         """Quantize x per token to int8, multiply integers, and return ``(..., rows)`` in x's type."""
         high, mid, low = self.operands(width)
-        codes, scale, total = torch.ops.tadp.quantize(x, self.groups)
+        balanced = x if self.factors is None else (x * self.factors).to(x.dtype)
+        codes, scale, total = torch.ops.tadp.quantize(balanced, self.groups)
         return torch.ops.tadp.linear(codes, scale, total, high, mid, low, self.scale, bias, x.dtype)
 
     def nbytes_at(self, width: int) -> int:
@@ -153,7 +170,8 @@ class BitPlaneWeight(TorchAOBaseTensor):
     def _stable_hash_for_caching(self) -> str:
         # AOTAutograd's cache asks for a key that is the same in every process.
         inner = [(getattr(self, name).shape, getattr(self, name).stride()) for name in self.tensor_data_names]
-        return repr((type(self).__name__, self.columns, self.dtype, self.device, self.requires_grad, inner))
+        balanced = self.factors is not None
+        return repr((type(self).__name__, self.columns, self.dtype, self.device, self.requires_grad, inner, balanced))
 
     def __repr__(self, *, tensor_contents: object = None) -> str:
         sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in planes.WIDTHS)
@@ -190,7 +208,8 @@ def _to_copy_dispatch(
     moved = {name: kwargs[name] for name in ("device", "non_blocking") if kwargs.get(name) is not None}
     # Codes and scales keep their own types; only the type that they stand for follows.
     high, mid, low, scale = (func(getattr(weight, name), **moved) for name in weight.tensor_data_names)
-    copy = BitPlaneWeight(high, mid, low, scale, weight.columns, dtype)
+    factors = None if weight.factors is None else func(weight.factors, **moved)
+    copy = BitPlaneWeight(high, mid, low, scale, weight.columns, dtype, factors)
     return return_and_correct_aliasing(func, args, kwargs, copy)
 
 
@@ -224,8 +243,10 @@ def _pack_module(module: nn.Module, config: BitPlaneConfig) -> nn.Module:
     return module
 
 
-def pack_linear_(module: nn.Module, group_size: int | None = None) -> None:
+def pack_linear_(module: nn.Module, group_size: int | None = None, factors: torch.Tensor | None = None) -> None:
     """Replace the weight of one linear layer by its packed form, in place; a packed one is left alone.
+
+    `factors` are those of ``BitPlaneWeight.from_hp``.
 
     Layer by layer, so that a model needs no more memory than itself and one layer. Where the columns are no multiple of
     ``group_size``, those of a row share one scale.
@@ -241,14 +262,15 @@ def pack_linear_(module: nn.Module, group_size: int | None = None) -> None:
         raise ValueError(f"groups are of {' or '.join(map(str, planes.GROUP_SIZES))} columns, not of {group_size}")
     if not isinstance(module.weight, BitPlaneWeight):
         fitting = group_size if planes.group_count(module.in_features, group_size) else None
-        module.weight = nn.Parameter(BitPlaneWeight.from_hp(module.weight.detach(), fitting), requires_grad=False)
+        packed = BitPlaneWeight.from_hp(module.weight.detach(), fitting, factors)
+        module.weight = nn.Parameter(packed, requires_grad=False)
 
 
 def flatten_state_dict(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Take a state dict apart into what safetensors can store: plain tensors and string metadata.
 
-    The planes of ``name`` become ``name.high``, ``name.mid``, ``name.low`` and ``name.scale``. (torchao's own
-    flattening accepts a fixed list of its own classes only.)
+    The planes of ``name`` become ``name.high``, ``name.mid``, ``name.low`` and ``name.scale``, with ``name.factors``
+    where there are some. (torchao's own flattening accepts a fixed list of its own classes only.)
 
     Raises:
         ValueError: if a plain tensor of the state dict has such a name already.
@@ -261,7 +283,9 @@ def flatten_state_dict(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, tor
             tensors[name] = tensor.detach()
             continue
         weights[name] = {"columns": tensor.columns, "dtype": str(tensor.dtype).removeprefix("torch.")}
-        for part in BitPlaneWeight.tensor_data_names:
+        for part in (*BitPlaneWeight.tensor_data_names, *BitPlaneWeight.optional_tensor_data_names):
+            if getattr(tensor, part) is None:
+                continue
             if f"{name}.{part}" in plain:
                 raise ValueError(f"the state dict holds both the packed weight {name} and a tensor {name}.{part}")
             tensors[f"{name}.{part}"] = getattr(tensor, part)
@@ -295,7 +319,11 @@ def unflatten_state_dict(
         if shapes[:3] != [(rows, padded // 2), (rows, padded // 4), (rows, padded // 4)] or shapes[3] not in scales:
             raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
         high, mid, low, scale = parts
+        factors = rest.pop(f"{name}.factors", None)
+        if factors is not None and factors.shape != (about["columns"],):
+            raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
         if scale.dim() == 2:
             scale = planes.laid_out_by_group(scale)  # files know no strides
-        packed[name] = BitPlaneWeight(high, mid, low, scale, about["columns"], getattr(torch, about["dtype"]))
+        dtype = getattr(torch, about["dtype"])
+        packed[name] = BitPlaneWeight(high, mid, low, scale, about["columns"], dtype, factors)
     return {**rest, **packed}

@@ -46,7 +46,7 @@ class Request:
     """One linear layer that has to run.
 
     Attributes:
-        level: 8-, 6- or 4-bit weights, 8- or 16-bit activations.
+        level: 8-, 6- or 4-bit weights, or a mixture; 8- or 16-bit activations.
         tokens, columns, rows: activations ``(tokens, columns)``, weight ``(rows, columns)``.
         groups: scales of a weight row; 0 for one.
         dtype: floating type of activations and result.
@@ -80,7 +80,14 @@ def candidates(request: Request) -> tuple[Variant, ...]:
     Raises:
         LookupError: if there is none; the message says for which devices there are any.
     """
-    operators = ("linear", "weight_only_linear") if request.level.activation == 8 else ("weight_only_linear",)
+    operators = tuple(
+        operator
+        for operator, serves in (
+            ("linear", request.level.activation == 8),
+            ("weight_only_linear", not request.level.mixed),
+        )
+        if serves
+    )
     offers = (_OFFERS.get((operator, request.device)) for operator in operators)
     found = tuple(variant for offer in offers if offer is not None for variant in offer(request))
     if not found or request.level.weight == 16:
@@ -120,7 +127,8 @@ def describe(variant: Variant, request: Request) -> str:
         return f"cpp-{request.architecture} {variant}"
     if request.device != "cuda":
         return f"{request.device} {variant}"
-    by_rule = variant == Variant("linear") and cuda.is_rule(request.tokens, request.level.weight)
+    by_rule = variant == Variant("linear") and not request.level.mixed
+    by_rule = by_rule and cuda.is_rule(request.tokens, request.level.weight)
     if by_rule or variant == Variant("linear", cuda.NAME):
         return f"cuda {variant}"
     implementation = "triton" if triton_kernels.is_used() else "reference"
@@ -144,6 +152,8 @@ def _cpu_weight_only(request: Request) -> tuple[Variant, ...]:
 
 
 def _cuda_linear(request: Request) -> tuple[Variant, ...]:
+    if request.level.mixed:
+        return (Variant("linear"),)
     few_tokens = request.tokens <= cuda.FEW_TOKENS and cuda.is_used()
     names = ("", *((cuda.NAME,) if few_tokens else ()), *_triton_kernels(request, 8))
     return tuple(Variant("linear", name) for name in names)

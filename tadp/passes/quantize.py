@@ -27,6 +27,8 @@ SILU = (torch.nn.functional.silu,)
 QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, reference.quantize)
 """The operator, and the function whose plain operations a compiler sees."""
 
+_GROUPED = "widths of single channels need one scale a row; compile without group_size"
+
 Fastest = Callable[[registry.Request, torch.device], str | None]
 
 
@@ -39,6 +41,10 @@ class Part(str, Enum):
     MID = "mid"
     LOW = "low"
     SCALE = "scale"
+    FACTORS = "factors"
+    WIDTHS_7 = "widths:7"
+    WIDTHS_6 = "widths:6"
+    WIDTHS_5 = "widths:5"
 
 
 PLANES: dict[int, tuple[Part, ...]] = {
@@ -47,6 +53,13 @@ PLANES: dict[int, tuple[Part, ...]] = {
     4: (Part.HIGH,),
 }
 """The planes that each width reads: a narrower width reads a prefix of what a wider one does."""
+
+
+def parts_of(level: Level, balanced: bool) -> tuple[Part, ...]:
+    """What a linear at a level below 16 bits reads of its weight."""
+    factors = (Part.FACTORS,) if balanced else ()
+    widths = (Part(f"widths:{level.weight}"),) if level.mixed else ()
+    return (*PLANES[level.widest], Part.SCALE, *factors, *widths)
 
 
 @dataclass(frozen=True)
@@ -115,8 +128,8 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
     planes = _Planes(graph, sources, {node: index for index, node in enumerate(placeholders)})
     for node in piece.graph.nodes:
         if node in quantized_weights:
-            for width in sorted({chosen[user][0].level.weight for user in node.users if user in quantized}):
-                planes.add(node, width)
+            for level in sorted({chosen[user][0].level for user in node.users if user in quantized}):
+                planes.add(node, level)
     writer = _Writer(graph, copies, planes)
     for node in piece.graph.nodes:
         if node.op == "placeholder" or node in copies:
@@ -153,11 +166,15 @@ def _decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, 
         return Decision(layer, found.role, L16, reason="its weight is computed inside the graph"), None
     example = weight.meta[EXAMPLE]
     level = L16 if found.block is None or found.role is None else recipe[found.role]
+    groups = getattr(example, "groups", 0)
+    obstacle = _GROUPED if level.mixed and groups else ""
+    level = L16 if obstacle else level
     plain = Decision(
         layer,
         found.role,
         level,
         tuple(example.shape),
+        obstacle,
         tokens=_tokens(node),
         nonlinearity=_nonlinearity(node)[1],
         biased=_bias(node) is not None,
@@ -169,7 +186,7 @@ def _decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, 
             tokens=plain.tokens or 1,
             columns=example.shape[1],
             rows=example.shape[0],
-            groups=getattr(example, "groups", 0),
+            groups=groups,
             dtype=example.dtype,
             device=device.type,
             architecture=registry.architecture_of(device),
@@ -223,19 +240,31 @@ class _Planes:
         self._graph, self._sources, self._index = graph, sources, index
         self._made: dict[tuple[fx.Node, Part], fx.Node] = {}
 
-    def add(self, weight: fx.Node, width: int) -> None:
-        for part in (*PLANES[width], Part.SCALE):
+    def add(self, weight: fx.Node, level: Level) -> None:
+        for part in parts_of(level, _is_balanced(weight)):
             if (weight, part) not in self._made:
                 node = self._graph.placeholder(f"{weight.name}_{part.value}")
                 node.meta = {EXAMPLE: _example_part(weight.meta[EXAMPLE], part)}
                 self._made[weight, part] = node
                 self._sources.append(Source(self._index[weight], part))
 
-    def of(self, weight: fx.Node, width: int) -> tuple[fx.Node | None, ...]:
+    def of(self, weight: fx.Node, level: Level) -> tuple[fx.Node | None, ...]:
         """high, mid or None, low or None, scale."""
-        wanted = PLANES[width]
+        wanted = PLANES[level.widest]
         planes = [self._made[weight, part] if part in wanted else None for part in PLANES[8]]
         return (*planes, self._made[weight, Part.SCALE])
+
+    def widths(self, weight: fx.Node, level: Level) -> tuple[fx.Node, ...]:
+        """The widths of output channels, where they have their own."""
+        return (self._made[weight, Part(f"widths:{level.weight}")],) if level.mixed else ()
+
+    def factors(self, weight: fx.Node) -> fx.Node | None:
+        """What activations are multiplied by; None where channels are not balanced."""
+        return self._made.get((weight, Part.FACTORS))
+
+
+def _is_balanced(weight: fx.Node) -> bool:
+    return getattr(weight.meta[EXAMPLE], "factors", None) is not None
 
 
 def quantizer(device: torch.device) -> Callable[..., object]:
@@ -252,7 +281,8 @@ class _Writer:
 
     def __init__(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node], planes: _Planes) -> None:
         self._graph, self._copies, self._planes = graph, copies, planes
-        self._codes: dict[tuple[fx.Node, int], tuple[fx.Node, ...]] = {}
+        self._codes: dict[tuple[fx.Node, int, bool], tuple[fx.Node, ...]] = {}
+        self._products: dict[fx.Node, fx.Node] = {}
 
     def linear(self, node: fx.Node, level: Level, variant: registry.Variant, nonlinearity: str) -> fx.Node:
         activation, weight = node.args[:2]
@@ -260,26 +290,37 @@ class _Writer:
         assert isinstance(activation, fx.Node)
         assert isinstance(weight, fx.Node)
         example = weight.meta[EXAMPLE]
-        read = self._planes.of(weight, level.weight)
+        read = self._planes.of(weight, level)
         new_bias = self._copies[bias] if isinstance(bias, fx.Node) else None
         if variant.operator == "weight_only_linear":
-            args = (self._copies[activation], *read, new_bias, nonlinearity, variant.kernel)
+            args = (self._balanced(activation, weight), *read, new_bias, nonlinearity, variant.kernel)
             return self._graph.call_function(torch.ops.tadp.weight_only_linear.default, args)
-        codes = self._quantized(node, activation, quantizer(example.device), getattr(example, "groups", 0))
-        args = (*codes, *read, new_bias, example.dtype, nonlinearity, variant.kernel)
+        codes = self._quantized(node, activation, weight)
+        widths = self._planes.widths(weight, level)
+        args = (*codes, *read, new_bias, example.dtype, nonlinearity, variant.kernel, *widths)
         return self._graph.call_function(torch.ops.tadp.linear.default, args)
 
-    def _quantized(
-        self, node: fx.Node, activation: fx.Node, quantizer: Callable[..., object], groups: int
-    ) -> tuple[fx.Node, ...]:
-        if (activation, groups) not in self._codes:
-            args = (self._copies[activation], groups)
-            both = self._graph.call_function(quantizer, args)
+    def _balanced(self, activation: fx.Node, weight: fx.Node) -> fx.Node:
+        """An activation as a weight takes it. Layers that read one activation have the same factors, see packing.py."""
+        factors = self._planes.factors(weight)
+        if factors is None:
+            return self._copies[activation]
+        if activation not in self._products:
+            product = self._graph.call_function(operator.mul, (self._copies[activation], factors))
+            self._products[activation] = self._graph.call_method("to", (product, weight.meta[EXAMPLE].dtype))
+        return self._products[activation]
+
+    def _quantized(self, node: fx.Node, activation: fx.Node, weight: fx.Node) -> tuple[fx.Node, ...]:
+        example = weight.meta[EXAMPLE]
+        key = activation, getattr(example, "groups", 0), _is_balanced(weight)
+        if key not in self._codes:
+            args = (self._balanced(activation, weight), key[1])
+            both = self._graph.call_function(quantizer(example.device), args)
             both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
-            self._codes[activation, groups] = tuple(
+            self._codes[key] = tuple(
                 self._graph.call_function(operator.getitem, (both, position)) for position in range(3)
             )
-        return self._codes[activation, groups]
+        return self._codes[key]
 
 
 def plane_shape(rows: int, columns: int, part: Part) -> tuple[int, ...]:
@@ -290,6 +331,10 @@ def plane_shape(rows: int, columns: int, part: Part) -> tuple[int, ...]:
 
 def _example_part(weight: torch.Tensor, part: Part) -> torch.Tensor:
     rows, columns = weight.shape
+    if part.value.startswith("widths:"):
+        return torch.empty(rows, dtype=torch.uint8, device="meta")
+    if part is Part.FACTORS:
+        return torch.empty(columns, dtype=torch.float32, device="meta")
     if part is not Part.SCALE:
         return torch.empty(plane_shape(rows, columns, part), dtype=torch.uint8, device="meta")
     groups = getattr(weight, "groups", 0)

@@ -1,9 +1,13 @@
 """What policies take from a calibration."""
 
+from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
+
+import torch
 
 from tadp.complexity.score import FeatureRanges, ScoreWeights
 from tadp.policy.costs import Costs
+from tadp.precision import Recipe
 
 PolicyT = TypeVar("PolicyT")
 
@@ -17,9 +21,26 @@ class Calibrated(Protocol):
     def weights(self) -> ScoreWeights: ...
     @property
     def costs(self) -> Costs: ...
+    @property
+    def channel_widths(self) -> Mapping[str, torch.Tensor]: ...
 
 
 def calibrate(policy: PolicyT, calibration: Calibrated) -> PolicyT:
     """A policy with what was measured of a model; one that takes nothing from it stays what it is."""
     apply = getattr(policy, "calibrated", None)
     return policy if apply is None else apply(calibration)
+
+
+def check_levels(recipes: Iterable[Recipe], calibration: Calibrated | None) -> None:
+    """Refuse mixed levels where nothing is known of the importance of channels.
+
+    Raises:
+        ValueError: the message says how to get to know it.
+    """
+    levels = [level for recipe in recipes for level in (recipe.default, *(level for _, level in recipe.overrides))]
+    mixed = next((level for level in levels if level.mixed), None)
+    if mixed is not None and (calibration is None or not calibration.channel_widths):
+        raise ValueError(
+            f"level {mixed} gives every output channel a width by its importance, which calibration measures: run "
+            "`tadp calibrate` and pass its file, with the .safetensors beside it, to tadp.compile as calibration=..."
+        )

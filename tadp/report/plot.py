@@ -21,11 +21,14 @@ LEVEL_COLORS: Mapping[str, str] = {
     "8": "#3d8bbd",
     "6": "#8cc9a1",
     "4": "#f2d16b",
+    "7m": "#65aaaf",
+    "6m": "#8cc9a1",
+    "5m": "#bfcd86",
     "w8a16": "#6d5a9c",
     "w6a16": "#a08fc4",
     "w4a16": "#d3c7e6",
 }
-"""Dark is wide, light is narrow; levels with 16-bit activations are the purple row."""
+"""Dark is wide, light is narrow; mixed levels lie between, and those with 16-bit activations are the purple row."""
 _OTHER_COLOR = "#b8b8b8"
 _SIGNALS = {
     "entropy": "attention entropy",
@@ -171,4 +174,6 @@ def _color(level: Level) -> str:
 
 
 def _bits(level: Level) -> str:
+    if level.mixed:
+        return f"{level.weight} bits, mixed"
     return f"{level.weight}-bit weights only" if level.activation == 16 != level.weight else f"{level.weight} bits"

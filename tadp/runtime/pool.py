@@ -3,13 +3,14 @@
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
+from tadp.precision import MIXED_AVERAGES
 from tadp.runtime.masters import Masters
 
 
@@ -46,7 +47,12 @@ class WeightPool:
         self._adopted: list[PlaneWeight] = []  # kept alive: a weight's id is its name here
         self._packed: dict[int, tuple[weakref.ref[torch.Tensor], int, PlaneWeight]] = {}
         self._mapped: dict[tuple[str, str], torch.Tensor] = {}
+        self._channel_widths: dict[str, torch.Tensor] = {}
         self.seconds_mapping = 0.0
+
+    def read_channels_at(self, widths: Mapping[str, torch.Tensor]) -> None:
+        """Know the widths of output channels at mixed levels: by layer, ``(len(MIXED_AVERAGES), rows)`` uint8."""
+        self._channel_widths = dict(widths)
 
     def adopt(self, weights: Iterable[tuple[str, str, PlaneWeight]], masters: Masters) -> None:
         """Take in packed weights, each with its block's and its layer's path, and the file of their masters."""
@@ -92,9 +98,17 @@ class WeightPool:
         return named[1] if named else None
 
     def part(self, weight: torch.Tensor, part: str) -> torch.Tensor:
-        """One part of a weight: "master", or the plane tensor "high", "mid", "low" or "scale"."""
+        """One part of a weight: "master", a tensor of its bit planes such as "mid", or "widths:6".
+
+        The widths of channels of a layer that calibration did not see are 8 bits.
+        """
         if part == "master":
             return self._master(weight)
+        if part.startswith("widths:"):
+            found = self._channel_widths.get(self.layer_of(weight) or "")
+            if found is None:
+                return torch.full((weight.shape[0],), 8, dtype=torch.uint8, device=weight.device)
+            return found[MIXED_AVERAGES.index(int(part.removeprefix("widths:")))].to(weight.device)
         tensor: torch.Tensor = getattr(self._planes(weight), part)
         return tensor
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tadp.calibration.gradient import Estimate
 from tadp.calibration.key import calibration_key
 from tadp.calibration.recording import Step
 from tadp.calibration.subject import Subject
@@ -127,7 +128,13 @@ def fake_subject(interrupt: int | None = None) -> Subject:
         recorded=steps,
         stages=STAGES,
         counts=(2, 1, 1, 1),
-        estimates={f"{block}.{Role.FFN_UP}": {8: 0.1 * i, 6: 0.2, 4: 0.3 * i} for i, block in enumerate(BLOCKS)},
+        estimates={
+            f"{block}.{Role.FFN_UP}": {
+                width: Estimate(whole, torch.zeros(2)) for width, whole in ((8, 0.1 * i), (6, 0.2), (4, 0.3 * i))
+            }
+            for i, block in enumerate(BLOCKS)
+        },
+        channel_widths={},
         peaks={},
         seed=0,
     )

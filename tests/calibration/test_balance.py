@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadp.calibration.balance import balance, by_group
+from tadp.calibration.balance import Balancing, balance, by_group
 from tadp.kernels.planes import group_of_columns
 
 
@@ -62,3 +62,22 @@ def test_shapes_and_alphas_are_checked() -> None:
         balance(torch.ones(16), _weight(), 1.5)
     with pytest.raises(ValueError, match="peaks"):
         balance(torch.ones(8), _weight())
+
+
+def test_layers_that_read_one_input_share_their_factors() -> None:
+    peaks = {"q": torch.rand(2, 16) + 0.1, "alone": torch.rand(2, 16) + 0.1}
+    peaks["k"] = peaks["q"].clone()
+    weights = {name: _weight(seed=seed) for seed, name in enumerate(("q", "k", "alone", "unseen"))}
+    found = Balancing(peaks, 0.5).factors(weights)
+    assert torch.equal(found["q"], found["k"])
+    assert not torch.equal(found["q"], found["alone"])
+    assert torch.equal(found["unseen"], torch.ones(16))
+    both = torch.cat([weights["q"], weights["k"]])
+    torch.testing.assert_close(1 / found["q"], balance(peaks["q"].amax(0), both, 0.5))
+
+
+def test_balancing_needs_peaks_and_a_share() -> None:
+    with pytest.raises(ValueError, match="tadp calibrate"):
+        Balancing({}, 0.5)
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
+        Balancing({"q": torch.ones(1, 16)}, 1.5)

@@ -24,7 +24,7 @@ def test_the_estimate_is_the_squared_error_on_average_over_directions() -> None:
     net, x = Net(), torch.randn(1, 40, 32, generator=torch.Generator().manual_seed(1))
     layers = {"layer": net.layer}
     draws = [
-        estimate(net, layers, {"hidden_states": x}, (4,), torch.Generator().manual_seed(seed))["layer"][4]
+        estimate(net, layers, {"hidden_states": x}, (4,), torch.Generator().manual_seed(seed))["layer"][4].whole
         for seed in range(64)
     ]
     exact = net.layer(x) @ net.mix
@@ -37,7 +37,16 @@ def test_the_estimate_is_the_squared_error_on_average_over_directions() -> None:
 def test_narrower_widths_cost_more() -> None:
     net, x = Net(), torch.randn(1, 40, 32)
     found = estimate(net, {"layer": net.layer}, {"hidden_states": x, "scale": 2.0})["layer"]
-    assert found[4] > found[6] > found[8] > 0
+    assert found[4].whole > found[6].whole > found[8].whole > 0
+    assert (found[4].channels > found[8].channels).all()
+
+
+def test_a_channel_is_as_important_as_what_reads_it() -> None:
+    net, x = Net(), torch.randn(1, 4000, 32, generator=torch.Generator().manual_seed(1))
+    net.mix[:12] *= 10  # the first half of the channels counts a hundred times as much
+    found = estimate(net, {"layer": net.layer}, {"hidden_states": x}, (6,))["layer"][6].channels
+    assert found.shape == (24,)
+    assert found[:12].min() > found[12:].max()
 
 
 def test_layers_that_do_not_run_are_left_out_and_nothing_stays_behind() -> None:

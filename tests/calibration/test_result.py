@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 
+from tadp.calibration.channel_file import path_beside, save_channels
 from tadp.calibration.key import calibration_key
-from tadp.calibration.result import Calibration, RoleSensitivity, load, save, save_peaks
+from tadp.calibration.result import Calibration, RoleSensitivity, load, save
 from tadp.calibration.table import Line, Row
 from tadp.complexity.score import FeatureRange, ScoreWeights
 from tadp.precision import L8, Role
@@ -86,9 +86,20 @@ def test_levels_and_roles_that_do_not_exist_are_refused(tmp_path: Path) -> None:
         save(FOUND, path)
 
 
-def test_peaks_are_written_with_their_stages(tmp_path: Path) -> None:
-    path = tmp_path / "calibration.safetensors"
-    save_peaks({"blocks.0.ffn": torch.ones(4, 8)}, (0.9, 0.8, 0.5), path)
-    with safe_open(path, "pt") as file:
-        assert json.loads(file.metadata()["stages"]) == [0.9, 0.8, 0.5]
-        assert file.get_tensor("blocks.0.ffn").shape == (4, 8)
+def test_widths_of_channels_come_back_from_the_file_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    widths = {"blocks.0.ffn": torch.tensor([[8, 8], [8, 6], [6, 4]], dtype=torch.uint8)}
+    save(FOUND, path)
+    save_channels(path_beside(path), FOUND.key, (0.9,), {"blocks.0.ffn": torch.ones(2, 8)}, widths)
+    assert torch.equal(load(path).channel_widths["blocks.0.ffn"], widths["blocks.0.ffn"])
+
+
+def test_a_damaged_or_foreign_file_beside_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    save(FOUND, path)
+    save_channels(path_beside(path), {**FOUND.key, "call": {}}, (0.9,), {}, {})
+    with pytest.raises(ValueError, match=r"not of this calibration.*tadp calibrate"):
+        load(path)
+    path_beside(path).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"damaged.*tadp calibrate"):
+        load(path)

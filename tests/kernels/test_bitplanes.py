@@ -203,3 +203,45 @@ def test_torchao_packs_every_linear() -> None:
     assert isinstance(model[0].weight, BitPlaneWeight)
     assert isinstance(model[2][0].weight, BitPlaneWeight)
     assert "BitPlaneWeight" in io.StringIO(str(model[0].weight)).read()
+
+
+def balanced_weight(columns: int = 13) -> tuple[torch.Tensor, torch.Tensor, BitPlaneWeight]:
+    """A weight with one large column, factors that make it like the others, and both packed."""
+    weight = torch.randn(6, columns, generator=torch.Generator().manual_seed(0))
+    weight[:, 3] *= 30
+    factors = torch.ones(columns)
+    factors[3] = 30.0
+    return weight, factors, BitPlaneWeight.pack(weight, factors=factors)
+
+
+def test_factors_move_difficulty_and_change_no_product() -> None:
+    weight, factors, packed = balanced_weight()
+    x = torch.randn(20, 13, generator=torch.Generator().manual_seed(1)) / factors
+    expected = x @ weight.T
+
+    def error(product: torch.Tensor) -> float:
+        return ((product - expected).norm() / expected.norm()).item()
+
+    assert error(packed.linear(x)) < 0.02  # codes of 8 bits on both sides
+    assert error(packed.linear(x)) < error(BitPlaneWeight.pack(weight).linear(x)) / 2
+    assert error(x @ packed.dequantize().T) < 0.01
+    assert packed.linear(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_factors_travel_with_the_weight() -> None:
+    _, factors, packed = balanced_weight()
+    for copied in (packed.clone(), packed.detach(), packed.to(torch.bfloat16), copy.deepcopy(packed)):
+        assert torch.equal(copied.factors, factors)
+    tensors, metadata = flatten_state_dict({"w": packed, "v": BitPlaneWeight.pack(torch.randn(3, 8))})
+    assert "v.factors" not in tensors
+    read = unflatten_state_dict(tensors, metadata)
+    assert torch.equal(read["w"].factors, factors)
+    assert read["v"].factors is None
+    with pytest.raises(ValueError, match="do not fit"):
+        unflatten_state_dict({**tensors, "w.factors": factors[1:]}, metadata)
+
+
+@pytest.mark.parametrize("factors", [torch.ones(12), torch.zeros(13), torch.full((13,), float("nan"))])
+def test_factors_that_cannot_be_are_refused(factors: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="13 numbers above 0"):
+        BitPlaneWeight.pack(torch.randn(6, 13), factors=factors)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.policy.costs import BlockCost, Costs
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
@@ -53,6 +55,7 @@ class MadeUp:
     costs: Costs = field(default_factory=made_up_costs)
     ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES)
     weights: ScoreWeights = field(default_factory=ScoreWeights)
+    channel_widths: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def at(level: Level, attention: bool = False) -> Recipe:
