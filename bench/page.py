@@ -13,7 +13,7 @@ from bench.record import cell
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     *("alignment", "direction", "signals", "text_groups", "bert_head", "scoring"),
-    *("accuracy", "layers", "planes", "groups"),
+    *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("product", "isa", "gpu", "gpu_attention", "memory"),
 )
