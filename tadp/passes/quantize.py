@@ -243,7 +243,7 @@ class _Planes:
     def add(self, weight: fx.Node, level: Level) -> None:
         for part in parts_of(level, _is_balanced(weight)):
             if (weight, part) not in self._made:
-                node = self._graph.placeholder(f"{weight.name}_{part.value}")
+                node = self._graph.placeholder(f"{weight.name}_{part.name.lower()}")
                 node.meta = {EXAMPLE: _example_part(weight.meta[EXAMPLE], part)}
                 self._made[weight, part] = node
                 self._sources.append(Source(self._index[weight], part))
@@ -301,7 +301,7 @@ class _Writer:
         return self._graph.call_function(torch.ops.tadp.linear.default, args)
 
     def _balanced(self, activation: fx.Node, weight: fx.Node) -> fx.Node:
-        """An activation as a weight takes it. Layers that read one activation have the same factors, see packing.py."""
+        """An activation as a weight takes it. Layers that read one activation share their factors."""
         factors = self._planes.factors(weight)
         if factors is None:
             return self._copies[activation]
