@@ -47,4 +47,11 @@ TADP_HOST_DEVICE float centred(int32_t product, int32_t sum) {
   return value;
 }
 
+// The same where weight rows have widths of their own: `product` is in units of 8-bit codes, and the zero point of its
+// row comes as its whole part and its half.
+TADP_HOST_DEVICE float centred(int32_t product, int32_t sum, int32_t zero, float half) {
+  const uint32_t whole = static_cast<uint32_t>(product) - static_cast<uint32_t>(zero) * static_cast<uint32_t>(sum);
+  return subtract(static_cast<float>(static_cast<int32_t>(whole)), multiply(half, static_cast<float>(sum)));
+}
+
 }  // namespace tadp

@@ -148,14 +148,13 @@ TADP_AVX2 void multiply(const int8_t* codes, int64_t padded, int64_t columns, co
 
 // Unpacks one row into weights of either type; `natural` is scratch of planes.padded bytes, `codes` of another.
 template <int Width>
-TADP_AVX2 void unpack(const Planes& planes, int64_t row, int64_t groups, uint8_t* natural, uint8_t*, uint8_t* to) {
-  unpack_arranged<Width>(planes, row, groups, natural, to);
+TADP_AVX2 void unpack(const LinearProblem& problem, int64_t row, uint8_t* natural, uint8_t*, uint8_t* to) {
+  unpack_weights<Width>(problem, row, natural, to);
 }
 template <int Width>
-TADP_AVX2 void unpack(const Planes& planes, int64_t row, int64_t groups, uint8_t* natural, uint8_t* codes,
-                      int16_t* to) {
-  unpack_arranged<Width>(planes, row, groups, natural, codes);
-  for (int64_t k = 0; k < planes.padded; ++k) to[k] = codes[k];
+TADP_AVX2 void unpack(const LinearProblem& problem, int64_t row, uint8_t* natural, uint8_t* codes, int16_t* to) {
+  unpack_weights<Width>(problem, row, natural, codes);
+  for (int64_t k = 0; k < problem.planes.padded; ++k) to[k] = codes[k];
 }
 
 template <typename By>
@@ -186,7 +185,7 @@ TADP_AVX2 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
         if (index != unpacked_tile && part == 0) {
           // Rows behind the last one keep what the scratch held: their sums are never read.
           for (int64_t r = row; r < std::min(row + kRows, columns); ++r) {
-            unpack<Width>(planes, first + r, problem.groups, natural, codes, tile + r * stride);
+            unpack<Width>(problem, first + r, natural, codes, tile + r * stride);
           }
         }
         for (int64_t token = block; token < end_token; token += By::kTokens) {

@@ -35,6 +35,10 @@ TADP_AVX512 void unpack_rows(const LinearProblem& problem, int64_t first, int64_
   for (int64_t row = first; row < first + count; ++row, to += stride) {
     if (row >= planes.rows) {
       std::memset(to, 0, static_cast<size_t>(planes.padded));
+    } else if (Width == 8 && problem.widths != nullptr && problem.widths[row] == 6) {
+      unpack_row_avx512<6, 8>(planes, row, to);
+    } else if (Width == 8 && problem.widths != nullptr && problem.widths[row] == 4) {
+      unpack_row_avx512<4, 8>(planes, row, to);
     } else if (problem.groups == 0) {
       unpack_row_avx512<Width>(planes, row, to);
     } else {
@@ -138,18 +142,19 @@ struct Ahead {
   const uint8_t* high = nullptr;
   const uint8_t* mid = nullptr;
   const uint8_t* low = nullptr;
-};
 
-template <int Width>
-Ahead planes_ahead(const Planes& planes, int64_t row) {
-  const int64_t quarter = planes.padded / 4;
-  Ahead ahead;
-  if (row + kRows > planes.rows) return ahead;
-  ahead.high = planes.high + row * 2 * quarter;
-  if constexpr (Width >= 6) ahead.mid = planes.mid + row * quarter;
-  if constexpr (Width == 8) ahead.low = planes.low + row * quarter;
-  return ahead;
-}
+  template <int Width>
+  static Ahead of(const LinearProblem& problem, int64_t row) {
+    const Planes& planes = problem.planes;
+    const int64_t quarter = planes.padded / 4;
+    Ahead ahead;
+    if (row + kRows > planes.rows) return ahead;
+    ahead.high = planes.high + row * 2 * quarter;
+    if constexpr (Width >= 6) ahead.mid = planes.mid + row * quarter;
+    if constexpr (Width == 8) ahead.low = planes.low + row * quarter;
+    return ahead;
+  }
+};
 
 // Of kRows rows there are 2 * padded bytes in high and padded in mid and low: so much for each k that all are asked for
 // in one run over the columns.
@@ -161,11 +166,45 @@ TADP_AVX512_INLINE void fetch(const Ahead& ahead, int64_t k) {
   if (ahead.low != nullptr) _mm_prefetch(ahead.low + k, _MM_HINT_T1);
 }
 
+// The same where rows have widths of their own: of mid and low each row asks for what it reads. In place of what it
+// does not read, bytes of high are asked for a second time, which needs no branch.
+struct AheadByRow {
+  const uint8_t* high = nullptr;
+  const uint8_t* mid[kRows] = {};
+  const uint8_t* low[kRows] = {};
+
+  template <int Width>
+  static AheadByRow of(const LinearProblem& problem, int64_t row) {
+    const Planes& planes = problem.planes;
+    const int64_t quarter = planes.padded / 4;
+    AheadByRow ahead;
+    if (row + kRows > planes.rows) return ahead;
+    ahead.high = planes.high + row * 2 * quarter;
+    for (int64_t r = 0; r < kRows; ++r) {
+      const uint8_t width = problem.widths[row + r];
+      const uint8_t* high = ahead.high + r * 2 * quarter;
+      ahead.mid[r] = width >= 6 ? planes.mid + (row + r) * quarter : high;
+      ahead.low[r] = width == 8 ? planes.low + (row + r) * quarter : high;
+    }
+    return ahead;
+  }
+};
+
+// Of mid and low, a step asks for bytes of one row only, and every fourth step for the next ones of the same row.
+TADP_AVX512_INLINE void fetch(const AheadByRow& ahead, int64_t k) {
+  if (ahead.high == nullptr) return;
+  _mm_prefetch(ahead.high + 2 * k, _MM_HINT_T1);
+  _mm_prefetch(ahead.high + 2 * k + kLane, _MM_HINT_T1);
+  const int64_t row = k / kLane % kRows, place = k / (kRows * kLane) * kLane;
+  _mm_prefetch(ahead.mid[row] + place, _MM_HINT_T1);
+  _mm_prefetch(ahead.low[row] + place, _MM_HINT_T1);
+}
+
 // The integer sums of Tokens tokens with kRows unpacked weight rows over `columns` columns, to
 // out[token * pitch + row].
-template <int Tokens>
+template <typename Next, int Tokens>
 TADP_AVX512 void multiply_rows(const int8_t* codes, int64_t padded, int64_t columns, const uint8_t* rows,
-                               int64_t stride, const Ahead& ahead, int32_t* out, int64_t pitch) {
+                               int64_t stride, const Next& ahead, int32_t* out, int64_t pitch) {
   __m512i sums[Tokens][kRows];
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t) {
@@ -202,6 +241,12 @@ TADP_AVX512_INLINE __m512 centred16(__m512i product, int32_t sum) {
   return _mm512_sub_ps(value, _mm512_set1_ps(Decode<Width>::kHalf * static_cast<float>(sum)));
 }
 
+// The same of rows that have widths of their own.
+TADP_AVX512_INLINE __m512 centred16(__m512i product, int32_t sum, __m512i zero, __m512 half) {
+  const __m512i whole = _mm512_sub_epi32(product, _mm512_mullo_epi32(zero, _mm512_set1_epi32(sum)));
+  return _mm512_sub_ps(_mm512_cvtepi32_ps(whole), _mm512_mul_ps(half, _mm512_set1_ps(static_cast<float>(sum))));
+}
+
 // A block of `tokens` tokens by `columns` output columns in `lanes` registers of 16, whose numbers stand as
 // [token][lane][16].
 struct Block {
@@ -230,9 +275,29 @@ TADP_AVX512 void store(const LinearProblem& problem, const Block& block, float* 
   }
 }
 
+// finish_token() of a block whose rows have widths of their own.
+template <typename T>
+TADP_AVX512 void finish_by_row(const LinearProblem& problem, const Block& block, const int32_t* sums, float* values) {
+  for (int64_t lane = 0; lane < block.lanes; ++lane) {
+    const __mmask16 present = first_lanes(block.columns - lane * 16);
+    const int64_t row = block.first + lane * 16;
+    const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + row);
+    const __m512i zero = _mm512_maskz_loadu_epi32(present, problem.zeros + row);
+    const __m512 half = _mm512_maskz_loadu_ps(present, problem.halves + row);
+    for (int64_t t = 0; t < block.tokens; ++t) {
+      const int64_t place = (t * block.lanes + lane) * 16;
+      const __m512 value = centred16(_mm512_load_si512(sums + place), problem.sum[block.token + t], zero, half);
+      const __m512 scale = _mm512_set1_ps(problem.scale[block.token + t]);
+      _mm512_store_ps(values + place, _mm512_mul_ps(_mm512_mul_ps(value, scale), weight_scale));
+    }
+  }
+  store<T>(problem, block, values);
+}
+
 // finish_token() of a block. The same steps in the same order, so that results agree to the bit. `values` is scratch.
 template <int Width, typename T>
 TADP_AVX512 void finish(const LinearProblem& problem, const Block& block, const int32_t* sums, float* values) {
+  if (Width == 8 && problem.widths != nullptr) return finish_by_row<T>(problem, block, sums, values);
   for (int64_t lane = 0; lane < block.lanes; ++lane) {
     const __mmask16 present = first_lanes(block.columns - lane * 16);
     const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + block.first + lane * 16);
@@ -292,14 +357,19 @@ struct MultiplyGroup {
   static constexpr auto of = multiply_group<Tokens, Lanes>;
 };
 
-using MultiplyRows = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int64_t, const Ahead&, int32_t*,
-                              int64_t);
+template <typename Next>
+using MultiplyRows = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int64_t, const Next&, int32_t*, int64_t);
 
-constexpr std::array<MultiplyRows, kTokens + 1> kMultiplyRows = {nullptr,          multiply_rows<1>, multiply_rows<2>,
-                                                                 multiply_rows<3>, multiply_rows<4>, multiply_rows<5>,
-                                                                 multiply_rows<6>};
+template <typename Next>
+constexpr std::array<MultiplyRows<Next>, kTokens + 1> kMultiplyRows = {nullptr,
+                                                                       multiply_rows<Next, 1>,
+                                                                       multiply_rows<Next, 2>,
+                                                                       multiply_rows<Next, 3>,
+                                                                       multiply_rows<Next, 4>,
+                                                                       multiply_rows<Next, 5>,
+                                                                       multiply_rows<Next, 6>};
 
-template <int Width, typename T>
+template <int Width, typename T, typename Next>
 void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
   const Planes& planes = problem.planes;
   const Scratch scratch = scratch_for(planes, 0, kRows);
@@ -314,9 +384,10 @@ void run_few_tokens(const LinearProblem& problem, int64_t begin, int64_t end) {
       unpack_rows<Width>(problem, first + row, kRows, scratch.stride, scratch.natural, scratch.rows);
       for (int64_t token = 0; token < problem.tokens; token += kTokens) {
         const int64_t tokens = std::min<int64_t>(kTokens, problem.tokens - token);
-        const Ahead ahead = token == 0 ? planes_ahead<Width>(planes, first + row + kRows) : Ahead{};
-        kMultiplyRows[tokens](problem.codes + token * planes.padded, planes.padded, planes.padded, scratch.rows,
-                              scratch.stride, ahead, sums + token * block.lanes * 16 + row, block.lanes * 16);
+        const Next ahead = token == 0 ? Next::template of<Width>(problem, first + row + kRows) : Next{};
+        const auto run_rows = kMultiplyRows<Next>[static_cast<size_t>(tokens)];
+        run_rows(problem.codes + token * planes.padded, planes.padded, planes.padded, scratch.rows, scratch.stride,
+                 ahead, sums + token * block.lanes * 16 + row, block.lanes * 16);
       }
     }
     finish<Width, T>(problem, block, sums, values);
@@ -330,6 +401,7 @@ void run_few_tokens_in_groups(const LinearProblem& problem, int64_t begin, int64
   const Planes& planes = problem.planes;
   const Scratch scratch = scratch_for(planes, 0, kTileColumns);
   const int64_t group_columns = planes.padded / problem.groups;
+  const auto run_rows = kMultiplyRows<Ahead>[static_cast<size_t>(problem.tokens)];
   alignas(kLane) int32_t sums[kTokens * kTileColumns];
   alignas(kLane) float totals[kTokens * kTileColumns];
   for (int64_t task = begin; task < end; ++task) {
@@ -342,9 +414,8 @@ void run_few_tokens_in_groups(const LinearProblem& problem, int64_t begin, int64
     for (int64_t group = 0; group < problem.groups; ++group) {
       const int64_t k = group * group_columns;
       for (int64_t row = 0; row < lanes * 16; row += kRows) {
-        kMultiplyRows[problem.tokens](problem.codes + k, planes.padded, group_columns,
-                                      scratch.rows + row * scratch.stride + k, scratch.stride, Ahead{}, sums + row,
-                                      lanes * 16);
+        run_rows(problem.codes + k, planes.padded, group_columns, scratch.rows + row * scratch.stride + k,
+                 scratch.stride, Ahead{}, sums + row, lanes * 16);
       }
       add_block_group(problem, block, group, sums, totals);
     }
@@ -370,7 +441,10 @@ void run_block_in_groups(const LinearProblem& problem, const Block& block, const
 
 template <int Width, typename T>
 void run(const LinearProblem& problem, int64_t begin, int64_t end) {
-  if (problem.groups == 0 && problem.tokens <= kFewTokens) return run_few_tokens<Width, T>(problem, begin, end);
+  if (problem.groups == 0 && problem.tokens <= kFewTokens) {
+    if (Width == 8 && problem.widths != nullptr) return run_few_tokens<8, T, AheadByRow>(problem, begin, end);
+    return run_few_tokens<Width, T, Ahead>(problem, begin, end);
+  }
   if (problem.groups != 0 && problem.tokens <= kTokens) return run_few_tokens_in_groups<Width, T>(problem, begin, end);
   const Planes& planes = problem.planes;
   const int64_t blocks = token_blocks(problem);

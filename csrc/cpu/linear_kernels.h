@@ -17,6 +17,11 @@ struct LinearProblem {
   const float* weight_scale;  // (planes.rows), or (groups, planes.rows)
   int64_t groups;             // 0: a row has one scale
   const float* zero_sums;     // (tokens, groups): z_b / 2^(8-b) times the sum of a group's codes; null without groups
+  // Where rows have widths of their own; null where all have planes.width. That is 8 then, there are no groups, and
+  // codes of fewer bits stand where they do in codes of 8, which gives the sums of all rows one unit.
+  const uint8_t* widths;  // (planes.rows)
+  const int32_t* zeros;   // (planes.rows): the zero point of a row without its half
+  const float* halves;    // (planes.rows)
   Output output;
 };
 
@@ -32,6 +37,18 @@ void linear_tasks_avx2(const LinearProblem& problem, int64_t begin, int64_t end)
 void linear_tasks_avxvnni(const LinearProblem& problem, int64_t begin, int64_t end);
 void linear_tasks_avx512vnni(const LinearProblem& problem, int64_t begin, int64_t end);
 
+// Unpacks one row, arranged where there are groups, reading no plane beyond its own width; `natural` is scratch of
+// planes.padded bytes.
+template <int Width>
+[[gnu::always_inline]] inline void unpack_weights(const LinearProblem& problem, int64_t row, uint8_t* natural,
+                                                  uint8_t* to) {
+  const Planes& planes = problem.planes;
+  const bool narrow = Width == 8 && problem.widths != nullptr && problem.widths[row] != 8;
+  if (!narrow) return unpack_arranged<Width>(planes, row, problem.groups, natural, to);
+  if (problem.widths[row] == 6) return unpack_row<6, 8>(planes, row, to);
+  unpack_row<4, 8>(planes, row, to);
+}
+
 // What follows turns the integer sums of one token with weight rows [first, first + columns) into results. Variants
 // that agree to the bit take these steps in this order. Forced inline, so that each caller vectorizes them for its own
 // instruction set.
@@ -44,7 +61,15 @@ template <int Width, typename T>
   const float scale = problem.scale[token];
   const float* __restrict__ weight_scale = problem.weight_scale + first;
   float values[kTileColumns];
-  for (int64_t c = 0; c < columns; ++c) values[c] = centred<Width>(products[c], sum) * scale * weight_scale[c];
+  if (Width == 8 && problem.widths != nullptr) {
+    const int32_t* __restrict__ zeros = problem.zeros + first;
+    const float* __restrict__ halves = problem.halves + first;
+    for (int64_t c = 0; c < columns; ++c) {
+      values[c] = centred(products[c], sum, zeros[c], halves[c]) * scale * weight_scale[c];
+    }
+  } else {
+    for (int64_t c = 0; c < columns; ++c) values[c] = centred<Width>(products[c], sum) * scale * weight_scale[c];
+  }
   store_token<T>(problem.output, token, first, columns, values);
 }
 

@@ -26,7 +26,7 @@ void run(const LinearProblem& problem, int64_t begin, int64_t end) {
     const int64_t columns = std::min(kTileColumns, planes.rows - first);
     if (tile != unpacked_tile) {
       for (int64_t c = 0; c < columns; ++c) {
-        unpack_arranged<Width>(planes, first + c, problem.groups, natural.data(), unpacked.data() + c * padded);
+        unpack_weights<Width>(problem, first + c, natural.data(), unpacked.data() + c * padded);
       }
       unpacked_tile = tile;
     }

@@ -13,7 +13,8 @@ std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups);
 
 Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
               const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
-              const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity, std::string kernel);
+              const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity, std::string kernel,
+              const std::optional<Tensor>& widths);
 
 Tensor weight_only_linear(const Tensor& x, const Tensor& high, const std::optional<Tensor>& mid,
                           const std::optional<Tensor>& low, const Tensor& weight_scale,

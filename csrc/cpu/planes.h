@@ -38,9 +38,9 @@ struct ContiguousPlanes {
 ContiguousPlanes contiguous_planes(const Tensor& high, const std::optional<Tensor>& mid,
                                    const std::optional<Tensor>& low);
 
-// Writes the codes u_b = u >> (8 - Width) of one row, `padded` bytes. Forced inline, so that each caller vectorizes it
-// for its own instruction set.
-template <int Width>
+// Writes the codes u_b = u >> (8 - Width) of one row, `padded` bytes, shifted left to where they stand in codes of
+// Frame bits. Forced inline, so that each caller vectorizes it for its own instruction set.
+template <int Width, int Frame = Width>
 [[gnu::always_inline]] inline void unpack_row(const Planes& planes, int64_t row, uint8_t* __restrict__ codes) {
   const int64_t quarter = planes.padded / 4;
   const uint8_t* __restrict__ high = planes.high + row * 2 * quarter;
@@ -52,7 +52,7 @@ template <int Width>
     for (int q = 0; q < 4; ++q) {
       if constexpr (Width >= 6) code[q] = static_cast<uint8_t>(code[q] << 2 | (mid[j] >> (2 * q) & 3));
       if constexpr (Width == 8) code[q] = static_cast<uint8_t>(code[q] << 2 | (low[j] >> (2 * q) & 3));
-      codes[q * quarter + j] = code[q];
+      codes[q * quarter + j] = static_cast<uint8_t>(code[q] << (Frame - Width));
     }
   }
 }

@@ -39,8 +39,9 @@ TADP_AVX512_INLINE void transpose(__m512i (&rows)[16]) {
   }
 }
 
-// Codes of columns j .. j + 63 of all four quarters of a row, of which `present` are there.
-template <int Width>
+// Codes of columns j .. j + 63 of all four quarters of a row, of which `present` are there, in a frame as for
+// unpack_row.
+template <int Width, int Frame>
 TADP_AVX512_INLINE void unpack_lane(const Planes& planes, int64_t row, int64_t j, __mmask64 present, uint8_t* codes) {
   const int64_t quarter = planes.padded / 4;
   const uint8_t* high = planes.high + row * 2 * quarter + j;
@@ -59,19 +60,20 @@ TADP_AVX512_INLINE void unpack_lane(const Planes& planes, int64_t row, int64_t j
     if constexpr (Width == 8) {
       code = _mm512_or_si512(_mm512_slli_epi16(code, 2), _mm512_and_si512(_mm512_srli_epi16(low, 2 * q), pair));
     }
+    if constexpr (Frame != Width) code = _mm512_slli_epi16(code, Frame - Width);
     _mm512_mask_storeu_epi8(codes + q * quarter + j, present, code);
   }
 }
 
 // The same as unpack_row. The compiler's own vectorization of that one does the end of every quarter byte by byte,
 // which for quarters of 48 columns takes five times as long; of long rows it is a tenth faster than this.
-template <int Width>
+template <int Width, int Frame = Width>
 TADP_AVX512 void unpack_row_avx512(const Planes& planes, int64_t row, uint8_t* codes) {
   const int64_t quarter = planes.padded / 4;
-  if (quarter >= kLongQuarter) return unpack_row<Width>(planes, row, codes);
+  if (quarter >= kLongQuarter) return unpack_row<Width, Frame>(planes, row, codes);
   int64_t j = 0;
-  for (; j + kLane <= quarter; j += kLane) unpack_lane<Width>(planes, row, j, ~__mmask64{0}, codes);
-  if (j < quarter) unpack_lane<Width>(planes, row, j, (__mmask64{1} << (quarter - j)) - 1, codes);
+  for (; j + kLane <= quarter; j += kLane) unpack_lane<Width, Frame>(planes, row, j, ~__mmask64{0}, codes);
+  if (j < quarter) unpack_lane<Width, Frame>(planes, row, j, (__mmask64{1} << (quarter - j)) - 1, codes);
 }
 
 }  // namespace tadp

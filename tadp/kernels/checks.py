@@ -36,8 +36,12 @@ def check_linear(
     bias: torch.Tensor | None,
     dtype: torch.dtype,
     nonlinearity: str,
+    widths: torch.Tensor | None = None,
 ) -> None:
-    """All that a kernel relies on, so that it reads no memory outside its arguments."""
+    """All that a kernel relies on, so that it reads no memory outside its arguments.
+
+    What ``widths`` holds is not looked at: a tracer has no values, and asking a GPU for them would wait for it.
+    """
     torch._check(codes.dim() >= 1, lambda: "tadp: codes must have at least one dimension, the columns")
     torch._check(codes.dtype == torch.int8, lambda: f"tadp: codes must be int8, got {codes.dtype}")
     check_dequantize(high, mid, low, weight_scale, codes.shape[-1], dtype)
@@ -49,7 +53,9 @@ def check_linear(
             tensor.dtype == wanted and tensor.shape == shape,
             lambda name=name, wanted=wanted, shape=shape: f"tadp: {name} must be {wanted} of shape {tuple(shape)}",
         )
-    _check_devices(codes, scale, sum, high, mid, low, weight_scale, bias)
+    if widths is not None:
+        _check_widths(widths, high.shape[0], low, weight_scale)
+    _check_devices(codes, scale, sum, high, mid, low, weight_scale, bias, widths)
 
 
 def check_weight_only(
@@ -148,6 +154,15 @@ def check_groups(groups: int, columns: int) -> None:
         groups == 0 or any(groups * size == columns for size in GROUP_SIZES),
         lambda: f"tadp: {columns} columns in {groups} groups; groups are of {' or '.join(map(str, GROUP_SIZES))}",
     )
+
+
+def _check_widths(widths: torch.Tensor, rows: int, low: torch.Tensor | None, weight_scale: torch.Tensor) -> None:
+    torch._check(
+        widths.dtype == torch.uint8 and widths.shape == (rows,),
+        lambda: f"tadp: widths must be uint8 of shape ({rows},)",
+    )
+    torch._check(low is not None, lambda: "tadp: widths of single rows need all three planes")
+    torch._check(weight_scale.dim() == 1, lambda: "tadp: widths of single rows need one scale a row, not groups")
 
 
 def _check_epilogue(bias: torch.Tensor | None, rows: int, nonlinearity: str) -> None:

@@ -5,7 +5,7 @@ kernels where triton can be imported, and where the library holds the kernels of
 few tokens; the reference serves what is left. Callers see the operator only.
 
     quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
-    linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name) -> (..., rows)
+    linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name, widths) -> (..., rows)
     weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel_name) -> (..., rows)
     dequantize(planes, weight_scale, columns, dtype) -> (rows, columns)
     attention(q (batch, heads, queries, dim), k, v (batch, heads, keys, dim), mask, scale, level) -> as q
@@ -13,7 +13,8 @@ few tokens; the reference serves what is left. Callers see the operator only.
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
 a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
-reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
+reference.NONLINEARITIES. ``widths``, ``(rows,)`` uint8, reads each row of a weight at 8, 6 or 4 bits of its own; it comes
+with all planes and one scale a row. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
 is the width of the products of attention. ``kernel_name`` picks one of a device's implementations by name; empty, a
 rule does. What the operators compute stands in reference.py.
 """
@@ -32,7 +33,8 @@ _EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
 _SCHEMAS = {
     "quantize": "(Tensor x, int groups=0) -> (Tensor codes, Tensor scale, Tensor sum)",
     "linear": (
-        f"(Tensor codes, Tensor scale, Tensor sum, {_WEIGHT}, Tensor? bias, ScalarType dtype, {_EPILOGUE}) -> Tensor"
+        f"(Tensor codes, Tensor scale, Tensor sum, {_WEIGHT}, Tensor? bias, ScalarType dtype, {_EPILOGUE}, "
+        "Tensor? widths=None) -> Tensor"
     ),
     "weight_only_linear": f"(Tensor x, {_WEIGHT}, Tensor? bias, {_EPILOGUE}) -> Tensor",
     "dequantize": f"({_WEIGHT}, int columns, ScalarType dtype) -> Tensor",
@@ -67,14 +69,17 @@ def _linear_on_cuda(
     dtype: torch.dtype,
     nonlinearity: str = "none",
     kernel_name: str = "",
+    widths: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    if cuda.serves(scale.numel(), width_of(mid, low), codes.device, kernel_name):
-        linear = cuda.linear
-    elif triton_kernels.is_used(codes.device):
+    if widths is None and cuda.serves(scale.numel(), width_of(mid, low), codes.device, kernel_name):
+        return cuda.linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name)
+    message = f"tadp: kernel {cuda.NAME!r} reads all rows at one width"
+    torch._check(widths is None or kernel_name != cuda.NAME, lambda: message)
+    if triton_kernels.is_used(codes.device):
         from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
     else:
         linear = reference.linear
-    return linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name)
+    return linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name, widths)
 
 
 @torch.library.impl("tadp::weight_only_linear", "CUDA")
@@ -117,8 +122,9 @@ def _fake_linear(
     dtype: torch.dtype,
     nonlinearity: str = "none",
     kernel_name: str = "",
+    widths: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
+    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, widths)
     return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
 
 

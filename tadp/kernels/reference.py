@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from tadp.kernels.planes import ZERO_POINT, group_of_columns, join, width_of
+from tadp.kernels.planes import WIDTHS, ZERO_POINT, group_of_columns, join, width_of
 
 NONLINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda value: value,
@@ -68,13 +68,19 @@ def linear(
     dtype: torch.dtype,
     nonlinearity: str = "none",
     kernel_name: str = "",
+    widths: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """f(s_a * sum_g(s_wg * (2^(8-b) * sum_k(u_b * a) - z_b * sum_k(a))) + bias), rounded to ``dtype`` once.
 
     k runs over the columns of group g; without groups all columns are one. Args and shapes as in operators.py;
-    ``dtype`` may be float64 too, and ``kernel_name``, a choice among implementations, means nothing here.
+    ``dtype`` may be float64 too, and ``kernel_name``, a choice among implementations, means nothing here. With
+    ``widths`` b is that of each row; rows of a width other than 8, 6 and 4 give NaN.
     """
-    weight = dequantize(high, mid, low, weight_scale, codes.shape[-1], torch.float64)
+    columns = codes.shape[-1]
+    if widths is None:
+        weight = dequantize(high, mid, low, weight_scale, columns, torch.float64)
+    else:
+        weight = _dequantize_rows(high, mid, low, weight_scale, columns, widths)
     return _finish(codes.double() @ weight.T * scale.double()[..., None], bias, dtype, nonlinearity)
 
 
@@ -110,6 +116,23 @@ def dequantize(
     if scale.dim() == 1:
         return (steps * scale[:, None]).to(dtype)
     return (steps * scale[:, group_of_columns(columns, scale.shape[1]).to(scale.device)]).to(dtype)
+
+
+def _dequantize_rows(
+    high: torch.Tensor,
+    mid: torch.Tensor | None,
+    low: torch.Tensor | None,
+    weight_scale: torch.Tensor,
+    columns: int,
+    widths: torch.Tensor,
+) -> torch.Tensor:
+    """Each row at its own width, in float64."""
+    weight = torch.full((high.shape[0], columns), torch.nan, dtype=torch.float64, device=high.device)
+    for width in WIDTHS:
+        read = (high, mid if width >= 6 else None, low if width == 8 else None)
+        whole = dequantize(*read, weight_scale, columns, torch.float64)
+        weight = torch.where((widths == width)[:, None], whole, weight)
+    return weight
 
 
 def attention(

@@ -35,12 +35,24 @@ def split_of(split, quarter, splits: tl.constexpr, tile_bytes: tl.constexpr):  #
 
 @triton.jit
 def load_planes(  # type: ignore[no-untyped-def]
-    high, mid, low, row, byte, part, inside, quarter, width: tl.constexpr, span: tl.constexpr, masked: tl.constexpr
+    high,
+    mid,
+    low,
+    row,
+    byte,
+    part,
+    inside,
+    quarter,
+    width: tl.constexpr,
+    span: tl.constexpr,
+    masked: tl.constexpr,
+    widths=None,
 ):
     """Blocks ``(rows, bytes)`` of planes: of ``high`` the even and the odd quarters, of ``mid`` and of ``low``.
 
     With ``span`` 2, a block of ``high`` holds the bytes of an even and of an odd quarter side by side, ``part`` says
-    which, and the pairs of the odd one are moved to where those of the even one stand.
+    which, and the pairs of the odd one are moved to where those of the even one stand. ``widths`` ``(rows,)``, where
+    rows have widths of their own: what a row does not have is not read and comes back as zero.
     """
     high_rows = high + row * (2 * quarter)
     if span == 1:
@@ -52,16 +64,23 @@ def load_planes(  # type: ignore[no-untyped-def]
     pairs = even
     last_pairs = even
     if width >= 6:
-        pairs = _load_bytes(mid + row * quarter, byte, inside, masked)
+        wanted = None if widths is None else widths >= 6
+        pairs = _load_bytes(mid + row * quarter, byte, inside, masked, wanted)
     if width == 8:
-        last_pairs = _load_bytes(low + row * quarter, byte, inside, masked)
+        wanted = None if widths is None else widths == 8
+        last_pairs = _load_bytes(low + row * quarter, byte, inside, masked, wanted)
     return even, odd, pairs, last_pairs
 
 
 @triton.jit
-def _load_bytes(plane_rows, byte, inside, masked: tl.constexpr):  # type: ignore[no-untyped-def]
+def _load_bytes(plane_rows, byte, inside, masked: tl.constexpr, wanted=None):  # type: ignore[no-untyped-def]
     place = plane_rows[:, None] + byte[None, :]
-    return tl.load(place, mask=inside[None, :], other=0) if masked else tl.load(place)
+    if wanted is not None:
+        mask = (inside[None, :] & wanted[:, None]) if masked else wanted[:, None]
+        found = tl.load(place, mask=mask, other=0)
+    else:
+        found = tl.load(place, mask=inside[None, :], other=0) if masked else tl.load(place)
+    return found
 
 
 @triton.jit

@@ -20,6 +20,17 @@ def integer_value(product, token_sum, width: tl.constexpr):  # type: ignore[no-u
 
 
 @triton.jit
+def integer_value_by_row(product, token_sum, widths):  # type: ignore[no-untyped-def]
+    """The same for rows of widths of their own, whose codes were read as ones of 8 bits: 2^(8-b) * u_b - 128.
+
+    Rows of a width other than 8, 6 and 4 give NaN.
+    """
+    zero = tl.where(widths == 8, 134 - 128, tl.where(widths == 6, 132 - 128, 126 - 128))
+    half = tl.where(widths == 8, 0.0, tl.where((widths == 6) | (widths == 4), 0.5, float("nan")))
+    return (product - zero[:, None] * token_sum).to(tl.float32) - half[:, None] * token_sum.to(tl.float32)
+
+
+@triton.jit
 def nonlinear(value, nonlinearity: tl.constexpr):  # type: ignore[no-untyped-def]
     """The function of that name in reference.NONLINEARITIES, in float32.
 

@@ -1,6 +1,6 @@
 """What a launcher of a GPU product finds out about its arguments, and brings them to, before it launches a kernel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,8 +32,12 @@ class Launch:
     tile: Tile
 
     @classmethod
-    def of(cls, activations: torch.Tensor, weight: Weight, kernel_name: str) -> "Launch":
+    def of(
+        cls, activations: torch.Tensor, weight: Weight, kernel_name: str, widths: torch.Tensor | None = None
+    ) -> "Launch":
         """By name, or by rule where ``kernel_name`` is empty; ``activations`` are codes or values, ``(..., columns)``.
+
+        With ``widths`` of single rows the columns are not split, and nothing is read through descriptors.
 
         Raises:
             ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
@@ -46,7 +50,10 @@ class Launch:
             tile = Tile.parse(kernel_name)
         else:
             tile = tile_for(tokens, rows, columns, width, activations=bits, groups=groups)
+            tile = tile if widths is None else replace(tile, splits=1)
         tile.check_fits(columns, groups, activations=bits)
+        if widths is not None and (tile.splits > 1 or tile.descriptors):
+            raise ValueError(f"{tile}: a kernel that splits columns or reads through descriptors has one width")
         return cls(tokens, rows, columns, width, groups, tile)
 
     @property

@@ -25,7 +25,7 @@ from tadp.kernels.triton.blocks import (
     tile_of,
     unpack_codes,
 )
-from tadp.kernels.triton.epilogue import integer_value, nonlinear, store_tile
+from tadp.kernels.triton.epilogue import integer_value, integer_value_by_row, nonlinear, store_tile
 from tadp.kernels.triton.launch import Launch, Weight, dense
 from tadp.kernels.triton.persistent import launch_persistent
 from tadp.kernels.triton.split import add_up
@@ -43,6 +43,7 @@ def linear_kernel(  # type: ignore[no-untyped-def]
     low,
     weight_scale,
     bias,
+    widths,
     out,
     tokens,
     rows,
@@ -61,8 +62,8 @@ def linear_kernel(  # type: ignore[no-untyped-def]
 ):
     """One tile of ``out`` ``(tokens, rows)``, or with ``splits`` of the sums ``(splits, tokens, rows)``, int32.
 
-    ``masked``: the columns do not fill quarters of whole blocks of ``tile_bytes``. ``mid``, ``low`` and ``bias`` are
-    None where there is none. Shapes as in operators.py, all contiguous; ``quarter`` is a quarter of the padded columns.
+    ``masked``: the columns do not fill quarters of whole blocks of ``tile_bytes``. ``mid``, ``low``, ``bias`` and
+    ``widths`` are None where there is none. Shapes as in operators.py, all contiguous; ``quarter`` is a quarter of the padded columns.
     With ``groups`` a step of the loop is one of them, and takes two quarters at once where they are short of the 32
     columns that the tensor cores multiply; ``weight_scale`` then is ``(groups, rows)``.
     """
@@ -74,6 +75,7 @@ def linear_kernel(  # type: ignore[no-untyped-def]
     # What lies beyond the last row or token repeats it, and is not stored. A tensor may hold more than 2^31 codes.
     row_read = tl.minimum(row, rows - 1).to(tl.int64)
     token_read = tl.minimum(token, tokens - 1).to(tl.int64)
+    row_widths = None if widths is None else tl.load(widths + row_read)
     code_rows = codes + token_read * columns
 
     span: tl.constexpr = 2 if tile_bytes < 32 else 1
@@ -87,7 +89,7 @@ def linear_kernel(  # type: ignore[no-untyped-def]
         byte = start + place
         inside = byte < quarter
         even, odd, pairs, last_pairs = load_planes(
-            high, mid, low, row_read, byte, part, inside, quarter, width, span, masked
+            high, mid, low, row_read, byte, part, inside, quarter, width, span, masked, row_widths
         )
         if span == 2:
             pairs = align_pairs(pairs, part, ptx)
@@ -113,7 +115,11 @@ def linear_kernel(  # type: ignore[no-untyped-def]
             value = value * token_scale
         else:
             token_sum = tl.load(sum + token_read)[None, :]
-            value = integer_value(product, token_sum, width) * token_scale * tl.load(weight_scale + row_read)[:, None]
+            if widths is None:
+                value = integer_value(product, token_sum, width)
+            else:
+                value = integer_value_by_row(product, token_sum, row_widths)
+            value = value * token_scale * tl.load(weight_scale + row_read)[:, None]
         if bias is not None:
             value += tl.load(bias + row_read)[:, None].to(tl.float32)
         store_tile(out, nonlinear(value, nonlinearity), token, row, tokens, rows)
@@ -131,6 +137,7 @@ def linear(
     dtype: torch.dtype,
     nonlinearity: str = "none",
     kernel_name: str = "",
+    widths: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The same as reference.linear, up to rounding; arguments and shapes as in operators.py.
 
@@ -138,9 +145,9 @@ def linear(
         RuntimeError: for arguments that do not fit each other.
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
     """
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
+    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, widths)
     weight: Weight = (high, mid, low, weight_scale, bias)
-    launch = Launch.of(codes, weight, kernel_name)
+    launch = Launch.of(codes, weight, kernel_name, widths)
     tile, width = launch.tile, launch.width
     out = torch.empty((*codes.shape[:-1], launch.rows), dtype=dtype, device=codes.device)
     if out.numel() == 0:
@@ -162,6 +169,7 @@ def linear(
             low,
             weight_scale,
             bias,
+            None if widths is None else widths.contiguous(),
             sums if tile.splits > 1 else out,
             *launch.sizes,
             **constants_for(tile, width, launch.columns, launch.groups, nonlinearity),
