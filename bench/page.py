@@ -15,7 +15,7 @@ ORDER = (
     *("alignment", "direction", "signals", "text_groups", "bert_head", "scoring"),
     *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
-    *("product", "isa", "gpu", "gpu_attention", "memory"),
+    *("product", "row_widths", "isa", "gpu", "gpu_attention", "memory"),
 )
 INTRODUCTION = """# Results
 

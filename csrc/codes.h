@@ -47,9 +47,11 @@ TADP_HOST_DEVICE float centred(int32_t product, int32_t sum) {
   return value;
 }
 
-// The same where weight rows have widths of their own: `product` is in units of 8-bit codes, and the zero point of its
-// row comes as its whole part and its half.
-TADP_HOST_DEVICE float centred(int32_t product, int32_t sum, int32_t zero, float half) {
+// The same at a width that is known at run time only, of codes that stand where they do in codes of 8 bits, so that
+// `product` is 2^(8-b) * sum(u_b * a) already.
+TADP_HOST_DEVICE float centred(int32_t product, int32_t sum, int width) {
+  const int32_t zero = width == 8 ? Decode<8>::kZero : width == 6 ? Decode<6>::kZero : Decode<4>::kZero;
+  const float half = width == 8 ? Decode<8>::kHalf : width == 6 ? Decode<6>::kHalf : Decode<4>::kHalf;
   const uint32_t whole = static_cast<uint32_t>(product) - static_cast<uint32_t>(zero) * static_cast<uint32_t>(sum);
   return subtract(static_cast<float>(static_cast<int32_t>(whole)), multiply(half, static_cast<float>(sum)));
 }

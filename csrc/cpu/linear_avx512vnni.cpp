@@ -241,10 +241,26 @@ TADP_AVX512_INLINE __m512 centred16(__m512i product, int32_t sum) {
   return _mm512_sub_ps(value, _mm512_set1_ps(Decode<Width>::kHalf * static_cast<float>(sum)));
 }
 
-// The same of rows that have widths of their own.
-TADP_AVX512_INLINE __m512 centred16(__m512i product, int32_t sum, __m512i zero, __m512 half) {
-  const __m512i whole = _mm512_sub_epi32(product, _mm512_mullo_epi32(zero, _mm512_set1_epi32(sum)));
-  return _mm512_sub_ps(_mm512_cvtepi32_ps(whole), _mm512_mul_ps(half, _mm512_set1_ps(static_cast<float>(sum))));
+// Zero points of 16 rows that have widths of their own, as in Decode.
+struct Zeros16 {
+  __m512i zero;
+  __m512 half;
+};
+
+TADP_AVX512_INLINE Zeros16 zeros16(const uint8_t* widths, __mmask16 present) {
+  const __m512i width = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(present, widths));
+  const __mmask16 eight = _mm512_cmpeq_epi32_mask(width, _mm512_set1_epi32(8));
+  const __mmask16 six = _mm512_cmpeq_epi32_mask(width, _mm512_set1_epi32(6));
+  const __m512i narrow = _mm512_mask_set1_epi32(_mm512_set1_epi32(Decode<4>::kZero), six, Decode<6>::kZero);
+  static_assert(Decode<8>::kHalf == 0.0F && Decode<6>::kHalf == Decode<4>::kHalf);
+  return {.zero = _mm512_mask_set1_epi32(narrow, eight, Decode<8>::kZero),
+          .half = _mm512_maskz_mov_ps(_knot_mask16(eight), _mm512_set1_ps(Decode<4>::kHalf))};
+}
+
+// centred() of 16 sums of such rows.
+TADP_AVX512_INLINE __m512 centred16(__m512i product, int32_t sum, const Zeros16& of) {
+  const __m512i whole = _mm512_sub_epi32(product, _mm512_mullo_epi32(of.zero, _mm512_set1_epi32(sum)));
+  return _mm512_sub_ps(_mm512_cvtepi32_ps(whole), _mm512_mul_ps(of.half, _mm512_set1_ps(static_cast<float>(sum))));
 }
 
 // A block of `tokens` tokens by `columns` output columns in `lanes` registers of 16, whose numbers stand as
@@ -282,11 +298,10 @@ TADP_AVX512 void finish_by_row(const LinearProblem& problem, const Block& block,
     const __mmask16 present = first_lanes(block.columns - lane * 16);
     const int64_t row = block.first + lane * 16;
     const __m512 weight_scale = _mm512_maskz_loadu_ps(present, problem.weight_scale + row);
-    const __m512i zero = _mm512_maskz_loadu_epi32(present, problem.zeros + row);
-    const __m512 half = _mm512_maskz_loadu_ps(present, problem.halves + row);
+    const Zeros16 zeros = zeros16(problem.widths + row, present);
     for (int64_t t = 0; t < block.tokens; ++t) {
       const int64_t place = (t * block.lanes + lane) * 16;
-      const __m512 value = centred16(_mm512_load_si512(sums + place), problem.sum[block.token + t], zero, half);
+      const __m512 value = centred16(_mm512_load_si512(sums + place), problem.sum[block.token + t], zeros);
       const __m512 scale = _mm512_set1_ps(problem.scale[block.token + t]);
       _mm512_store_ps(values + place, _mm512_mul_ps(_mm512_mul_ps(value, scale), weight_scale));
     }

@@ -20,8 +20,6 @@ struct LinearProblem {
   // Where rows have widths of their own; null where all have planes.width. That is 8 then, there are no groups, and
   // codes of fewer bits stand where they do in codes of 8, which gives the sums of all rows one unit.
   const uint8_t* widths;  // (planes.rows)
-  const int32_t* zeros;   // (planes.rows): the zero point of a row without its half
-  const float* halves;    // (planes.rows)
   Output output;
 };
 
@@ -62,10 +60,9 @@ template <int Width, typename T>
   const float* __restrict__ weight_scale = problem.weight_scale + first;
   float values[kTileColumns];
   if (Width == 8 && problem.widths != nullptr) {
-    const int32_t* __restrict__ zeros = problem.zeros + first;
-    const float* __restrict__ halves = problem.halves + first;
+    const uint8_t* __restrict__ widths = problem.widths + first;
     for (int64_t c = 0; c < columns; ++c) {
-      values[c] = centred(products[c], sum, zeros[c], halves[c]) * scale * weight_scale[c];
+      values[c] = centred(products[c], sum, widths[c]) * scale * weight_scale[c];
     }
   } else {
     for (int64_t c = 0; c < columns; ++c) values[c] = centred<Width>(products[c], sum) * scale * weight_scale[c];

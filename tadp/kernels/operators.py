@@ -5,7 +5,8 @@ kernels where triton can be imported, and where the library holds the kernels of
 few tokens; the reference serves what is left. Callers see the operator only.
 
     quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
-    linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name, widths) -> (..., rows)
+    linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name, widths=None)
+        -> (..., rows)
     weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel_name) -> (..., rows)
     dequantize(planes, weight_scale, columns, dtype) -> (rows, columns)
     attention(q (batch, heads, queries, dim), k, v (batch, heads, keys, dim), mask, scale, level) -> as q
@@ -13,10 +14,10 @@ few tokens; the reference serves what is left. Callers see the operator only.
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
 a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
-reference.NONLINEARITIES. ``widths``, ``(rows,)`` uint8, reads each row of a weight at 8, 6 or 4 bits of its own; it comes
-with all planes and one scale a row. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
+reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
 is the width of the products of attention. ``kernel_name`` picks one of a device's implementations by name; empty, a
-rule does. What the operators compute stands in reference.py.
+rule does. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
+and one scale a row. What the operators compute stands in reference.py.
 """
 
 from typing import Any

@@ -85,6 +85,12 @@ def random_codes(seed: int, rows: int, columns: int) -> torch.Tensor:
     return torch.randint(0, 256, (rows, columns), generator=generator, dtype=torch.uint8)
 
 
+def random_widths(seed: int, rows: int) -> torch.Tensor:
+    """A width for each row of a weight, as the operator linear takes them."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.tensor(WIDTHS, dtype=torch.uint8)[torch.randint(len(WIDTHS), (rows,), generator=generator)]
+
+
 def product_bound(value: torch.Tensor, product: Product, dtype: torch.dtype) -> torch.Tensor:
     """Most by which an operator's result may differ from the float64 ``value``.
 

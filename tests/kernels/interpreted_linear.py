@@ -5,6 +5,8 @@ Results of that type are therefore compared with cut ones here; that the compile
 test_triton_compile.py.
 """
 
+from functools import partial
+
 import pytest
 import torch
 import triton
@@ -12,7 +14,7 @@ import triton
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.triton.linear import linear
 from tadp.kernels.triton.tile import tile_for
-from tests.kernels.cases import WIDTHS, Product, product_bound, tokens_with_outliers
+from tests.kernels.cases import WIDTHS, Product, product_bound, random_widths, tokens_with_outliers
 from tests.kernels.test_linear import integer_product, real_product
 
 # One, primes, one more and one less than tiles of 16, 64 and 128; columns around the padding and around whole steps.
@@ -137,3 +139,53 @@ def test_planes_of_other_widths_are_not_read() -> None:
     assert torch.equal(product.run(6, torch.float32, linear), before[0])
     product.weight.mid.zero_()
     assert torch.equal(product.run(4, torch.float32, linear), before[1])
+
+
+@pytest.mark.parametrize(("tokens", "rows", "columns"), SHAPES)
+def test_rows_of_own_widths(tokens: int, rows: int, columns: int) -> None:
+    for index, (dtype, bias) in enumerate(TYPES):
+        product = real_product(index, tokens, rows, columns, bias)
+        widths = random_widths(index, rows)
+        found = product.run(8, dtype, partial(linear, widths=widths))
+        whole = {width: product.run(width, dtype, linear) for width in WIDTHS}
+        expected = torch.stack([whole[width][:, row] for row, width in enumerate(widths.tolist())], -1)
+        assert torch.equal(found, expected)
+        if dtype == torch.float32:
+            assert torch.equal(found, product.run(8, dtype, partial(torch.ops.tadp.linear, widths=widths)))
+
+
+def test_rows_of_own_widths_are_not_split() -> None:
+    product = real_product(1, 4, 20, 4096, None)
+    assert tile_for(4, 20, 4096, 8).splits > 1
+    widths = random_widths(2, 20)
+    found = product.run(8, torch.float32, partial(linear, widths=widths))
+    assert torch.equal(found, product.run(8, torch.float32, partial(torch.ops.tadp.linear, widths=widths)))
+
+
+@pytest.mark.parametrize("columns", [97, 256])
+def test_rows_do_not_read_planes_beyond_their_width(columns: int) -> None:
+    product = real_product(3, 5, 70, columns, None)
+    widths = random_widths(4, 70)
+    run = partial(linear, widths=widths)
+    before = product.run(8, torch.float32, run)
+    product.weight.low[widths < 8] ^= 255
+    product.weight.mid[widths < 6] ^= 255
+    assert torch.equal(product.run(8, torch.float32, run), before)
+    product.weight.low[widths == 8] ^= 255
+    assert not torch.equal(product.run(8, torch.float32, run), before)
+
+
+def test_rows_of_unknown_widths_are_nan() -> None:
+    # A kernel cannot raise, and looking at the values before it is launched would wait for the GPU.
+    product = real_product(5, 3, 9, 64, None)
+    widths = torch.tensor([8, 6, 4, 0, 5, 7, 255, 8, 4], dtype=torch.uint8)
+    for operator in (linear, reference.linear):
+        found = product.run(8, torch.float32, partial(operator, widths=widths))
+        assert found.isnan().any(0).tolist() == [False] * 3 + [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize("kernel", ["triton-64x16x32-w4-s4-k4", "triton-tma-64x32x32-w4-s3"])
+def test_rows_of_own_widths_refuse_splits_and_descriptors(kernel: str) -> None:
+    product = real_product(1, 3, 8, 128, None)
+    with pytest.raises(ValueError, match=f"{kernel}: a kernel that splits columns or reads through descriptors"):
+        linear(**product.arguments(8, torch.float32), kernel_name=kernel, widths=random_widths(1, 8))

@@ -1,14 +1,16 @@
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from tadp.kernels import cuda, planes, reference, registry
+from tadp.kernels import triton as triton_kernels
 from tadp.kernels.reference import NONLINEARITIES
 from tadp.kernels.registry import Request, Variant
 from tadp.precision import L8, Level
-from tests.kernels.cases import FLOATS, WIDTHS, random_codes, tokens_with_outliers
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, tokens_with_outliers
 from tests.kernels.test_linear import real_product
 
 needs_kernels = pytest.mark.skipif(
@@ -70,6 +72,17 @@ def test_operators_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == ["quantize", "linear"]
     for left, right in zip(found, reference.quantize(x, 1), strict=True):
         assert torch.equal(left, right)
+
+
+def test_rows_of_own_widths_are_not_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = real_product(1, 3, 8, 64, None).arguments(8, torch.float32)
+    with_kernels(monkeypatch)
+    monkeypatch.setattr(triton_kernels, "is_used", lambda device=None: False)
+    run = partial(torch.ops.tadp.linear.default.redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA))
+    widths = random_widths(1, 8)
+    assert torch.equal(run(*arguments.values(), "", widths), reference.linear(**arguments, widths=widths))
+    with pytest.raises(RuntimeError, match="kernel 'cuda' reads all rows at one width"):
+        run(*arguments.values(), "cuda", widths)
 
 
 def test_registry_offers_and_describes_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from tests.kernels.cases import (
     needs_vector_isas,
     product_bound,
     random_codes,
+    random_widths,
     tokens_with_outliers,
 )
 
@@ -158,6 +161,121 @@ def test_longest_row_is_exact(isa: str, width: int) -> None:
     assert torch.equal(found.double(), product.run(width, torch.float64, reference.linear))
 
 
+def mixed_product(product: Product, widths: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Each row at its own width, put together from products that read all rows at one."""
+    whole = {width: product.run(width, dtype) for width in WIDTHS}
+    return torch.stack([whole[width][..., row] for row, width in enumerate(widths.tolist())], -1)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(deadline=None, max_examples=60)
+@given(
+    SEEDS,
+    TOKENS,
+    ROWS,
+    st.one_of(COLUMNS, st.sampled_from([1500, 2100])),  # AVX-512 unpacks rows from 2,048 columns on in another way
+    st.sampled_from(FLOATS),
+    st.booleans(),
+    st.sampled_from(NONLINEARITIES),
+)
+def test_rows_of_own_widths_give_the_bits_of_single_widths(
+    isa: str,
+    seed: int,
+    tokens: int,
+    rows: int,
+    columns: int,
+    dtype: torch.dtype,
+    biased: bool,
+    nonlinearity: str,
+) -> None:
+    product = real_product(seed, tokens, rows, columns, dtype if biased else None, nonlinearity=nonlinearity)
+    product.scale[0] = torch.nan
+    widths = random_widths(seed, rows)
+    with cpu_isa(isa):
+        found = torch.ops.tadp.linear(**product.arguments(8, dtype), widths=widths)
+        expected = mixed_product(product, widths, dtype)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("tokens", [3, 50])
+def test_one_width_for_all_rows_and_for_all_but_one(isa: str, width: int, tokens: int) -> None:
+    product = real_product(2, tokens, 70, 132, torch.float32)
+    widths = torch.full((70,), width, dtype=torch.uint8)
+    with cpu_isa(isa):
+        expected = product.run(width, torch.float32)
+        found = torch.ops.tadp.linear(**product.arguments(8, torch.float32), widths=widths)
+        widths[69] = 4 if width == 8 else 8
+        others = torch.ops.tadp.linear(**product.arguments(8, torch.float32), widths=widths)
+    assert torch.equal(found, expected)
+    assert torch.equal(others[:, :69], expected[:, :69])
+    assert not torch.equal(others[:, 69], expected[:, 69])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, TOKENS, ROWS, COLUMNS, st.sampled_from(FLOATS))
+def test_rows_of_own_widths_stay_within_the_rounding_bound(
+    isa: str, seed: int, tokens: int, rows: int, columns: int, dtype: torch.dtype
+) -> None:
+    product = real_product(seed, tokens, rows, columns, torch.float32)
+    widths = random_widths(seed, rows)
+    exact = product.run(8, torch.float64, partial(reference.linear, widths=widths))
+    with cpu_isa(isa):
+        found = product.run(8, dtype, partial(torch.ops.tadp.linear, widths=widths))
+    fits = exact.abs() < torch.finfo(dtype).max
+    assert ((found.double() - exact).abs() <= product_bound(exact, product, dtype))[fits].all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("tokens", [5, 49])
+def test_longest_row_of_own_width_is_exact(isa: str, tokens: int) -> None:
+    # As above, where codes of 4 and 6 bits stand in the frame of 8.
+    columns = 65536
+    cut = planes.cut(torch.full((3, columns), 255, dtype=torch.uint8))
+    weight = BitPlaneWeight(*cut, torch.ones(3), columns, torch.float32)
+    codes = torch.full((tokens, columns), 127, dtype=torch.int8)
+    codes[1::2] = -127
+    product = Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
+    widths = torch.tensor([8, 6, 4], dtype=torch.uint8)
+    with cpu_isa(isa):
+        found = product.run(8, torch.float32, partial(torch.ops.tadp.linear, widths=widths))
+    assert torch.equal(found.double(), product.run(8, torch.float64, partial(reference.linear, widths=widths)))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("tokens", [5, 49])
+@pytest.mark.parametrize("columns", [97, 1536, 2100])
+def test_rows_do_not_read_planes_beyond_their_width(isa: str, tokens: int, columns: int) -> None:
+    product = real_product(3, tokens, 70, columns, None)
+    widths = random_widths(4, 70)
+    run = partial(torch.ops.tadp.linear, widths=widths)
+    with cpu_isa(isa):
+        before = product.run(8, torch.float32, run)
+        generator = torch.Generator().manual_seed(5)
+        for plane, narrower in ((product.weight.low, widths < 8), (product.weight.mid, widths < 6)):
+            noise = torch.randint(0, 256, plane.shape, generator=generator, dtype=torch.uint8)
+            plane[narrower] = noise[narrower]
+        assert torch.equal(product.run(8, torch.float32, run), before)
+        product.weight.low[widths == 8] ^= 255
+        assert not torch.equal(product.run(8, torch.float32, run), before)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("leading", "rows", "columns"), [((0,), 9, 12), ((2, 3), 9, 12), ((3,), 0, 8), ((3,), 5, 0)])
+def test_rows_of_own_widths_in_odd_shapes(isa: str, leading: tuple[int, ...], rows: int, columns: int) -> None:
+    weight = BitPlaneWeight.pack(torch.randn(rows, columns))
+    quantized = torch.ops.tadp.quantize(torch.randn(*leading, columns))
+    arguments = (*quantized, *weight.operands(8), weight.scale, None, torch.float32)
+    widths = random_widths(6, rows)
+    spread = torch.stack([widths, torch.zeros_like(widths)], -1)[:, 0]
+    with cpu_isa(isa):
+        found = torch.ops.tadp.linear(*arguments, widths=spread)
+    assert found.shape == (*leading, rows)
+    torch.testing.assert_close(found, reference.linear(*arguments, widths=widths))
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("nonlinearity", ["gelu", "gelu_tanh", "silu"])
 def test_infinity_and_large_values_pass_nonlinearities(isa: str, nonlinearity: str) -> None:
@@ -213,6 +331,7 @@ def test_refuses() -> None:
     good = product.arguments(8, torch.float32)
     high, mid, low = good["high"], good["mid"], good["low"]
     long = torch.zeros(1, 65540, dtype=torch.int8)
+    widths = torch.full((8,), 8, dtype=torch.uint8)
     for changes, message in (
         ({"codes": product.codes.int()}, "codes must be Char"),
         ({"codes": torch.tensor(1, dtype=torch.int8)}, "at least one dimension"),
@@ -231,10 +350,24 @@ def test_refuses() -> None:
         ({"kernel_name": "fast"}, "linear has no kernel 'fast' on the CPU"),
         ({"weight_scale": torch.ones(8, 3)}, "16 columns in 3 groups; groups are of 64 or 128"),
         ({"weight_scale": torch.ones(8, 0)}, "weight_scale has no groups"),
+        ({"widths": widths[:7]}, r"widths must have shape \(8,\)"),
+        ({"widths": widths[None]}, r"widths must have shape \(8,\)"),
+        ({"widths": widths.int()}, "widths must be Byte"),
+        ({"widths": widths, "low": None}, "widths of single rows need all three planes"),
+        ({"widths": widths, "low": None, "mid": None}, "widths of single rows need all three planes"),
+        ({"widths": widths.index_fill(0, torch.tensor(3), 7)}, "widths of rows must be 8, 6 or 4"),
+        ({"widths": widths.new_full((8,), 255)}, "widths of rows must be 8, 6 or 4"),
         ({"codes": long, "scale": torch.ones(1), "sum": torch.ones(1, dtype=torch.int32)}, "at most 65536"),
     ):
         with pytest.raises(RuntimeError, match=message):
             torch.ops.tadp.linear(**{**good, **changes})
+
+
+def test_widths_of_rows_refuse_groups() -> None:
+    product = real_product(1, 3, 8, 128, None, group_size=64)
+    widths = random_widths(1, 8)
+    with pytest.raises(RuntimeError, match="widths of single rows need one scale a row, not groups"):
+        torch.ops.tadp.linear(**product.arguments(8, torch.float32), widths=widths)
 
 
 def test_unknown_instruction_set_is_refused() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tadp.kernels import BitPlaneWeight
-from tests.kernels.cases import FLOATS, WIDTHS
+from tests.kernels.cases import FLOATS, WIDTHS, random_widths
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -20,6 +20,13 @@ def test_opcheck_linear(width: int, biased: bool) -> None:
     torch.library.opcheck(
         torch.ops.tadp.linear.default, (*quantized, *weight.operands(width), weight.scale, bias, torch.bfloat16)
     )
+
+
+def test_opcheck_linear_with_rows_of_own_widths() -> None:
+    weight = BitPlaneWeight.pack(torch.randn(10, 18))
+    quantized = torch.ops.tadp.quantize(torch.randn(2, 3, 18))
+    arguments = (*quantized, *weight.operands(8), weight.scale, None, torch.bfloat16)
+    torch.library.opcheck(torch.ops.tadp.linear.default, arguments, {"widths": random_widths(1, 10)})
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -51,6 +51,7 @@ def compile_linear(
     name: str = "",
     groups: int = 0,
     nonlinearity: str = "none",
+    widths: str | None = None,
 ) -> CompiledKernel:
     tile = Tile.parse(name) if name else tile_for(tokens, rows, columns, width, groups=groups)
     tensors = {
@@ -60,6 +61,7 @@ def compile_linear(
         **plane_types(width),
         "weight_scale": "*fp32",
         "bias": bias and f"*{bias}",
+        "widths": widths,
         "out": "*i32" if tile.splits > 1 else f"*{dtype}",
     }
     numbers = {"tokens": tokens, "rows": rows, "columns": columns, "quarter": -(-columns // 4)}
@@ -136,6 +138,15 @@ def test_groups_and_nonlinearities_bring_no_spills(architecture: int, capfd: pyt
         kernel = compile_linear(architecture, width, tokens, 1536, 1536, groups=groups, nonlinearity=nonlinearity)
         check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
         assert not re.search(r"\bfma\.rn\.f32", kernel.asm["ptx"]) or nonlinearity != "none"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_rows_of_own_widths_bring_no_spills(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
+    for tokens, columns in ((1, 1536), (64, 1531), (4096, 1536)):
+        kernel = compile_linear(architecture, 8, tokens, rows=13824, columns=columns, widths="*u8")
+        check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
+        assert columns % 16 or "cp.async" in kernel.asm["ptx"]
+        assert not re.search(r"\bfma\.rn", kernel.asm["ptx"])
 
 
 @pytest.mark.parametrize("tokens", TOKENS)

@@ -17,7 +17,7 @@ from tadp.kernels.checks import check_linear
 from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
 from tests.kernels.bounds import linear_bound, weight_only_bound
-from tests.kernels.cases import FLOATS, WIDTHS, random_codes, tokens_with_outliers
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, tokens_with_outliers
 from tests.kernels.test_linear import real_product
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -151,6 +151,7 @@ def test_refuses() -> None:
     high, mid, low = good["high"], good["mid"], good["low"]
     check_linear(**good)
     long = torch.zeros(1, 65540, dtype=torch.int8)
+    widths = random_widths(1, 8)
     long_high = torch.zeros(8, 32770, dtype=torch.uint8)
     for changes, message in (
         ({"codes": product.codes.int()}, "codes must be int8"),
@@ -170,9 +171,16 @@ def test_refuses() -> None:
         ({"nonlinearity": "relu"}, "unknown nonlinearity 'relu'; there are none, gelu"),
         ({"weight_scale": torch.ones(8, 3)}, "16 columns in 3 groups; groups are of 64 or 128"),
         ({"codes": long, "high": long_high, "mid": None, "low": None}, "at most 65536"),
+        ({"widths": widths[:7]}, r"widths must be uint8 of shape \(8,\)"),
+        ({"widths": widths.int()}, r"widths must be uint8 of shape \(8,\)"),
+        ({"widths": widths, "low": None}, "widths of single rows need all three planes"),
+        ({"widths": widths.to("meta")}, "must be on one device"),
     ):
         with pytest.raises(RuntimeError, match=message):
             check_linear(**{**good, "nonlinearity": "none", **changes})
+    grouped = real_product(1, 3, 8, 128, None, group_size=64).arguments(8, torch.float32)
+    with pytest.raises(RuntimeError, match="widths of single rows need one scale a row, not groups"):
+        check_linear(**grouped, widths=widths)
 
 
 @pytest.mark.gpu
@@ -190,6 +198,22 @@ def test_a_gpu_gives_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, w
         on_gpu = [None if argument is None else argument.cuda() for argument in arguments]
         found = torch.ops.tadp.linear(*on_gpu, dtype)
         assert torch.equal(found.cpu(), product.run(width, dtype))
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+@pytest.mark.parametrize(
+    ("tokens", "rows", "columns"), [(0, 8, 8), (1, 1536, 1536), (50, 130, 259), (1000, 1536, 8960)]
+)
+def test_rows_of_own_widths_on_a_gpu(tokens: int, rows: int, columns: int) -> None:
+    for dtype in FLOATS:
+        product = real_product(3, tokens, rows, columns, dtype)
+        arguments = {**product.arguments(8, dtype), "widths": random_widths(4, rows)}
+        found = torch.ops.tadp.linear(**on_gpu(arguments))
+        assert torch.equal(found.cpu(), torch.ops.tadp.linear(**arguments))
+    with pytest.raises(RuntimeError, match="kernel 'cuda' reads all rows at one width"):
+        torch.ops.tadp.linear(**on_gpu(arguments), kernel_name="cuda")
 
 
 @pytest.mark.gpu

@@ -63,9 +63,10 @@ def linear_kernel(  # type: ignore[no-untyped-def]
     """One tile of ``out`` ``(tokens, rows)``, or with ``splits`` of the sums ``(splits, tokens, rows)``, int32.
 
     ``masked``: the columns do not fill quarters of whole blocks of ``tile_bytes``. ``mid``, ``low``, ``bias`` and
-    ``widths`` are None where there is none. Shapes as in operators.py, all contiguous; ``quarter`` is a quarter of the padded columns.
-    With ``groups`` a step of the loop is one of them, and takes two quarters at once where they are short of the 32
-    columns that the tensor cores multiply; ``weight_scale`` then is ``(groups, rows)``.
+    ``widths`` are None where there is none; with ``widths`` there are neither groups nor splits. Shapes as in
+    operators.py, all contiguous; ``quarter`` is a quarter of the padded columns. With ``groups`` a step of the loop is
+    one of them, and takes two quarters at once where they are short of the 32 columns that the tensor cores multiply;
+    ``weight_scale`` then is ``(groups, rows)``.
     """
     row_tile, token_tile = tile_of(
         tl.program_id(0), tl.cdiv(rows, tile_rows), tl.cdiv(tokens, tile_tokens), tiles_per_group
