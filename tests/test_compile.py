@@ -16,10 +16,10 @@ from tadp.calibration.channels import channel_peaks
 from tadp.calibration.key import calibration_key, fingerprint
 from tadp.calibration.recording import Step
 from tadp.calibration.result import Calibration
-from tadp.kernels import flatten_state_dict, pack_linear_, unflatten_state_dict
+from tadp.kernels import BitPlaneWeight, flatten_state_dict, pack_linear_, unflatten_state_dict
 from tadp.passes.blocks import block_linears
 from tadp.policy import Static
-from tadp.precision import L4, L8, L16, Level, Recipe, Role
+from tadp.precision import L4, L8, L16, MIXED_AVERAGES, Level, Recipe, Role
 from tests.breaking import Breaking
 from tests.calibration.test_result import FOUND
 from tests.conftest import relative_error, tiny_inputs, tiny_transformer
@@ -437,3 +437,35 @@ def test_channels_are_balanced_as_calibration_found_them() -> None:
 def test_balancing_without_a_calibration_names_the_way_to_one() -> None:
     with pytest.raises(ValueError, match="tadp calibrate"):
         tadp.compile(tiny_transformer(2), balance=0.5)
+
+
+def test_channels_have_widths_of_their_own_at_mixed_levels() -> None:
+    eager, model = (tiny_transformer(2, torch.float32) for _ in range(2))
+    inputs = tiny_inputs(dtype=torch.float32)
+    calibration = replace(FOUND, key=calibration_key({"transformer": fingerprint(model)}, {}))
+    widths: dict[str, torch.Tensor] = {}
+    for found in block_linears(eager):
+        rows = found.module.out_features
+        drawn = torch.randint(2, 5, (3, rows), generator=torch.Generator().manual_seed(len(widths))) * 2
+        widths[found.layer] = drawn.to(torch.uint8)
+        packed = BitPlaneWeight.pack(found.module.weight)
+        for width in (4, 6, 8):
+            own = drawn[MIXED_AVERAGES.index(5)] == width
+            found.module.weight.data[own] = packed.dequantize(width)[own]
+    with torch.no_grad():
+        expected = eager(**inputs)[0]  # weights rounded, activations not
+    tadp.compile(model, policy="static:5m", calibration=replace(calibration, channel_widths=widths))
+    error = relative_error(model(**inputs)[0], expected)
+    assert {row["level"] for row in model.tadp.explain().rows if row["role"] == "ffn.up"} == {"5m"}
+    model.tadp.use("static:7m")
+    other = relative_error(model(**inputs)[0], expected)
+    assert error < other / 3, (error, other)
+
+
+def test_mixed_levels_need_a_calibration(compiled: WanTransformer3DModel) -> None:
+    for attempt in (
+        lambda: tadp.compile(tiny_transformer(2), policy="static:6m"),
+        lambda: compiled.tadp.use("static:6m"),
+    ):
+        with pytest.raises(ValueError, match=r"level 6m .*tadp calibrate"):
+            attempt()

@@ -173,3 +173,13 @@ def test_inductor_quantizes_as_the_operator_does_but_at_ties(groups: int) -> Non
     torch.testing.assert_close(found[1], scale, rtol=2.0**-22, atol=0)
     assert torch.equal(found[2], reference.sum_codes(found[0], groups))
     assert found[2].shape == total.shape
+
+
+def test_a_mixed_level_reads_all_planes_and_the_widths_of_channels() -> None:
+    quantized = quantize(_block(), Recipe(Level.parse("6m")))
+    parts = {source.part for source in quantized.sources}
+    assert parts == {Part.ITSELF, Part.HIGH, Part.MID, Part.LOW, Part.SCALE, Part.WIDTHS_6}
+    nodes = quantized.graph.graph.find_nodes(op="call_function", target=LINEAR)
+    assert {str(node.args[11]).rpartition("_widths_")[2] for node in nodes} == {"6"}
+    assert {str(decision.level) for decision in quantized.decisions if decision.shape} == {"6m"}
+    assert quantize(_block(), Recipe(L6)).decisions[0].weight_bytes == quantized.decisions[0].weight_bytes
