@@ -1,8 +1,8 @@
 """What does it cost, or save, to read each row of a weight at a width of its own?
 
 The product alone, on codes that are ready. The rival is the same product with all rows at 8 bits and no widths given;
-ratios are times as long as it. Where all rows are given one width, a call goes the way it goes without widths; what that
-saves shows beside one row in a thousand at 6 bits.
+ratios are times as long as it. Where all rows are given one width, a call goes the way it goes without widths; what
+that saves shows beside one row in a thousand at 6 bits.
 """
 
 from collections.abc import Callable

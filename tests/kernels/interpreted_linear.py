@@ -143,7 +143,7 @@ def test_planes_of_other_widths_are_not_read() -> None:
 
 @pytest.mark.parametrize(("tokens", "rows", "columns"), SHAPES)
 def test_rows_of_own_widths(tokens: int, rows: int, columns: int) -> None:
-    for index, (dtype, bias) in enumerate(TYPES):
+    for index, (dtype, bias) in enumerate(TYPES[1::2]):
         product = real_product(index, tokens, rows, columns, bias)
         widths = random_widths(index, rows)
         found = product.run(8, dtype, partial(linear, widths=widths))
