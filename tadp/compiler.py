@@ -71,8 +71,7 @@ def compile(
         group_size: columns of a weight that share a scale, 64 or 128; None, and where it does not divide a layer's
             columns, all of a row do. Groups make 4 and 6 bits more precise and products slower.
         balance: how much of the difficulty of large activation channels goes into weights, 0 to 1, at all levels below
-            16 bits; needs a calibration. 0.75 makes 8 bits more precise and 4 bits less; None leaves channels as they
-            are.
+            16 bits; needs a calibration. For models with large outliers; None leaves channels as they are.
         torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own.
 
     Returns:
