@@ -33,7 +33,7 @@ MIXED = ("static:7m", "static:6m", "static:5m")
 def main() -> None:
     """PSNR of every level, with and without balancing."""
     options = parser(__doc__)
-    options.add_argument("--calibration", type=Path, default=Path("out/calibration.json"), help="of the embedded model")
+    options.add_argument("--calibration", type=Path, default=Path("bench/results/calibration.json"))
     options.add_argument("--prompts", type=int, default=5)
     chosen = options.parse_args()
     prompts = [sample_scene(FIRST_SCENE + index, 1 + index % 5).caption for index in range(chosen.prompts)]

@@ -32,7 +32,7 @@ from tadp.runtime.signals import features
 def main() -> None:
     """Every feature that weighs, and the score, by either probe."""
     options = parser(__doc__)
-    options.add_argument("--calibration", type=Path, default=Path("out/calibration.json"))
+    options.add_argument("--calibration", type=Path, default=Path("bench/results/calibration.json"))
     options.add_argument("--prompts", type=int, default=16)
     options.add_argument("--policy", default="budget:quality=46,ends=free", help="whose probe is compared")
     chosen = options.parse_args()
