@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.correlation import DRAWS, interval, spearman
+from bench.correlation import draws, interval, spearman
 from bench.record import cell, machine, record, versions
 from tadp.calibration.fit import candidates
 from tadp.calibration.result import Calibration
@@ -149,13 +149,13 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def above_the_line(proof: Proof) -> list[dict[str, object]]:
     """How far each adaptive policy is from the line between static settings, in dB and in time.
 
-    In the mean over clips of their PSNR, and in the PSNR of their mean squared error, in which bad clips weigh more.
+    In the mean over clips of their PSNR, and in the PSNR of their mean squared error, in which bad clips weigh more;
+    intervals are over prompts.
     """
     static = [p for p in proof.static if np.isfinite(proof.psnr(p)).all()]
     time = {p: proof.seconds(p) for p in (*static, *proof.adaptive)}
     reached = {p: proof.psnr(p) for p in (*static, *proof.adaptive)}
-    everything, generator = np.arange(len(proof.samples)), np.random.default_rng(0)
-    draws = generator.integers(len(everything), size=(DRAWS, len(everything)))
+    everything, drawn_anew = np.arange(len(proof.samples)), list(draws(proof.prompts))
 
     def above(policy: str, quality: Callable[[np.ndarray], float], drawn: np.ndarray) -> float:
         """Of the drawn samples."""
@@ -170,7 +170,7 @@ def above_the_line(proof: Proof) -> list[dict[str, object]]:
         equal_quality = min((s for s, q in others if q >= psnr), default=math.nan)
         row: dict[str, object] = {"policy": policy, "s a clip": seconds, "PSNR, dB": psnr}
         for name, quality in (("", _mean), (" in PSNR of the mean error", _psnr_of_mean_error)):
-            low, high = np.percentile([above(policy, quality, drawn) for drawn in draws], (2.5, 97.5))
+            low, high = np.percentile([above(policy, quality, drawn) for drawn in drawn_anew], (2.5, 97.5))
             row[f"above the line{name}, dB"] = above(policy, quality, everything)
             row[f"95 % of draws{name}"] = f"{low:+.1f} to {high:+.1f}"
         row["over the best static setting that is no slower, dB"] = psnr - equal_time

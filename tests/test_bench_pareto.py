@@ -1,6 +1,7 @@
 """Tables of bench.pareto, from made-up samples."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_adaptive_policies_are_compared_with_the_line_between_static_ones() -> N
     assert row["above the line, dB"] == pytest.approx(10 * math.log10(2.0 / 0.5), abs=1e-6)
     assert row["above the line in PSNR of the mean error, dB"] == pytest.approx(10 * math.log10(2.0 / 0.5), abs=1e-6)
     assert row["over the best static setting that is no slower, dB"] == pytest.approx(10 * math.log10(4), abs=1e-6)
+
+
+def test_more_seeds_of_the_same_prompts_narrow_no_interval() -> None:
+    proof = _proof()
+    samples = tuple(
+        replace(s, damage={**s.damage, "adaptive": Damage(1e-5, 1, 0, 5, 0.5, {"8": 240})}) for s in proof.samples
+    )
+    once = replace(proof, samples=samples)
+    thrice = replace(proof, samples=tuple(replace(s, seed=seed) for seed in range(3) for s in samples))
+    (one,), (three,) = above_the_line(once), above_the_line(thrice)
+    low, high = str(one["95 % of draws"]).split(" to ")
+    assert float(low) < float(high)
+    assert three["95 % of draws"] == one["95 % of draws"]
 
 
 def test_thirds_are_by_score() -> None:
