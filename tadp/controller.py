@@ -4,35 +4,27 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
 from tadp.calibration.result import Calibration
 from tadp.complexity import image as pictures
-from tadp.complexity import text
-from tadp.complexity.score import DEFAULT_RANGES, Score, default_weights, judge
+from tadp.complexity.score import Score
 from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
+from tadp.generation import Generation
 from tadp.policy import Policy, parse
 from tadp.policy.calibrated import calibrate, check_levels
-from tadp.policy.plans import scored, uniform_plan
+from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe
-from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Clock, Tick
+from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.heap import give_back_freed_memory
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.shadows import DEFAULT_BUDGET, ShadowRotation, price_at_16
-from tadp.runtime.signals import (
-    HasBlockMap,
-    Signals,
-    features,
-    guidance_signals,
-    prediction_of,
-    read_block_maps,
-    with_deltas,
-)
+from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
 
 Result = TypeVar("Result")
 
@@ -65,24 +57,6 @@ class StepRecord:
     seconds: float
 
 
-@dataclass
-class _Generation:
-    """What is known of the generation that is under way."""
-
-    number: int
-    prompts: tuple[str, ...] = ()
-    image: float | None = None  # its complexity
-    probed_steps: set[int] = field(default_factory=set)
-    signals: list[Signals] = field(default_factory=list)
-    latest: dict[str, tuple[int, Signals]] = field(default_factory=dict)  # by branch, with their step
-    num_steps: int | None = None
-    first_timestep: float = 0.0
-    noise: float = 1.0  # that is left, as a share of the first step's
-    prediction: tuple[int, str, torch.Tensor] | None = None  # of the latest measured forward, with step and branch
-    score: Score | None = None
-    fallback: bool = False
-
-
 class Controller:
     """Holds policy, clock, plan and history of one compiled module; reached as ``compiled.tadp``."""
 
@@ -112,7 +86,7 @@ class Controller:
         self._dispatchers: list[Dispatcher[Any]] = []
         self._history: deque[StepRecord] = deque(maxlen=HISTORY_LENGTH)
         self._companions: tuple[Controller, ...] = ()
-        self._generation = _Generation(0)
+        self._generation = Generation(0)
         self._trimmed = 0  # the last generation before which freed memory was given back
         self._probing = False
         self._plan = self._policy.plan(self._blocks)
@@ -215,7 +189,7 @@ class Controller:
         picture = None if image is None else pictures.mean_total(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
-        self._generation = _Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
+        self._generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
 
     def explain(self) -> Explanation:
         """Every piece with its structure, roles, levels, kernels, bytes, and the reason for every fallback."""
@@ -251,12 +225,12 @@ class Controller:
                 if not tensor.isfinite().all():
                     raise ValueError(f"input {name!r} of the model holds NaN or infinity")
         if tick.generation != self._generation.number:
-            self._generation = _Generation(tick.generation)
+            self._generation = Generation(tick.generation)
         if self._trimmed != tick.generation:
             self._trimmed = tick.generation
             give_back_freed_memory()
         generation = self._generation
-        _follow_noise(generation, tick)
+        generation.follow(tick)
         plan, probing = self._choose(generation, tick.step)
         self._follow(plan, probing)
         self._shadow(plan, probing)
@@ -284,18 +258,18 @@ class Controller:
         )
         return result
 
-    def _choose(self, generation: _Generation, step: int | None) -> tuple[Plan, bool]:
+    def _choose(self, generation: Generation, step: int | None) -> tuple[Plan, bool]:
         """The plan for a step, and whether to measure in it; no step means whatever comes next."""
         policy = self._policy
         if generation.fallback:
             return uniform_plan(self._blocks, Recipe(L16), keep_ends=False), False
         probing = len(generation.probed_steps) < policy.probe_steps or step in generation.probed_steps
         if policy.probe_steps and not probing and generation.score is None:
-            generation.score = self._judge(generation)
+            generation.score = generation.judge(self._blocks, policy)
         total = generation.score.total if generation.score is not None and not probing else None
         return self._lay(generation, total), probing
 
-    def _lay(self, generation: _Generation, total: float | None) -> Plan:
+    def _lay(self, generation: Generation, total: float | None) -> Plan:
         """The policy's plan; the last one again while nothing that it depends on has changed."""
         grounds = (
             self._policy,
@@ -303,29 +277,17 @@ class Controller:
             total,
             generation.number,
             len(generation.signals),
-            self._stage(generation),
+            generation.stage(_stages(self._policy)),
         )
         if self._laid is None or self._laid[0] != grounds:
             self._laid = grounds, self._ask(total, generation)
         return self._laid[1]
 
-    def _ask(self, total: float | None, generation: _Generation) -> Plan:
+    def _ask(self, total: float | None, generation: Generation) -> Plan:
         """Ask the policy for a plan; only one that has stages is told the stage."""
-        stage = {"stage": self._stage(generation)} if getattr(self._policy, "stages", ()) else {}
+        stages = _stages(self._policy)
+        stage = {"stage": generation.stage(stages)} if stages else {}
         return self._policy.plan(self._blocks, total, tuple(generation.signals), **stage)
-
-    def _stage(self, generation: _Generation) -> int:
-        """How many of the policy's stages are over; see `tadp.policy.Policy`."""
-        return sum(generation.noise < bound for bound in getattr(self._policy, "stages", ()))
-
-    def _judge(self, generation: _Generation) -> Score | None:
-        """The score, from whatever is known; None where nothing that weighs is."""
-        scorer = getattr(self._policy, "text_scorer", text.score)
-        known = features(generation.signals, scored(self._blocks)) | _of_prompts(generation.prompts, scorer)
-        if generation.image is not None:
-            known["image.total"] = generation.image
-        weights = getattr(self._policy, "weights", None) or default_weights(generation.image)
-        return judge(known, getattr(self._policy, "ranges", DEFAULT_RANGES), weights)
 
     def _follow(self, plan: Plan, probing: bool) -> None:
         """Let the dispatchers run a plan; masters that it needs no longer are let go here, not in `use`."""
@@ -347,17 +309,10 @@ class Controller:
         for dispatcher in self._dispatchers:
             dispatcher.shadow(self._shadows)
 
-    def _collect(self, generation: _Generation, tick: Tick, prediction: torch.Tensor | None) -> Signals:
+    def _collect(self, generation: Generation, tick: Tick, prediction: torch.Tensor | None) -> Signals:
         """Take what the dispatchers measured; numbers that are none put the rest of the generation at 16 bits."""
         blocks = [block for dispatcher in self._dispatchers for block in dispatcher.take_measured()]
-        signals = read_block_maps(Signals(tuple(blocks)), self._mapped)
-        step, before = generation.latest.get(tick.branch, (0, Signals(())))
-        if step == tick.step - 1:
-            signals = with_deltas(signals, before)
-        signals = replace(signals, guidance=_guidance(generation, tick, prediction))
-        generation.latest[tick.branch] = tick.step, signals
-        generation.probed_steps.add(tick.step)
-        generation.signals.append(signals)
+        signals = generation.take(read_block_maps(Signals(tuple(blocks)), self._mapped), tick, prediction)
         broken = signals.not_finite()
         if broken and not generation.fallback:
             generation.fallback = True
@@ -370,31 +325,6 @@ class Controller:
         return signals
 
 
-def _follow_noise(generation: _Generation, tick: Tick) -> None:
-    """Note how much noise is left at a step, from the timestep or else from the number of steps."""
-    if tick.timestep is not None:
-        generation.first_timestep = max(generation.first_timestep, tick.timestep)
-        generation.noise = tick.timestep / generation.first_timestep if generation.first_timestep > 0 else 1.0
-    elif generation.num_steps:
-        generation.noise = 1 - (tick.step - 1) / generation.num_steps
-
-
-def _guidance(generation: _Generation, tick: Tick, prediction: torch.Tensor | None) -> dict[str, tuple[float, ...]]:
-    """The signals of the pair of guidance branches that this forward completes, if it completes one."""
-    if prediction is None or tick.branch not in (CONDITIONAL, UNCONDITIONAL):
-        return {}
-    step, branch, before = generation.prediction or (0, "", None)
-    generation.prediction = tick.step, tick.branch, prediction.detach().clone()  # buffers may be used again
-    if before is None or step != tick.step or branch == tick.branch or before.shape != prediction.shape:
-        return {}
-    pair = {branch: before, tick.branch: prediction}
-    generation.prediction = None
-    return guidance_signals(pair[CONDITIONAL], pair[UNCONDITIONAL])
-
-
-def _of_prompts(prompts: Iterable[str], scorer: Callable[[str], text.TextScore]) -> dict[str, float]:
-    """The parts of the text score of the most complex prompt, by the names that ranges have for them."""
-    most = max(map(scorer, prompts), key=lambda score: score.total, default=None)
-    if most is None:
-        return {}
-    return {f"text.{part}": getattr(most, part) for part in ("entity", "spatial", "temporal", "total")}
+def _stages(policy: Policy) -> tuple[float, ...]:
+    """The noise levels between which a policy changes its plan; see `tadp.policy.Policy`."""
+    return getattr(policy, "stages", ())

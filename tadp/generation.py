@@ -1,0 +1,108 @@
+"""What is known of a generation while it is under way: its content, its noise, what its probe measured."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from tadp.complexity import text
+from tadp.complexity.score import DEFAULT_RANGES, Score, default_weights, judge
+from tadp.policy import Policy
+from tadp.policy.plans import scored
+from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Tick
+from tadp.runtime.signals import Signals, features, guidance_signals, with_deltas
+
+
+@dataclass
+class Generation:
+    """Grows with every forward.
+
+    Attributes:
+        number: counted from 1.
+        prompts: what it is to show.
+        image: complexity of its first frame; None where there is none.
+        num_steps: how many steps it takes, where that was told.
+        probed_steps: steps that were measured.
+        signals: what they measured, a value for each forward.
+        noise: what is left of it, as a share of the first step's.
+        score: complexity of the content, once it is known.
+        fallback: whether NaN or infinity was met, so that the rest runs at 16 bits.
+    """
+
+    number: int
+    prompts: tuple[str, ...] = ()
+    image: float | None = None
+    num_steps: int | None = None
+    probed_steps: set[int] = field(default_factory=set)
+    signals: list[Signals] = field(default_factory=list)
+    noise: float = 1.0
+    score: Score | None = None
+    fallback: bool = False
+    _first_timestep: float = field(default=0.0, init=False)
+    _latest: dict[str, tuple[int, Signals]] = field(default_factory=dict, init=False)  # by branch, with their step
+    _prediction: tuple[int, str, torch.Tensor] | None = field(
+        default=None, init=False
+    )  # of the latest measured forward
+
+    def follow(self, tick: Tick) -> None:
+        """Note how much noise is left at a step, from the timestep or else from the number of steps."""
+        if tick.timestep is not None:
+            self._first_timestep = max(self._first_timestep, tick.timestep)
+            self.noise = tick.timestep / self._first_timestep if self._first_timestep > 0 else 1.0
+        elif self.num_steps:
+            self.noise = 1 - (tick.step - 1) / self.num_steps
+
+    def stage(self, bounds: Iterable[float]) -> int:
+        """How many of the stages that end at these noise levels are over."""
+        return sum(self.noise < bound for bound in bounds)
+
+    def take(self, measured: Signals, tick: Tick, prediction: torch.Tensor | None) -> Signals:
+        """Add what a forward measured.
+
+        Args:
+            measured: of the blocks.
+            tick: which forward it was.
+            prediction: what it returned; None where that is unknown.
+
+        Returns:
+            The same with its changes since the branch's last step and, where it completes a pair of guidance branches,
+            what the two predictions tell together.
+        """
+        signals = measured
+        step, before = self._latest.get(tick.branch, (0, Signals(())))
+        if step == tick.step - 1:
+            signals = with_deltas(signals, before)
+        signals = replace(signals, guidance=self._guidance(tick, prediction))
+        self._latest[tick.branch] = tick.step, signals
+        self.probed_steps.add(tick.step)
+        self.signals.append(signals)
+        return signals
+
+    def judge(self, blocks: tuple[str, ...], policy: Policy) -> Score | None:
+        """The score by a policy's weights, from whatever is known; None where nothing that weighs is."""
+        scorer = getattr(policy, "text_scorer", text.score)
+        known = features(self.signals, scored(blocks)) | _of_prompts(self.prompts, scorer)
+        if self.image is not None:
+            known["image.total"] = self.image
+        weights = getattr(policy, "weights", None) or default_weights(self.image)
+        return judge(known, getattr(policy, "ranges", DEFAULT_RANGES), weights)
+
+    def _guidance(self, tick: Tick, prediction: torch.Tensor | None) -> dict[str, tuple[float, ...]]:
+        """The signals of the pair of guidance branches that this forward completes, if it completes one."""
+        if prediction is None or tick.branch not in (CONDITIONAL, UNCONDITIONAL):
+            return {}
+        step, branch, before = self._prediction or (0, "", None)
+        self._prediction = tick.step, tick.branch, prediction.detach().clone()  # buffers may be used again
+        if before is None or step != tick.step or branch == tick.branch or before.shape != prediction.shape:
+            return {}
+        pair = {branch: before, tick.branch: prediction}
+        self._prediction = None
+        return guidance_signals(pair[CONDITIONAL], pair[UNCONDITIONAL])
+
+
+def _of_prompts(prompts: Iterable[str], scorer: Callable[[str], text.TextScore]) -> dict[str, float]:
+    """The parts of the text score of the most complex prompt, by the names that ranges have for them."""
+    most = max(map(scorer, prompts), key=lambda score: score.total, default=None)
+    if most is None:
+        return {}
+    return {f"text.{part}": getattr(most, part) for part in ("entity", "spatial", "temporal", "total")}
