@@ -15,8 +15,9 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.explanation import Explanation
 from tadp.kernels.table import lookup
 from tadp.passes.annotate import LINEAR, module_path
+from tadp.passes.decision import Decision
 from tadp.passes.partition import EXAMPLE, Partition, Piece
-from tadp.passes.quantize import Decision, Part
+from tadp.passes.sources import Part
 from tadp.policy import Policy
 from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime import signals
