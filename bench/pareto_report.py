@@ -114,23 +114,42 @@ def _where_measured(name: str, values: Sequence[float | None]) -> dict[str, floa
 
 
 def correlations(proof: Proof) -> list[dict[str, object]]:
-    """Of the score and of each signal with the damage of static levels, each with its 95 % interval."""
+    """Of the score and of each signal with the damage of static levels, each with its 95 % interval.
+
+    The second row takes the means over the seeds of every prompt: what is left of the damage when noise evens out.
+    """
     known = [candidates(sample) for sample in proof.samples]
-    predictors = {"calibrated score": proof.scores}
-    predictors |= {
+    signals = {
         name: np.array([found[name] for found in known]) for name in known[0] if all(name in found for found in known)
     }
+    losses = {level: -proof.psnr(level) for level in LEVELS}
+    means = {level: _means(loss, proof.prompts) for level, loss in losses.items()}
+    of_prompts = _means(proof.scores, proof.prompts)
     rows = []
-    for name, values in predictors.items():
+    for name, values in signals.items():
         span = proof.calibration.ranges.get(name)
-        row: dict[str, object] = {"predictor": name, "weight": abs(span.weight) if span else ""}
-        for level in LEVELS:
-            loss = -proof.psnr(level)
-            low, high = interval(values, loss, proof.prompts)
-            row[level] = f"{spearman(values, loss):+.2f} ({low:+.2f} to {high:+.2f})"
-        rows.append(row)
-    first, *others = rows
-    return [first, *sorted(others, key=lambda row: -abs(float(str(row[LEVELS[2]]).split()[0])))]
+        rows.append(_correlation(name, abs(span.weight) if span else "", values, losses, proof.prompts))
+    return [
+        _correlation("calibrated score", "", proof.scores, losses, proof.prompts),
+        _correlation("the same, means of prompts", "", of_prompts, means, np.arange(len(of_prompts))),
+        *sorted(rows, key=lambda row: -abs(float(str(row[LEVELS[2]]).split()[0]))),
+    ]
+
+
+def _correlation(
+    name: str, weight: object, values: np.ndarray, losses: Mapping[str, np.ndarray], clusters: np.ndarray
+) -> dict[str, object]:
+    row = {"predictor": name, "weight": weight}
+    for level, loss in losses.items():
+        low, high = interval(values, loss, clusters)
+        row[level] = f"{spearman(values, loss):+.2f} ({low:+.2f} to {high:+.2f})"
+    return row
+
+
+def _means(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """The mean of each cluster."""
+    members = np.unique(clusters, return_inverse=True)[1]
+    return np.bincount(members, values) / np.bincount(members)
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

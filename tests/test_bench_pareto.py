@@ -96,8 +96,9 @@ def test_thirds_are_by_score() -> None:
 
 
 def test_the_score_comes_first_among_what_predicts() -> None:
-    first, *others = correlations(_proof())
+    first, of_prompts, *others = correlations(_proof())
     assert first["predictor"] == "calibrated score"
+    assert of_prompts["static:6"] == first["static:6"]  # every prompt has one seed
     assert str(first["static:6"]).startswith("+1.00")
     assert {"text.entity", "entropy"} <= {row["predictor"] for row in others}
 
