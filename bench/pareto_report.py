@@ -153,6 +153,24 @@ def _means(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     return np.bincount(members, values) / np.bincount(members)
 
 
+def between_seeds(proof: Proof) -> list[dict[str, object]]:
+    """How much of the damage is chance: how far the seeds of one prompt lie apart."""
+    members = [np.flatnonzero(proof.prompts == prompt) for prompt in np.unique(proof.prompts)]
+    rows = []
+    for level in LEVELS:
+        psnr = proof.psnr(level)
+        within = np.mean(np.concatenate([(psnr[own] - psnr[own].mean()) ** 2 for own in members]))
+        apart = np.median([np.ptp(psnr[own]) for own in members])
+        rows.append(
+            {
+                "policy": level,
+                "best minus worst seed, median over prompts, dB": float(apart),
+                "share of the variance that is between seeds": float(within / psnr.var()),
+            }
+        )
+    return rows
+
+
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The upper concave hull of (seconds, PSNR) points, from the fastest to the best."""
     hull: list[tuple[float, float]] = []
@@ -267,6 +285,7 @@ def write_report(
         "Against the line between static settings": above_the_line(proof),
         "By third of complexity": by_third(proof),
         "What predicts the damage (Spearman, 95 % intervals over prompts)": correlations(proof),
+        "Between seeds of one prompt": between_seeds(proof),
     }
     if check:
         tables["Whole clips on the clock"] = check

@@ -12,6 +12,7 @@ from bench.pareto_report import (
     MARKER,
     Proof,
     above_the_line,
+    between_seeds,
     by_third,
     correlations,
     frontier,
@@ -103,6 +104,19 @@ def test_the_score_comes_first_among_what_predicts() -> None:
     assert {"text.entity", "entropy"} <= {row["predictor"] for row in others}
 
 
+def test_seeds_that_differ_as_prompts_do_not_are_all_of_the_variance() -> None:
+    seeds = tuple(
+        Sample(prompt, seed, {}, {policy: _damage(policy, seed) for policy in (*STATIC, PROBE, "adaptive")})
+        for prompt in ("a", "b")
+        for seed in (0, 9)
+    )
+    for row in between_seeds(replace(_proof(), samples=seeds)):
+        assert row["best minus worst seed, median over prompts, dB"] == pytest.approx(10)
+        assert row["share of the variance that is between seeds"] == pytest.approx(1)
+    for row in between_seeds(_proof()):
+        assert row["share of the variance that is between seeds"] == 0  # every prompt has one seed
+
+
 def test_intervals_draw_whole_clusters() -> None:
     generator = np.random.default_rng(0)
     values = generator.standard_normal(40)
@@ -122,6 +136,6 @@ def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path, capsys: pytest.
     assert "Written by hand." in text
     assert "old tables" not in text
     assert "samples: 6, of planned: 10" in text
-    assert text.count("| policy |") == 3
+    assert text.count("| policy |") == 4
     assert (tmp_path / "pareto.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "pareto.json").exists()
