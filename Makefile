@@ -31,8 +31,8 @@ PYTHON ?= $(shell first=; \
 
 BUILD_SOURCES := $(shell find csrc cmake -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
 FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
-PROGRAMS = $(shell grep -l '^if __name__ == "__main__"' bench/*.py 2>/dev/null)
-BENCHMARKS = $(filter-out bench/page.py bench/ratios.py bench/gpu.py bench/gpu_attention.py bench/pareto.py bench/bert_head.py,$(PROGRAMS))
+PROGRAMS = $(shell grep -l '^if __name__ == "__main__"' bench/*/*.py 2>/dev/null)
+BENCHMARKS = $(filter-out bench/kernels/ratios.py bench/kernels/gpu.py bench/kernels/gpu_attention.py bench/quality/pareto.py bench/quality/bert_head.py,$(PROGRAMS))
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \
@@ -62,22 +62,22 @@ lint: install ## Check style, types, import directions and the format of the C++
 	$(BIN)/lint-imports
 	$(if $(FORMATTED_SOURCES),$(BIN)/clang-format --dry-run -Werror $(FORMATTED_SOURCES),@echo 'no C++ sources to check')
 
-bench: install ## Run every benchmark but bench.pareto, which takes hours, and bench.bert_head, which needs an extra; results go to bench/results
+bench: install ## Run every benchmark but bench.quality.pareto, which takes hours, and bench.quality.bert_head, which needs an extra; results go to bench/results
 	@for file in $(BENCHMARKS); do \
 	    module=$${file%.py}; module=$${module//\//.}; \
 	    echo "== $$module"; \
 	    if [[ '$(BENCH_ARGS)' == *--short* ]] && ! grep -q -- '"--short"' "$$file"; then \
 	        echo 'has no short form, left out'; continue; \
 	    fi; \
-	    $(BIN)/python -m "$$module" --json "bench/results/$${module#bench.}.json" $(BENCH_ARGS); \
+	    $(BIN)/python -m "$$module" --json "bench/results/$${module##*.}.json" $(BENCH_ARGS); \
 	done
 	@$(MAKE) micro MICRO_JSON=bench/results/micro.json $(if $(findstring --short,$(BENCH_ARGS)),,MICRO_ARGS=)
 	@$(BIN)/python -m bench.page
 
 micro: install ## Time every operator under pytest-benchmark, on three shapes; MICRO_ARGS= for all shapes
 	@mkdir -p $(dir $(MICRO_JSON))
-	$(BIN)/python -m pytest bench/micro.py -q --benchmark-only --benchmark-quiet --benchmark-json=$(MICRO_JSON) $(MICRO_ARGS)
-	$(BIN)/python -m bench.ratios $(MICRO_JSON)
+	$(BIN)/python -m pytest bench/kernels/micro.py -q --benchmark-only --benchmark-quiet --benchmark-json=$(MICRO_JSON) $(MICRO_ARGS)
+	$(BIN)/python -m bench.kernels.ratios $(MICRO_JSON)
 
 clean: ## Remove what was built, cached or generated; keeps the virtual environment and training runs
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.record import cell
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("kernels", "models", "quality")
 ORDER = (
     *("alignment", "direction", "signals", "text_groups", "bert_head", "scoring"),
     *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
@@ -47,15 +48,28 @@ def section(title: str, result: Mapping[str, object]) -> str:
     assert isinstance(rows, list)
     assert isinstance(machine, dict)
     assert isinstance(versions, dict)
-    question = (importlib.import_module(f"bench.{name}").__doc__ or name).strip()
+    module = module_of(name)
+    question = (importlib.import_module(module).__doc__ or name).strip()
     columns = list(rows[0])
     lines = [f"## {title}", "", question, ""]
-    lines += [f"`python -m bench.{name}`, {result['date']}, {_machine(machine)}, torch {versions['torch']}.", ""]
+    lines += [f"`python -m {module}`, {result['date']}, {_machine(machine)}, torch {versions['torch']}.", ""]
     lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     lines += ["| " + " | ".join(cell(row[column]) for column in columns) + " |" for row in rows]
     known = {"name", "date", "machine", "versions", "rows"}
     facts = [f"- {key.replace('_', ' ')}: {_fact(value)}" for key, value in result.items() if key not in known]
     return "\n".join([*lines, "", *facts, ""])
+
+
+def module_of(name: str) -> str:
+    """The benchmark that writes results of a name.
+
+    Raises:
+        LookupError: where no folder holds one.
+    """
+    for folder in FOLDERS:
+        if (ROOT / "bench" / folder / f"{name}.py").exists():
+            return f"bench.{folder}.{name}"
+    raise LookupError(f"no folder of bench ({', '.join(FOLDERS)}) has a benchmark {name}.py")
 
 
 def _machine(machine: Mapping[str, object]) -> str:

@@ -15,15 +15,15 @@ from tadp.calibration.changes import Changes, role_sensitivity
 from tadp.calibration.clips import REFERENCE, ClipMeasurer
 from tadp.calibration.fit import ScoreFit, candidates, fit, normal_scores
 from tadp.calibration.recording import stage_of
-from tadp.calibration.result import Calibration
 from tadp.calibration.samples import Sample, SampleFile
 from tadp.calibration.sensitivity import Change, alone, predict
 from tadp.calibration.subject import Subject
 from tadp.calibration.table import Row, line, log_damage
 from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
+from tadp.files.calibration import Calibration
+from tadp.planning.costs import BlockCost, Costs
 from tadp.policy import Policy, Static, parse
 from tadp.policy.complexity import PROBE_STEPS
-from tadp.policy.costs import BlockCost, Costs
 from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged

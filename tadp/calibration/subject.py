@@ -12,8 +12,8 @@ from tadp.calibration.channel_widths import channel_widths
 from tadp.calibration.channels import channel_peaks
 from tadp.calibration.clips import REFERENCE
 from tadp.calibration.gradient import Estimate, estimate
-from tadp.calibration.key import calibration_key, fingerprint
 from tadp.calibration.recording import Step, record, stage_of, stages_of
+from tadp.files.fingerprint import calibration_key, fingerprint
 from tadp.policy import Policy, parse
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.precision import MIXED_AVERAGES

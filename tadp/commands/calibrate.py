@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tadp.calibration.changes import gradient_agreement
-from tadp.calibration.channel_file import path_beside, save_channels
-from tadp.calibration.result import Calibration, save
 from tadp.calibration.run import calibrate as run
 from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
 from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.demo import CALIBRATION_PROMPTS
+from tadp.files.calibration import Calibration, save
+from tadp.files.channels import path_beside, save_channels
 from tadp.passes.blocks import block_linears, unpackable
 
 COMPONENT = "transformer"

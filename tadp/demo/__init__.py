@@ -16,7 +16,7 @@ FEATURE_RANGES: FeatureRanges = {
     "kurtosis": FeatureRange(4.31, 4.55, weight=0.0),
     "relative_change": FeatureRange(0.487, 0.510, weight=0.0),
 }
-"""Where this model's signals lie: 5th and 95th percentile over 25 captions of one to five objects (`bench.signals`).
+"""Where this model's signals lie: 5th and 95th percentile over 25 captions of one to five objects.
 
 Entropy falls with the number of objects (correlation -0.75). Kurtosis rises with it less clearly (0.56) and relative
 change hardly does (0.13): they weigh nothing. How well any of them predicts the damage of quantization was not

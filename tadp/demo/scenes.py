@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tadp.quality.vocabulary import BOUNCE_HEIGHT as _BOUNCE_HEIGHT
-from tadp.quality.vocabulary import COLORS as COLORS
-from tadp.quality.vocabulary import GROWTH as _GROWTH
-from tadp.quality.vocabulary import MOTIONS as MOTIONS
-from tadp.quality.vocabulary import ORBIT_RADIUS as _ORBIT_RADIUS
-from tadp.quality.vocabulary import RADII as RADII
-from tadp.quality.vocabulary import SHAPES as SHAPES
-from tadp.quality.vocabulary import TRAVEL as _TRAVEL
+from tadp.demo.captions.vocabulary import BOUNCE_HEIGHT as _BOUNCE_HEIGHT
+from tadp.demo.captions.vocabulary import COLORS as COLORS
+from tadp.demo.captions.vocabulary import GROWTH as _GROWTH
+from tadp.demo.captions.vocabulary import MOTIONS as MOTIONS
+from tadp.demo.captions.vocabulary import ORBIT_RADIUS as _ORBIT_RADIUS
+from tadp.demo.captions.vocabulary import RADII as RADII
+from tadp.demo.captions.vocabulary import SHAPES as SHAPES
+from tadp.demo.captions.vocabulary import TRAVEL as _TRAVEL
 
 BACKGROUNDS = ("black", "gray", "striped", "checkered", "noisy")
 

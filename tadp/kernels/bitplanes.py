@@ -91,7 +91,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
             weight: ``(rows, columns)``, float32, bfloat16 or float16.
             group_size: columns that share a scale, 64 or 128; None, all columns of a row do. Groups restore narrow
                 widths better, and make products slower.
-            factors: ``(columns,)``, above 0, that activations are multiplied by, see `tadp.calibration.balance`.
+            factors: ``(columns,)``, above 0, that activations are multiplied by, see `tadp.compiler.balancing`.
 
         Raises:
             ValueError: for another shape, type or group size, where groups do not divide the columns, and where the

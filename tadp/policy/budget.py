@@ -8,11 +8,11 @@ from functools import cached_property
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.errors import QualityWarning
+from tadp.planning.costs import Costs, Schedule
+from tadp.planning.problem import Menu, Problem
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.complexity import PROBE_STEPS
-from tadp.policy.costs import Costs, Schedule
 from tadp.policy.plans import END, ends
-from tadp.policy.scheduling import Menu, Problem
 from tadp.precision import L8, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals

@@ -6,14 +6,14 @@ from typing import Protocol, TypeVar
 import torch
 
 from tadp.complexity.score import FeatureRanges, ScoreWeights
-from tadp.policy.costs import Costs
+from tadp.planning.costs import Costs
 from tadp.precision import Recipe
 
 PolicyT = TypeVar("PolicyT")
 
 
 class Calibrated(Protocol):
-    """The part of `tadp.calibration.result.Calibration` that policies read."""
+    """The part of `tadp.files.calibration.Calibration` that policies read."""
 
     @property
     def ranges(self) -> FeatureRanges: ...

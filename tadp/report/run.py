@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tadp.complexity.score import Score
-from tadp.controller import StepRecord
 from tadp.precision import Level, Plan, Recipe
+from tadp.runtime.controller import StepRecord
 
 
 @dataclass(frozen=True)

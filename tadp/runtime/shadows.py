@@ -60,7 +60,7 @@ def price_at_16() -> int:
     """What a run at 16 bits counts on this machine, in runs at 8 bits.
 
     2 where products of 16 bits run at half the rate of those of 8; 10 on processors without bfloat16 instructions,
-    where `python -m bench.signals` measured 9.
+    where `python -m bench.models.signals` measured 9.
     """
     slow = not torch.cuda.is_available() and not torch.cpu._is_avx512_bf16_supported()
     return 10 if slow else 2

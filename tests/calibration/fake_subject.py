@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from tadp.calibration.gradient import Estimate
-from tadp.calibration.key import calibration_key
 from tadp.calibration.recording import Step
 from tadp.calibration.subject import Subject
+from tadp.files.fingerprint import calibration_key
 from tadp.policy import Policy
 from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals

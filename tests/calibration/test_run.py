@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from tadp.calibration.changes import Changes, gradient_agreement
-from tadp.calibration.result import Calibration, load, save
 from tadp.calibration.run import MENU, calibrate, windows
 from tadp.calibration.sensitivity import alone
+from tadp.files.calibration import Calibration, load, save
 from tadp.policy import Budget, Complexity
 from tadp.policy.calibrated import calibrate as calibrated
 from tadp.policy.plans import ends

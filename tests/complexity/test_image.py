@@ -355,7 +355,7 @@ def test_several_images_count_as_their_mean() -> None:
 
 
 def test_an_image_of_1280x720_takes_milliseconds() -> None:
-    """A generous bound, for machines that do other things; bench/scoring.py prints the figure."""
+    """A generous bound, for machines that do other things; bench/quality/scoring.py prints the figure."""
     took = []
     for seed in range(5):
         picture = _scene(720, 1280, 3, seed)

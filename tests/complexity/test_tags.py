@@ -1,6 +1,6 @@
 import pytest
 
-from bench.bert_head import tagged
+from bench.quality.bert_head import tagged
 from tadp.complexity import english, text
 from tadp.complexity.finds import ACTION, MOTION, ORDER, PLACE, Find, Finds, described
 from tadp.complexity.tags import TAGS, Word, gather

@@ -3,7 +3,7 @@
 import pytest
 from torch.nn.functional import cosine_similarity
 
-from bench.model import demo_attention
+from bench.models.model import demo_attention
 from tests.kernels.attention_cases import Attention
 
 

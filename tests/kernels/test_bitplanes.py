@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchao.quantization import quantize_
 
-from bench.planes import DISTRIBUTIONS, rounded_alone, signal_to_noise
+from bench.kernels.planes import DISTRIBUTIONS, rounded_alone, signal_to_noise
 from tadp.kernels import (
     BitPlaneConfig,
     BitPlaneWeight,

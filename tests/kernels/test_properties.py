@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.planes import signal_to_noise
+from bench.kernels.planes import signal_to_noise
 from tadp.kernels import BitPlaneWeight, reference
 from tadp.kernels.isa import cpu_isa
 from tests.kernels.cases import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
-from tadp.policy.costs import BlockCost, Costs
+from tadp.planning.costs import BlockCost, Costs
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 
 ATTENTION = ((Role.ATTENTION, L8),)

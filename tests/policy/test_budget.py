@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tadp.errors import QualityWarning
+from tadp.planning.costs import BlockCost, Costs, Schedule
+from tadp.planning.curve import curve_of
 from tadp.policy import Budget, Policy, parse
-from tadp.policy.costs import BlockCost, Costs, Schedule
-from tadp.policy.curve import curve_of
 from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L4, L8, L16, Plan, Recipe
 from tests.policy.costs_of import BLOCKS, MENU, STAGES, MadeUp, at, made_up_costs

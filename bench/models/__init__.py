@@ -1,0 +1,1 @@
+"""Benchmarks of whole models: steps, switching, memory, signals."""

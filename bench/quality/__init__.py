@@ -1,0 +1,1 @@
+"""Benchmarks of what comes out: clips, scores, captions."""

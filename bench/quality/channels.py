@@ -1,0 +1,73 @@
+"""What do balanced channels and mixed widths gain in whole clips?
+
+Clips of the embedded model in float32 against those at 16 bits from the same noise. Largest values and importance of
+channels come from two other prompts, as `tadp calibrate` finds them; costs and score of a calibration play no part.
+"""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import tadp
+from bench.models.model import demo_pipeline
+from bench.quality.pareto import ARGUMENTS, FIRST_SCENE
+from bench.record import parser, record
+from tadp.calibration.clips import ClipMeasurer
+from tadp.calibration.samples import SampleFile
+from tadp.calibration.subject import prepare
+from tadp.demo import CALIBRATION_PROMPTS
+from tadp.demo.scenes import sample_scene
+from tadp.files.calibration import load
+from tadp.passes.blocks import block_linears
+from tadp.policy import parse
+
+BALANCES = (None, 0.5, 0.75)
+UNIFORM = ("static:8", "static:8+attention", "static:6", "static:4")
+MIXED = ("static:7m", "static:6m", "static:5m")
+
+
+def main() -> None:
+    """PSNR of every level, with and without balancing."""
+    options = parser(__doc__)
+    options.add_argument("--calibration", type=Path, default=Path("bench/results/calibration.json"))
+    options.add_argument("--prompts", type=int, default=5)
+    chosen = options.parse_args()
+    prompts = [sample_scene(FIRST_SCENE + index, 1 + index % 5).caption for index in range(chosen.prompts)]
+    learnt = CALIBRATION_PROMPTS.read_text().splitlines()[:2]
+    pipeline = demo_pipeline(torch.float32)
+    layers = {found.layer: found.module for found in block_linears(pipeline.transformer)}
+    subject = prepare(pipeline, learnt, ARGUMENTS, layers, lambda whole, policy: tadp.compile(whole, policy=policy))
+    calibration = replace(load(chosen.calibration), channel_peaks=subject.peaks, channel_widths=subject.channel_widths)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for balance in BALANCES:
+            compiled = tadp.compile(
+                demo_pipeline(torch.float32), policy="static:16", calibration=calibration, balance=balance
+            )
+            file = SampleFile(directory / f"{balance}.jsonl", {})
+            measurer = ClipMeasurer(compiled, ARGUMENTS, file, directory / "references")
+            for policy in map(parse, (*UNIFORM, *(MIXED if balance is None else ()))):
+                damage = [
+                    measurer.measure(prompt, seed, policy)
+                    for seed, prompt in enumerate(tqdm(prompts, desc=f"{policy}, balance {balance}", unit="clip"))
+                ]
+                psnr = np.array([found.psnr for found in damage])
+                rows.append(
+                    {
+                        "policy": str(policy),
+                        "balance": "" if balance is None else balance,
+                        "PSNR, dB": psnr.mean(),
+                        "lowest": psnr.min(),
+                        "temporal error": float(np.mean([found.temporal_error or 0.0 for found in damage])),
+                    }
+                )
+    record("channels", rows, chosen.json, prompts=len(prompts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Putting a controller in charge of a module or a pipeline, without changing what either looks like from outside.
+
+The object stays the same and gets a subclass of its own class, as PyTorch's FSDP2 does: forward, attributes, config,
+state_dict and isinstance are untouched, and only the call goes through the controller.
+"""
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._dynamo.exc import TorchDynamoException, TorchRuntimeError
+
+from tadp.complexity import image as pictures
+from tadp.runtime.controller import Controller
+
+CAPTURES_PER_BLOCK_CLASS = 256
+"""Shapes, times models, that one class of blocks is captured for. At Dynamo's own limit of 8 blocks would silently run
+uncompiled, and no longer follow the plan.
+"""
+
+DYNAMO: dict[str, Any] = {
+    "recompile_limit": CAPTURES_PER_BLOCK_CLASS,
+    "assume_static_by_default": True,
+    "automatic_dynamic_shapes": False,
+    "record_runtime_overhead": False,
+}
+"""Dynamo's settings while a model runs: every shape is compiled on its own, and its calls leave no mark in profiles.
+
+Set once for a forward. The same through ``dynamic=False`` is set and unset at the call of every block.
+"""
+
+SHAPE_COMPLAINTS = (
+    "shapes cannot be multiplied",
+    "size of tensor",
+    "Sizes of tensors",
+    "expected input",
+    "normalized_shape",
+)
+TIMESTEP_NAMES = ("timestep", "timesteps", "t", "sigma", "time")
+
+
+Relocate = Callable[[Callable[[torch.Tensor], torch.Tensor], Callable[[], object]], object]
+"""Applies a function to packed weights in its own way, and calls back for everything else."""
+
+
+def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Relocate) -> None:
+    """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``."""
+    names = tuple(inspect.signature(model.forward).parameters)
+    base = type(model)
+    settings = torch._dynamo.config.patch(**DYNAMO)  # one for all calls: making it takes longer than entering it
+
+    @functools.wraps(base.__call__)
+    def call(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}  # too many or too few: forward itself will say so
+        tensors = _floating(given)
+        try:
+            with torch.no_grad(), settings:
+                return controller.step(
+                    timestep_of(given), lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors
+                )
+        except RuntimeError as error:
+            inside_compiler = isinstance(error, TorchDynamoException) and not isinstance(error, TorchRuntimeError)
+            if inside_compiler or not _is_about_shapes(error):
+                raise
+            shapes = ", ".join(f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
+            raise ValueError(f"{base.__name__} cannot run on {shapes}: {_first_line(error)}") from error
+
+    def apply(self: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> object:
+        """What `to`, `cuda`, `half` and their like come down to."""
+        return relocate(function, lambda: base._apply(self, function, recurse))
+
+    members: dict[str, object] = {
+        "__call__": call,
+        "_apply": apply,
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+    }
+    if hasattr(base, "cache_context"):
+        members["cache_context"] = _observed_cache_context(base, controller)
+    model.__class__ = type(base.__name__, (base,), members)
+    model.tadp = controller  # type: ignore[assignment]
+
+
+def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
+    """Make every call of a diffusers pipeline announce its prompt, image and number of steps."""
+    base = type(pipeline)
+    signature = inspect.signature(base.__call__)
+
+    @functools.wraps(base.__call__)
+    def call(self: object, *args: object, **kwargs: object) -> object:
+        given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
+        prompt, steps = given.get("prompt"), given.get("num_inference_steps")
+        _check_prompt(prompt)
+        image = _scorable(given.get("image"))
+        for controller in controllers:
+            controller.begin(prompt=prompt, image=image, num_steps=steps)
+        return base.__call__(self, *args, **kwargs)
+
+    members = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
+    pipeline.__class__ = type(base.__name__, (base,), members)
+
+
+def timestep_of(arguments: Mapping[str, object]) -> float | None:
+    """The timestep among a forward's arguments; of several, one per sample or token, the largest."""
+    for name in TIMESTEP_NAMES:
+        value = arguments.get(name)
+        if isinstance(value, torch.Tensor) and value.numel():
+            return float(value.max() if value.numel() > 1 else value)
+        if isinstance(value, (int, float)):
+            return float(value)
+    return None
+
+
+def _observed_cache_context(base: type, controller: Controller) -> object:
+    """Diffusers' pipelines name guidance branch and step through this context manager; newer ones pass both."""
+
+    @contextmanager
+    def cache_context(self: object, name: str, *args: object, **kwargs: object) -> Iterator[None]:
+        step = kwargs.get("step_index")
+        controller.clock.announce(name, step if isinstance(step, int) else None)
+        try:
+            with base.cache_context(self, name, *args, **kwargs):  # type: ignore[attr-defined]
+                yield
+        finally:
+            controller.clock.announce(None, None)
+
+    return cache_context
+
+
+def _check_prompt(prompt: object) -> None:
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    if isinstance(prompts, list) and any(isinstance(text, str) and not text.strip() for text in prompts):
+        raise ValueError("the prompt is empty: describe what the clip is to show, or pass prompt_embeds")
+
+
+def _scorable(image: object) -> object | None:
+    """The image, unless it cannot be scored: pipelines take latents and other things that are no pictures as well."""
+    if image is None:
+        return None
+    try:
+        pictures.mean_total(image)  # once more in `begin`, from the cache
+    except (TypeError, ValueError) as error:
+        warnings.warn(f"the image does not count in the complexity score: {error}", stacklevel=3)
+        return None
+    return image
+
+
+def _floating(arguments: Mapping[str, object]) -> list[tuple[str, torch.Tensor]]:
+    return [
+        (name, value)
+        for name, value in arguments.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+    ]
+
+
+def _is_about_shapes(error: RuntimeError) -> bool:
+    """Whether PyTorch refused tensors that do not fit together, as against running out of memory and the like."""
+    return any(part in str(error) for part in SHAPE_COMPLAINTS)
+
+
+def _first_line(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if _is_about_shapes(RuntimeError(line))), lines[0] if lines else "")

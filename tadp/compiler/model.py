@@ -1,0 +1,177 @@
+"""`tadp.compile`: from a model to packed weights and a controller."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from tadp.compiler.adoption import adopt_module, adopt_pipeline
+from tadp.compiler.balancing import Balancing
+from tadp.compiler.capture import Capture, weakly
+from tadp.compiler.guards import guard_filter
+from tadp.compiler.packing import move_packed, pack_blocks
+from tadp.errors import UnsupportedModelError
+from tadp.files.calibration import Calibration, load
+from tadp.files.fingerprint import fingerprint
+from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.kernels.planes import GROUP_SIZES
+from tadp.passes.blocks import block_paths
+from tadp.policy import Policy, parse
+from tadp.policy.calibrated import calibrate, check_levels
+from tadp.runtime import signals
+from tadp.runtime.controller import Controller
+from tadp.runtime.pool import WeightPool
+
+Model = TypeVar("Model")
+
+
+def compile(
+    model: Model,
+    policy: str | Policy = "complexity",
+    *,
+    calibration: Calibration | str | Path | None = None,
+    precompile: bool = True,
+    group_size: int | None = None,
+    balance: float | None = None,
+    **torch_compile_options: Any,
+) -> Model:
+    """Compile a diffusion transformer for adaptive precision, in place.
+
+    Linear weights of the repeated blocks become bit planes; their 16-bit originals move to a memory-mapped file. The
+    first forward captures the model and compiles a variant of each distinct block for every recipe that the policy may
+    choose; from then on plans change without compiling anything.
+
+    Args:
+        model: an `nn.Module` with repeated transformer blocks, or a diffusers pipeline, whose transformers are compiled
+            and whose prompt and number of steps are observed.
+        policy: "complexity", "static:8" and its like, or an object of `tadp.policy`.
+        calibration: what `tadp calibrate` measured of this model, or the path of its file: policies then use the score,
+            the sensitivities and the costs that were found, also those that are passed to ``.tadp.use`` later.
+        precompile: compile all variants that the policy may choose at the first forward; otherwise each at first use.
+        group_size: columns of a weight that share a scale, 64 or 128; None, and where it does not divide a layer's
+            columns, all of a row do. Groups make 4 and 6 bits more precise and products slower.
+        balance: how much of the difficulty of large activation channels goes into weights, 0 to 1, at all levels below
+            16 bits; needs a calibration. For models with large outliers; None leaves channels as they are.
+        torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own.
+
+    Returns:
+        The same object, with its `Controller` as attribute ``tadp``. A pipeline keeps one controller per transformer;
+        ``pipeline.tadp`` is that of the first, and passes changes of policy on to the others.
+
+    Raises:
+        UnsupportedModelError: where no repeated blocks with linear layers are found.
+        ValueError: for an unknown policy, level or group size, for ``dynamic=True``, for a calibration that is
+            damaged, of another model or of other versions, and for what needs one where there is none.
+    """
+    chosen = parse(policy)
+    measured = load(Path(calibration)) if isinstance(calibration, (str, Path)) else calibration
+    if torch_compile_options.pop("dynamic", None):
+        raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
+    if group_size is not None and group_size not in GROUP_SIZES:
+        raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
+    balancing = None if balance is None else Balancing(measured.channel_peaks if measured else {}, balance)
+    if measured is not None:
+        chosen = calibrate(chosen, measured)
+    chosen.recipes()  # a policy that needs a calibration says so before anything has changed
+    transformers = _transformers(model)
+    controllers: list[Controller] = []
+    for module in transformers:
+        controller = getattr(module, "tadp", None)
+        if isinstance(controller, Controller):
+            _check_packing(module, group_size, balance)
+            if measured is not None:
+                controller.calibrate(measured)
+            controller.use(chosen)
+        else:
+            identity = fingerprint(module)
+            if measured is not None:
+                measured.check(identity)
+            check_levels(chosen.recipes(), measured)
+            controller = _compile_module(module, chosen, precompile, group_size, balancing, dict(torch_compile_options))
+            controller.identify(identity, measured)
+        controllers.append(controller)
+    if not isinstance(model, torch.nn.Module):
+        if getattr(model, "tadp", None) is None:
+            adopt_pipeline(model, tuple(controllers))
+        controllers[0].lead(controllers[1:])
+        object.__setattr__(model, "tadp", controllers[0])
+    return model
+
+
+def _compile_module(
+    model: torch.nn.Module,
+    policy: Policy,
+    precompile: bool,
+    group_size: int | None,
+    balancing: Balancing | None,
+    torch_compile_options: dict[str, Any],
+) -> Controller:
+    blocks = block_paths(model)
+    if not blocks:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no repeated blocks: tadp looks for an nn.ModuleList of two or more modules of "
+            "one class that hold linear layers"
+        )
+    options = dict(torch_compile_options.pop("options", None) or {})
+    guards = guard_filter(options.pop("guard_filter_fn", None))
+    if mode := torch_compile_options.pop("mode", None):
+        options |= torch._inductor.list_mode_options(mode)
+    pool = WeightPool(BitPlaneWeight.pack)
+    packed = pack_blocks(model, pool, group_size, balancing)
+    plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
+    outside = {
+        name: module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(blocks)
+    }
+    capture = Capture(pool, precompile, options)
+    mapped = [
+        (block, module)
+        for block in blocks
+        for module in model.get_submodule(block).modules()
+        if isinstance(module, signals.HasBlockMap)
+    ]
+    other_weight_bytes = sum(parameter.nbytes for parameter in plain.values())
+    controller = capture.control(policy, blocks, outside, other_weight_bytes, mapped)
+    # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
+    receiver = weakly(capture)
+    for block in blocks:
+        dynamo_options = {"guard_filter_fn": guards}  # one for each: torch.compile takes out what it understands
+        model.get_submodule(block).compile(backend=receiver, options=dynamo_options, **torch_compile_options)
+
+    def relocate(function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
+        moved, result = move_packed(packed, pool, function, rest)
+        if moved:
+            controller.relocate()
+        return result
+
+    adopt_module(model, controller, relocate)
+    return controller
+
+
+def _check_packing(model: torch.nn.Module, group_size: int | None, balance: float | None) -> None:
+    """That a model which is compiled already was packed as is asked for, if it is."""
+    packed = [weight for weight in model.parameters() if isinstance(weight, BitPlaneWeight)]
+    if group_size is not None and not any(weight.groups * group_size == weight.columns for weight in packed):
+        raise ValueError(f"the model is compiled already, without group_size={group_size}: compile it from its weights")
+    if balance is not None:
+        raise ValueError("the model is compiled already: channels are balanced when it is compiled from its weights")
+
+
+def _transformers(model: object) -> list[torch.nn.Module]:
+    """The modules to compile: the model itself, or the transformers of a pipeline."""
+    if isinstance(model, torch.nn.Module):
+        return [model]
+    components = getattr(model, "components", None)
+    if not isinstance(components, dict):
+        raise TypeError(f"expected an nn.Module or a diffusers pipeline, got {type(model).__name__}")
+    found = [
+        component
+        for name, component in components.items()
+        if name.startswith("transformer") and isinstance(component, torch.nn.Module)
+    ]
+    if not found:
+        names = ", ".join(sorted(components))
+        raise UnsupportedModelError(f"{type(model).__name__} has no transformer among its components ({names})")
+    return found

@@ -1,0 +1,109 @@
+"""Packing a model's blocks, and moving packed weights from device to device."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from tqdm import tqdm
+
+from tadp.cache import cache_directory
+from tadp.compiler.balancing import Balancing
+from tadp.errors import PrecisionFallbackWarning
+from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
+from tadp.passes.blocks import BlockLinear, block_linears, unpackable
+from tadp.runtime.masters import Masters, SpillWriter
+from tadp.runtime.pool import WeightPool
+
+
+def pack_blocks(
+    model: torch.nn.Module,
+    pool: WeightPool,
+    group_size: int | None = None,
+    balancing: Balancing | None = None,
+) -> tuple[BlockLinear, ...]:
+    """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
+
+    The masters are written first: a full disk is met before anything has changed. Then layer after layer is packed, so
+    that at no time more than one of them is in memory twice. `group_size` is that of pack_linear_; with `balancing`
+    difficulty moves from activations into weights.
+
+    Returns:
+        The layers that were packed. One that cannot be stays as it is, with a warning that names it.
+
+    Raises:
+        OSError: where the masters cannot be written.
+    """
+    linears: list[BlockLinear] = []
+    for linear in block_linears(model):
+        if reason := unpackable(linear):
+            message = f"{linear.layer} stays at 16 bits: {reason}"
+            warnings.warn(message, PrecisionFallbackWarning, stacklevel=5)
+        else:
+            linears.append(linear)
+    masters = _spill(linears)
+    factors = {} if balancing is None else balancing.factors({found.layer: found.module.weight for found in linears})
+    for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
+        pack_linear_(linear.module, group_size, factors.get(linear.layer))
+    pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
+    return tuple(linears)
+
+
+def _spill(linears: Sequence[BlockLinear]) -> Masters:
+    directory = cache_directory() / "masters"
+    writer: SpillWriter | None = None
+    try:
+        writer = SpillWriter(directory, {linear.layer: linear.module.weight for linear in linears})
+        for linear in tqdm(linears, desc="writing masters", unit="layer", leave=False):
+            writer.write(linear.layer, linear.module.weight)
+        return writer.finish()
+    except OSError as error:
+        if writer is not None:
+            writer.abort()
+        raise OSError(
+            f"cannot write 16-bit masters to {directory} ({error}): name another place in TADP_CACHE_DIR"
+        ) from error
+
+
+def move_packed(
+    linears: Sequence[BlockLinear],
+    pool: WeightPool,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    rest: Callable[[], object],
+) -> tuple[bool, object]:
+    """Apply what `nn.Module.to` applies: to planes only the change of device, to everything else, by `rest`, all of it.
+
+    Packed weights are new objects afterwards: PyTorch would swap their contents in place, which it cannot do under a
+    compiled graph.
+
+    Returns:
+        Whether packed weights were moved, and what `rest` returned.
+
+    Raises:
+        ValueError: where the floating type would change, for variants are compiled for the one they were packed from.
+    """
+    weights = [_packed(linear) for linear in linears]
+    if not weights:
+        return False, rest()
+    sample = function(torch.empty(0, dtype=weights[0].dtype, device=weights[0].device))
+    if sample.dtype != weights[0].dtype:
+        raise ValueError(
+            f"a compiled model stays {weights[0].dtype}: convert it to {sample.dtype} first and compile it then"
+        )
+    for linear in linears:
+        del linear.module._parameters["weight"]
+    try:
+        result = rest()
+    finally:
+        if sample.device != weights[0].device:
+            weights = [cast(BitPlaneWeight, weight.to(sample.device)) for weight in weights]
+        for linear, weight in zip(linears, weights, strict=True):
+            linear.module.weight = torch.nn.Parameter(weight, requires_grad=False)
+    if any(linear.module.weight.device != sample.device for linear in linears):
+        raise RuntimeError(f"packed weights could not be moved to {sample.device}")
+    moved = [(linear.block, linear.layer, _packed(linear)) for linear in linears]
+    return pool.replace(moved), result
+
+
+def _packed(linear: BlockLinear) -> BitPlaneWeight:
+    return cast(BitPlaneWeight, linear.module.weight)

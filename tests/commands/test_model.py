@@ -1,0 +1,114 @@
+"""Finding a model: its files checked by name before loading, its arguments checked before sampling."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tadp.commands import model
+from tadp.commands.errors import InputError
+from tadp.commands.settings import Settings
+from tadp.compiler.adoption import adopt_pipeline
+from tests.commands.fakes import FakePipeline
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The files of a pipeline: a transformer of two shards, an autoencoder, a scheduler."""
+    index: dict[str, Any] = {"_class_name": "WanPipeline", "safety_checker": [None, None], "boundary_ratio": None}
+    for name in ("transformer", "vae", "scheduler"):
+        (tmp_path / name).mkdir()
+        index[name] = ["diffusers", "Class"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text("{}")
+    for name in ("transformer", "vae"):
+        (tmp_path / name / "config.json").write_text("{}")
+    for shard in ("a.safetensors", "b.safetensors"):
+        save_file({"weight": torch.ones(64)}, tmp_path / "transformer" / shard)
+    shards = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}
+    (tmp_path / "transformer" / "diffusion.safetensors.index.json").write_text(json.dumps(shards))
+    save_file({"weight": torch.ones(64)}, tmp_path / "vae" / "diffusion.safetensors")
+    return tmp_path
+
+
+def test_whole_files_pass(saved: Path) -> None:
+    model.check_files(saved, "redo")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("transformer/b.safetensors", None, "is missing, though diffusion.safetensors.index.json lists it"),
+        ("vae/diffusion.safetensors", None, "holds no weight file"),
+        ("vae/diffusion.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "is damaged"),
+        ("vae/diffusion.safetensors", b"", "is damaged"),
+        ("model_index.json", None, "is missing, so .* is not a diffusers pipeline"),
+        ("model_index.json", b"{", "cannot be read as JSON"),
+    ],
+)
+def test_a_file_at_fault_is_named_with_a_way_out(saved: Path, file: str, content: bytes | None, message: str) -> None:
+    (saved / file).unlink()
+    if content is not None:
+        (saved / file).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        model.check_files(saved, "Do it again")
+    assert str(saved / file) in str(caught.value) or str((saved / file).parent) in str(caught.value)
+    assert str(caught.value).endswith("Do it again")
+
+
+def test_a_cut_file_is_damaged(saved: Path) -> None:
+    path = saved / "transformer" / "a.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"transformer/a.safetensors is damaged"):
+        model.check_files(saved, "")
+
+
+def test_a_missing_embedded_model_names_the_training_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "PIPELINE_DIR", tmp_path / "pipeline")
+    with pytest.raises(InputError, match=r"embedded model is missing: .*python -m tadp.demo.train"):
+        model.load_pipeline(Settings())
+
+
+@pytest.mark.parametrize("name", ["./nowhere/at/all", "just-a-word", "/absent"])
+def test_what_is_neither_directory_nor_hub_id_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"there is no model .*model_index.json.*Hub id"):
+        model.load_pipeline(Settings(model=name))
+
+
+def test_an_absent_device_is_refused(saved: Path) -> None:
+    with pytest.raises(InputError, match="--device: 'quantum' cannot be used here"):
+        model.load_pipeline(Settings(model=str(saved), device="quantum"))
+
+
+def test_other_models_keep_their_own_defaults() -> None:
+    pipeline = FakePipeline()
+    assert model.call_arguments(pipeline, Settings(model="owner/name")) == {}
+    assert model.call_arguments(pipeline, Settings(model="owner/name", steps=3)) == {"num_inference_steps": 3}
+    assert model.read_tokens(pipeline, {}) == 512
+    assert model.read_tokens(pipeline, {"max_sequence_length": 64}) == 64
+
+
+def test_a_setting_that_a_pipeline_lacks_is_refused() -> None:
+    class ImagePipeline:
+        def __call__(self, prompt: str, height: int = 8) -> None: ...
+
+    with pytest.raises(InputError, match="ImagePipeline takes no 'num_frames'; leave --frames out"):
+        model.call_arguments(ImagePipeline(), Settings(model="owner/name", frames=5))
+
+
+def test_an_input_that_cannot_be_given_is_named() -> None:
+    class ImageToVideoPipeline:
+        def __call__(self, image: Any, prompt: str = "") -> None: ...
+
+    with pytest.raises(InputError, match="ImageToVideoPipeline needs 'image'"):
+        model.call_arguments(ImageToVideoPipeline(), Settings(model="owner/name"))
+
+
+def test_a_compiled_pipeline_still_says_what_its_call_takes() -> None:
+    pipeline = FakePipeline()
+    adopt_pipeline(pipeline, ())
+    assert model.takes(pipeline, "num_frames")
+    assert not model.takes(pipeline, "callback_on_step_end")
