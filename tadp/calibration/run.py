@@ -22,7 +22,7 @@ from tadp.calibration.table import Row, line, log_damage
 from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
 from tadp.files.calibration import Calibration
 from tadp.planning.costs import BlockCost, Costs
-from tadp.policy import Policy, Static, parse
+from tadp.policy import Policy, Seen, Static, parse
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
@@ -186,7 +186,7 @@ def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blo
     """The lookup table of static policies."""
     rows = []
     for policy in (PROBE, *map(parse, STATIC)):
-        schedule = [policy.plan(tuple(blocks))] * len(costs.steps)
+        schedule = [policy.plan(Seen(tuple(blocks)))] * len(costs.steps)
         damage = [log_damage(sample, str(policy)) for sample in samples]
         rows.append(Row(str(policy), line(scores, damage), costs.seconds(schedule), costs.bytes(schedule)))
     return tuple(rows)
@@ -195,7 +195,7 @@ def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blo
 def _bias(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blocks: Sequence[str]) -> dict[str, float]:
     found = {}
     for policy in (PROBE, *map(parse, STATIC)):
-        plan = policy.plan(tuple(blocks))
+        plan = policy.plan(Seen(tuple(blocks)))
         schedule = [plan] * len(costs.steps)
         misses = [
             costs.psnr(schedule, score) + 10 * log_damage(sample, str(policy))

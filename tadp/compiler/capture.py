@@ -16,7 +16,7 @@ from tadp.passes.annotate import LINEAR, module_path
 from tadp.passes.decision import Decision
 from tadp.passes.partition import EXAMPLE, Partition, Piece
 from tadp.passes.sources import Part
-from tadp.policy import Policy
+from tadp.policy import Policy, Seen
 from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller
@@ -112,7 +112,7 @@ class Capture:
 
     def _prepare(self, partitions: Iterable[Partition], policy: Policy) -> None:
         """Compile every variant that a policy may ask for, and warn of what cannot follow it."""
-        probed = {recipe for _, recipe in policy.plan(self._known_blocks()) if recipe != Recipe()}
+        probed = {recipe for _, recipe in policy.plan(Seen(self._known_blocks())) if recipe != Recipe()}
         wanted: dict[tuple[str, Recipe, bool], Piece] = {}
         for piece in (piece for partition in partitions for piece in partition.pieces):
             recipes = policy.recipes() if piece.block else (Recipe(),)

@@ -18,7 +18,7 @@ from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.planes import GROUP_SIZES
 from tadp.passes.blocks import block_paths
 from tadp.policy import Policy, parse
-from tadp.policy.calibrated import calibrate, check_levels
+from tadp.policy.calibrated import check_levels
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller
 from tadp.runtime.pool import WeightPool
@@ -72,7 +72,7 @@ def compile(
         raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
     balancing = None if balance is None else Balancing(measured.channel_peaks if measured else {}, balance)
     if measured is not None:
-        chosen = calibrate(chosen, measured)
+        chosen = chosen.calibrated(measured)
     chosen.recipes()  # a policy that needs a calibration says so before anything has changed
     transformers = _transformers(model)
     controllers: list[Controller] = []

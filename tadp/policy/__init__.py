@@ -1,41 +1,17 @@
 """Policies choose plans: what precision every block runs at, before anything is measured and after."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from tadp.policy.budget import Budget
 from tadp.policy.complexity import Complexity
 from tadp.policy.fixed import Fixed
+from tadp.policy.policy import Policy, Scoring
+from tadp.policy.seen import Seen
 from tadp.policy.staged import Staged
 from tadp.policy.static import Static
-from tadp.precision import L8, L16, Level, Plan, Recipe
-from tadp.runtime.signals import Signals
+from tadp.precision import L8, L16, Level
 
-__all__ = ["Budget", "Complexity", "Fixed", "Policy", "Staged", "Static", "parse"]
-
-
-@runtime_checkable
-class Policy(Protocol):
-    """What a policy must offer.
-
-    One that probes may also have an attribute `shadow_budget`, see `Complexity`. One whose plan depends on how far a
-    generation is has an attribute `stages`: noise levels, falling, as shares of the first step's timestep. Its `plan`
-    then takes a further argument `stage`, 0 to ``len(stages)``: how many of them the noise has fallen below.
-
-    One with a method `calibrated(calibration)` gives itself anew with what was measured of a model.
-    """
-
-    @property
-    def probe_steps(self) -> int:
-        """How many first steps of a generation are measured; 0 for none."""
-
-    def recipes(self) -> tuple[Recipe, ...]:
-        """Every recipe that `plan` may name: what has to be compiled ahead."""
-
-    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
-        """The plan for blocks in running order; `score` is None until the probe is over.
-
-        A function of its arguments and of the policy's own fixed settings: it is asked again when these change only.
-        """
+__all__ = ["Budget", "Complexity", "Fixed", "Policy", "Scoring", "Seen", "Staged", "Static", "parse"]
 
 
 def parse(policy: "str | Policy") -> Policy:

@@ -13,9 +13,10 @@ from tadp.planning.problem import Menu, Problem
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.plans import END, ends
+from tadp.policy.policy import Policy, Scoring
+from tadp.policy.seen import Seen
 from tadp.precision import L8, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
-from tadp.runtime.signals import Signals
 
 _HARDEST = 1.0
 _MEDIUM = 0.5
@@ -25,7 +26,7 @@ _SCORE_STEP = 0.05
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Policy):
     """Levels of every block in every stage of a generation, solved for each content from what calibration measured.
 
     The probe runs at what the bounds allow for content of medium complexity. Then a score is known, with it the damage
@@ -86,15 +87,18 @@ class Budget:
         return PROBE_STEPS
 
     @property
+    def scoring(self) -> Scoring:
+        return Scoring(self.ranges, self.weights)
+
+    @property
     def stages(self) -> tuple[float, ...]:
         return self._known.stages
 
     def recipes(self) -> tuple[Recipe, ...]:
         return tuple(dict.fromkeys((Recipe(L8), Recipe(), *self._menu)))
 
-    def plan(
-        self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = (), stage: int = 0
-    ) -> Plan:
+    def plan(self, seen: Seen) -> Plan:
+        blocks, score, stage = seen.blocks, seen.score, seen.stage
         self._check_blocks(blocks)
         if score is None:
             first = Plan.of((block, self._probe[block]) for block in blocks)

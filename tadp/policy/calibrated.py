@@ -1,15 +1,13 @@
 """What policies take from a calibration."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 
 from tadp.complexity.score import FeatureRanges, ScoreWeights
 from tadp.planning.costs import Costs
 from tadp.precision import Recipe
-
-PolicyT = TypeVar("PolicyT")
 
 
 class Calibrated(Protocol):
@@ -23,12 +21,6 @@ class Calibrated(Protocol):
     def costs(self) -> Costs: ...
     @property
     def channel_widths(self) -> Mapping[str, torch.Tensor]: ...
-
-
-def calibrate(policy: PolicyT, calibration: Calibrated) -> PolicyT:
-    """A policy with what was measured of a model; one that takes nothing from it stays what it is."""
-    apply = getattr(policy, "calibrated", None)
-    return policy if apply is None else apply(calibration)
 
 
 def check_levels(recipes: Iterable[Recipe], calibration: Calibrated | None) -> None:

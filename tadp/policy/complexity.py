@@ -8,6 +8,8 @@ from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.plans import END, ends, probe_plan
+from tadp.policy.policy import Policy, Scoring
+from tadp.policy.seen import Seen
 from tadp.policy.static import Static
 from tadp.precision import L6, L8, L16, Level, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
@@ -17,7 +19,7 @@ PROBE_STEPS = 2
 
 
 @dataclass(frozen=True)
-class Complexity:
+class Complexity(Policy):
     """Below `low` 6 bits, below `high` 8, from there 8 with key blocks at 16; first and last block at 16 always.
 
     Where a calibration found that 6 bits take no less time and memory than 8, simple content runs at 8.
@@ -93,19 +95,25 @@ class Complexity:
     def probe_steps(self) -> int:
         return PROBE_STEPS
 
+    @property
+    def scoring(self) -> Scoring:
+        return Scoring(self.ranges, self.weights, self.text_scorer)
+
     def recipes(self) -> tuple[Recipe, ...]:
         levels = tuple(dict.fromkeys((L8, self.lowest)))
         lowers = self.attention_blocks if self.attention_blocks is not None else self.attention_from is not None
         lowered = tuple(_recipe(level, True) for level in levels) if lowers else ()
         return (*map(Recipe, levels), Recipe(), *lowered)
 
-    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
+    def plan(self, seen: Seen) -> Plan:
+        blocks, score = seen.blocks, seen.score
         if score is None:
             return probe_plan(blocks)
         level, why = self._level(score)
-        middle = tuple(block for block in blocks if block not in ends(blocks))
-        keys = self._keys(middle, signals) if score >= self.high else {}
-        lowered = self._lowered(middle, signals) if score < self.high else frozenset()
+        kept = ends(blocks)
+        middle = tuple(block for block in blocks if block not in kept)
+        keys = self._keys(middle, seen.signals) if score >= self.high else {}
+        lowered = self._lowered(middle, seen.signals) if score < self.high else frozenset()
         return Plan.of(
             (block, _recipe(level, block in lowered) if block in middle and block not in keys else Recipe())
             for block in blocks

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from tadp.policy.policy import Policy
+from tadp.policy.seen import Seen
 from tadp.precision import Plan, Recipe
-from tadp.runtime.signals import Signals
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Policy):
     """The recipes of a given plan; blocks that it does not name stay at 16 bits."""
 
     chosen: Plan
@@ -16,9 +17,9 @@ class Fixed:
     def recipes(self) -> tuple[Recipe, ...]:
         return tuple(dict.fromkeys((*(recipe for _, recipe in self.chosen), Recipe())))
 
-    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
+    def plan(self, seen: Seen) -> Plan:
         known = dict(self.chosen.recipes)
-        return Plan.of((block, known.get(block, Recipe())) for block in blocks)
+        return Plan.of((block, known.get(block, Recipe())) for block in seen.blocks)
 
     def __str__(self) -> str:
         return "fixed:" + ",".join(f"{block}={recipe}" for block, recipe in self.chosen)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tadp.policy.plans import uniform_plan
+from tadp.policy.policy import Policy
+from tadp.policy.seen import Seen
 from tadp.precision import Plan, Recipe
-from tadp.runtime.signals import Signals
 
 
 @dataclass(frozen=True)
-class Staged:
+class Staged(Policy):
     """``recipe_of_stage[i]`` for every block in stage i, which ends where the noise falls below ``stages[i]``.
 
     Attributes:
@@ -22,7 +23,7 @@ class Staged:
     """
 
     recipe_of_stage: tuple[Recipe, ...]
-    stages: tuple[float, ...]
+    stages: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.recipe_of_stage) != len(self.stages) + 1:
@@ -31,17 +32,11 @@ class Staged:
             )
         check_stages(self.stages)
 
-    @property
-    def probe_steps(self) -> int:
-        return 0
-
     def recipes(self) -> tuple[Recipe, ...]:
         return tuple(dict.fromkeys(self.recipe_of_stage))
 
-    def plan(
-        self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = (), stage: int = 0
-    ) -> Plan:
-        return uniform_plan(blocks, self.recipe_of_stage[stage], keep_ends=False)
+    def plan(self, seen: Seen) -> Plan:
+        return uniform_plan(seen.blocks, self.recipe_of_stage[seen.stage], keep_ends=False)
 
     def __str__(self) -> str:
         first, *others = map(str, self.recipe_of_stage)

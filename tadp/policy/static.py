@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from tadp.policy.plans import uniform_plan
+from tadp.policy.policy import Policy
+from tadp.policy.seen import Seen
 from tadp.precision import L16, Level, Plan, Recipe, Role
-from tadp.runtime.signals import Signals
 
 
 @dataclass(frozen=True)
-class Static:
+class Static(Policy):
     """Every block at `level`, attention products at `attention`.
 
     Attributes:
@@ -34,8 +35,8 @@ class Static:
     def recipes(self) -> tuple[Recipe, ...]:
         return (self.recipe, Recipe()) if self.keep_ends else (self.recipe,)
 
-    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
-        return uniform_plan(blocks, self.recipe, self.keep_ends)
+    def plan(self, seen: Seen) -> Plan:
+        return uniform_plan(seen.blocks, self.recipe, self.keep_ends)
 
     def __str__(self) -> str:
         attention = "" if self.attention == L16 else "+attention"

@@ -13,8 +13,8 @@ from tadp.complexity import image as pictures
 from tadp.complexity.score import Score
 from tadp.errors import PrecisionFallbackWarning
 from tadp.files.calibration import Calibration
-from tadp.policy import Policy, parse
-from tadp.policy.calibrated import calibrate, check_levels
+from tadp.policy import Policy, Seen, parse
+from tadp.policy.calibrated import check_levels
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import Clock, Tick
@@ -23,7 +23,7 @@ from tadp.runtime.explanation import Explanation
 from tadp.runtime.generation import Generation
 from tadp.runtime.heap import give_back_freed_memory
 from tadp.runtime.pool import WeightPool
-from tadp.runtime.shadows import DEFAULT_BUDGET, ShadowRotation, price_at_16
+from tadp.runtime.shadows import ShadowRotation, price_at_16
 from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
 
 Result = TypeVar("Result")
@@ -89,7 +89,7 @@ class Controller:
         self._generation = Generation(0)
         self._trimmed = 0  # the last generation before which freed memory was given back
         self._probing = False
-        self._plan = self._policy.plan(self._blocks)
+        self._plan = self._policy.plan(Seen(self._blocks))
         self._followed: tuple[Plan, bool] | None = None
         self._laid: tuple[tuple[object, ...], Plan] | None = None
 
@@ -128,7 +128,7 @@ class Controller:
         """
         chosen = parse(policy)
         if self._calibration is not None:
-            chosen = calibrate(chosen, self._calibration)
+            chosen = chosen.calibrated(self._calibration)
         check_levels(chosen.recipes(), self._calibration)
         self._prepare(chosen)
         self._policy = chosen
@@ -277,17 +277,16 @@ class Controller:
             total,
             generation.number,
             len(generation.signals),
-            generation.stage(_stages(self._policy)),
+            generation.stage(self._policy.stages),
         )
         if self._laid is None or self._laid[0] != grounds:
             self._laid = grounds, self._ask(total, generation)
         return self._laid[1]
 
     def _ask(self, total: float | None, generation: Generation) -> Plan:
-        """Ask the policy for a plan; only one that has stages is told the stage."""
-        stages = _stages(self._policy)
-        stage = {"stage": generation.stage(stages)} if stages else {}
-        return self._policy.plan(self._blocks, total, tuple(generation.signals), **stage)
+        """Ask the policy for a plan."""
+        stage = generation.stage(self._policy.stages)
+        return self._policy.plan(Seen(self._blocks, total, tuple(generation.signals), stage))
 
     def _follow(self, plan: Plan, probing: bool) -> None:
         """Let the dispatchers run a plan; masters that it needs no longer are let go here, not in `use`."""
@@ -304,8 +303,7 @@ class Controller:
         """Tell the dispatchers which blocks to run once more in the next forward, at which recipe."""
         self._shadows = {}
         if probing:
-            budget = getattr(self._policy, "shadow_budget", DEFAULT_BUDGET)
-            self._shadows = self._shadow_rotation.choose(plan, self._policy.recipes(), budget)
+            self._shadows = self._shadow_rotation.choose(plan, self._policy.recipes(), self._policy.shadow_budget)
         for dispatcher in self._dispatchers:
             dispatcher.shadow(self._shadows)
 
@@ -323,8 +321,3 @@ class Controller:
                 stacklevel=3,
             )
         return signals
-
-
-def _stages(policy: Policy) -> tuple[float, ...]:
-    """The noise levels between which a policy changes its plan; see `tadp.policy.Policy`."""
-    return getattr(policy, "stages", ())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from tadp.complexity import text
-from tadp.complexity.score import DEFAULT_RANGES, Score, default_weights, judge
+from tadp.complexity.score import Score, default_weights, judge
 from tadp.policy import Policy
 from tadp.policy.plans import scored
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Tick
@@ -80,12 +80,11 @@ class Generation:
 
     def judge(self, blocks: tuple[str, ...], policy: Policy) -> Score | None:
         """The score by a policy's weights, from whatever is known; None where nothing that weighs is."""
-        scorer = getattr(policy, "text_scorer", text.score)
-        known = features(self.signals, scored(blocks)) | _of_prompts(self.prompts, scorer)
+        scoring = policy.scoring
+        known = features(self.signals, scored(blocks)) | _of_prompts(self.prompts, scoring.text_scorer)
         if self.image is not None:
             known["image.total"] = self.image
-        weights = getattr(policy, "weights", None) or default_weights(self.image)
-        return judge(known, getattr(policy, "ranges", DEFAULT_RANGES), weights)
+        return judge(known, scoring.ranges, scoring.weights or default_weights(self.image))
 
     def _guidance(self, tick: Tick, prediction: torch.Tensor | None) -> dict[str, tuple[float, ...]]:
         """The signals of the pair of guidance branches that this forward completes, if it completes one."""

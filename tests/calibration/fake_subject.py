@@ -12,7 +12,7 @@ from tadp.calibration.gradient import Estimate
 from tadp.calibration.recording import Step
 from tadp.calibration.subject import Subject
 from tadp.files.fingerprint import calibration_key
-from tadp.policy import Policy
+from tadp.policy import Policy, Seen
 from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals
 
@@ -51,9 +51,8 @@ class FakeController:
 
     @property
     def plan(self) -> Plan:
-        stages = getattr(self.policy, "stages", ())
-        stage = {"stage": sum(self.noise < bound for bound in stages)} if stages else {}
-        return self.policy.plan(BLOCKS, **stage)
+        stage = sum(self.noise < bound for bound in self.policy.stages)
+        return self.policy.plan(Seen(BLOCKS, stage=stage))
 
     def weight_bytes(self) -> int:
         return 1000 + 300 * sum(recipe.has(L16) for _, recipe in self.plan)

@@ -9,7 +9,7 @@ import torch
 
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.samples import SampleFile
-from tadp.policy import Policy, Static, parse
+from tadp.policy import Policy, Seen, Static, parse
 from tadp.precision import L8
 from tadp.runtime.signals import BlockSignals, Signals
 from tests.calibration.fake_subject import Record
@@ -38,7 +38,7 @@ class Pipeline:
     ) -> object:
         self.calls.append(f"{prompt} {generator.initial_seed()} {self.policy}")
         self.tadp.clock.generation += 1
-        plan = self.policy.plan(("blocks.0", "blocks.1", "blocks.2"))
+        plan = self.policy.plan(Seen(("blocks.0", "blocks.1", "blocks.2")))
         for step in range(num_inference_steps):
             probing = step < self.policy.probe_steps
             signals = Signals((BlockSignals("blocks.1", entropy=(0.5,)),)) if probing else None

@@ -7,8 +7,7 @@ from tadp.calibration.changes import Changes, gradient_agreement
 from tadp.calibration.run import MENU, calibrate, windows
 from tadp.calibration.sensitivity import alone
 from tadp.files.calibration import Calibration, load, save
-from tadp.policy import Budget, Complexity
-from tadp.policy.calibrated import calibrate as calibrated
+from tadp.policy import Budget, Complexity, Seen
 from tadp.policy.plans import ends
 from tadp.precision import L4, L8, L16, Recipe, Role
 from tests.calibration.fake_subject import BLOCKS, PROMPTS, STAGES, fake_subject
@@ -92,20 +91,20 @@ def test_changes_go_on_after_a_kill_and_refuse_other_steps(tmp_path: Path) -> No
 
 def test_windows_lower_one_stage_each() -> None:
     for lowered, policy in enumerate(windows(STAGES)):
-        recipes = [policy.plan(BLOCKS, stage=stage)["blocks.0"] for stage in range(4)]  # type: ignore[call-arg]
+        recipes = [policy.plan(Seen(BLOCKS, stage=stage))["blocks.0"] for stage in range(4)]  # type: ignore[call-arg]
         assert [recipe != Recipe() for recipe in recipes] == [stage == lowered for stage in range(4)]
 
 
 def test_policies_take_what_was_found(found: Calibration) -> None:
-    complexity = calibrated(Complexity(key_blocks=0.5), found)
+    complexity = Complexity(key_blocks=0.5).calibrated(found)
     assert complexity.ranges == found.ranges
     assert complexity.sensitive == ("blocks.2", "blocks.1")
     assert complexity.attention_blocks == {"blocks.1", "blocks.2"}
-    plan = complexity.plan(BLOCKS, 0.9)
+    plan = complexity.plan(Seen(BLOCKS, 0.9))
     assert plan["blocks.2"] == Recipe() == Recipe(L16)
     assert "sensitive" in plan.why("blocks.2")
-    budget = calibrated(Budget(quality=35.0), found)
+    budget = Budget(quality=35.0).calibrated(found)
     for score in (0.0, 0.5, 1.0):
         for stage in range(4):
-            plan = budget.plan(BLOCKS, score, stage=stage)
+            plan = budget.plan(Seen(BLOCKS, score, stage=stage))
             assert {plan[block] for block in ends(BLOCKS)} == {Recipe()}

@@ -6,7 +6,7 @@ import torch
 
 from tadp.calibration.recording import Step
 from tadp.calibration.sensitivity import QUALITY_OF_ROLE, Change, alone, change, changes_of, predict, role_alone
-from tadp.policy import Policy
+from tadp.policy import Policy, Seen
 from tadp.precision import L4, L8, L16, Recipe, Role
 
 SHAPE = (1, 2, 3, 4, 4)
@@ -64,7 +64,7 @@ class Model:
 
     def __call__(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor]:
         assert self.policy is not None
-        recipe = self.policy.plan(("blocks.0",))["blocks.0"]
+        recipe = self.policy.plan(Seen(("blocks.0",)))["blocks.0"]
         return (hidden_states * (1.0 + (16 - recipe.default.weight) / 100),)
 
 

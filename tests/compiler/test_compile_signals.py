@@ -9,9 +9,8 @@ from diffusers import WanTransformer3DModel
 from torch._dynamo.utils import counters
 
 import tadp
-from tadp.policy import Static
+from tadp.policy import Seen, Static
 from tadp.precision import L6, L8, L16, Level, Plan, Recipe
-from tadp.runtime.signals import Signals
 from tests.breaking import Breaking, BreakingBlock
 from tests.conftest import relative_error, tiny_inputs
 
@@ -78,8 +77,8 @@ class _Probing(Static):
     def recipes(self) -> tuple[Recipe, ...]:
         return Recipe(L8), Recipe(L6), Recipe()
 
-    def plan(self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = ()) -> Plan:
-        return Plan.of({**dict(super().plan(blocks, score, signals)), **dict(self.own)})
+    def plan(self, seen: Seen) -> Plan:
+        return Plan.of({**dict(super().plan(seen)), **dict(self.own)})
 
 
 def test_all_signals_reach_the_history(compiled: WanTransformer3DModel) -> None:

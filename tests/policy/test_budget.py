@@ -8,7 +8,7 @@ import pytest
 from tadp.errors import QualityWarning
 from tadp.planning.costs import BlockCost, Costs, Schedule
 from tadp.planning.curve import curve_of
-from tadp.policy import Budget, Policy, parse
+from tadp.policy import Budget, Policy, Seen, parse
 from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L4, L8, L16, Plan, Recipe
 from tests.policy.costs_of import BLOCKS, MENU, STAGES, MadeUp, at, made_up_costs
@@ -92,7 +92,7 @@ def test_first_and_last_block_are_never_lowered(bounds: dict[str, float]) -> Non
     for score, stage in itertools.product((None, *SCORES), range(4)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", QualityWarning)
-            plan = budget.plan(BLOCKS, score, stage=stage)
+            plan = budget.plan(Seen(BLOCKS, score, stage=stage))
         assert {plan[block] for block in ends(BLOCKS)} == {Recipe()}
 
 
@@ -139,7 +139,7 @@ def test_impossible_limits_say_what_is_possible(name: str, limit: float) -> None
 def test_quality_out_of_reach_gets_the_best_plan_and_a_warning() -> None:
     budget = _budget(quality=90.0)
     with pytest.warns(QualityWarning, match="90 dB cannot be promised"):
-        plan = budget.plan(BLOCKS, 1.0, stage=1)
+        plan = budget.plan(Seen(BLOCKS, 1.0, stage=1))
     assert {recipe for _, recipe in plan} == {Recipe()}
 
 
@@ -147,7 +147,7 @@ def test_limits_go_before_quality() -> None:
     costs = made_up_costs()
     budget = _budget(quality=60.0, latency=11.0)
     with pytest.warns(QualityWarning):
-        budget.plan(BLOCKS, 1.0, stage=1)
+        budget.plan(Seen(BLOCKS, 1.0, stage=1))
     assert costs.seconds(budget.schedule(1.0)) <= 11.0 * (1 + 1e-6)
 
 
@@ -161,7 +161,7 @@ def test_caution_takes_time() -> None:
 def test_the_probe_is_below_16_bits_where_it_measures_and_explained() -> None:
     for bounds in ({"quality": 20.0}, {"quality": 60.0}, {"latency": 11.0}):
         budget = _budget(**bounds)
-        plan = budget.plan(BLOCKS)
+        plan = budget.plan(Seen(BLOCKS))
         assert [recipe == Recipe() for _, recipe in plan] == [True, False, False, False, False, True]
         assert {recipe for _, recipe in plan} <= set(budget.recipes())
         assert all(budget.schedule(score)[0] == plan for score in SCORES)
@@ -172,7 +172,7 @@ def test_the_probe_is_below_16_bits_where_it_measures_and_explained() -> None:
 def test_harder_bounds_make_the_probe_more_precise() -> None:
     costs = made_up_costs()
     errors = [
-        sum(costs.blocks[block][recipe].error[0] for block, recipe in _budget(quality=quality).plan(BLOCKS))
+        sum(costs.blocks[block][recipe].error[0] for block, recipe in _budget(quality=quality).plan(Seen(BLOCKS)))
         for quality in (20.0, 40.0, 60.0)
     ]
     assert errors == sorted(errors, reverse=True)
@@ -180,21 +180,21 @@ def test_harder_bounds_make_the_probe_more_precise() -> None:
 
 
 def test_every_block_has_a_reason() -> None:
-    plan = _budget(latency=11.0).plan(BLOCKS, 0.5, stage=2)
+    plan = _budget(latency=11.0).plan(Seen(BLOCKS, 0.5, stage=2))
     assert plan.why("blocks.0") == "first or last block"
     lowered = next(block for block, recipe in plan if recipe != Recipe())
     assert "of its time for" in plan.why(lowered)
 
 
 def test_without_a_calibration_the_way_to_one_is_named() -> None:
-    for use in (lambda: Budget(quality=40.0).recipes(), lambda: Budget(quality=40.0).plan(BLOCKS)):
+    for use in (lambda: Budget(quality=40.0).recipes(), lambda: Budget(quality=40.0).plan(Seen(BLOCKS))):
         with pytest.raises(ValueError, match="tadp calibrate"):
             use()
 
 
 def test_blocks_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match=r"block other\.0 was not calibrated"):
-        _budget(quality=40.0).plan(("other.0", *BLOCKS))
+        _budget(quality=40.0).plan(Seen(("other.0", *BLOCKS)))
 
 
 @pytest.mark.parametrize("bounds", [{}, {"quality": math.nan}, {"latency": 0.0}, {"memory": -1.0}], ids=str)

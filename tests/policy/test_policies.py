@@ -1,7 +1,7 @@
 import pytest
 
 from tadp.complexity import text
-from tadp.policy import Complexity, Static, parse
+from tadp.policy import Complexity, Seen, Static, parse
 from tadp.policy.plans import scored
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals
@@ -12,22 +12,22 @@ BLOCKS = tuple(f"blocks.{index}" for index in range(10))
 
 
 def _levels(policy: Complexity, score: float | None, signals: tuple[Signals, ...] = ()) -> list[str]:
-    return [str(recipe.default) for _, recipe in policy.plan(BLOCKS, score, signals)]
+    return [str(recipe.default) for _, recipe in policy.plan(Seen(BLOCKS, score, signals))]
 
 
 def test_static_sets_every_block() -> None:
-    assert {recipe for _, recipe in parse("static:4").plan(BLOCKS)} == {Recipe(L4)}
+    assert {recipe for _, recipe in parse("static:4").plan(Seen(BLOCKS))} == {Recipe(L4)}
 
 
 def test_static_can_keep_the_ends() -> None:
-    plan = Static(L8, keep_ends=True).plan(BLOCKS)
+    plan = Static(L8, keep_ends=True).plan(Seen(BLOCKS))
     assert plan["blocks.0"] == plan["blocks.9"] == Recipe(L16)
     assert plan["blocks.1"] == Recipe(L8)
 
 
 def test_the_ends_of_every_list_are_kept() -> None:
     blocks = ("double.0", "double.1", "double.2", "single.0", "single.1", "single.2")
-    plan = Static(L8, keep_ends=True).plan(blocks)
+    plan = Static(L8, keep_ends=True).plan(Seen(blocks))
     assert {block for block, recipe in plan if recipe == Recipe(L8)} == {"double.1", "single.1"}
 
 
@@ -44,8 +44,8 @@ def test_levels_may_be_given_as_numbers() -> None:
 
 def test_attention_is_named_by_itself() -> None:
     policy = parse("static:8+attention")
-    assert policy.plan(BLOCKS)["blocks.3"][Role.ATTENTION] == L8
-    assert parse("static:8").plan(BLOCKS)["blocks.3"][Role.ATTENTION] == L16
+    assert policy.plan(Seen(BLOCKS))["blocks.3"][Role.ATTENTION] == L8
+    assert parse("static:8").plan(Seen(BLOCKS))["blocks.3"][Role.ATTENTION] == L16
 
 
 @pytest.mark.parametrize("name", ["static:16", "static:8", "static:6", "static:4", "static:w8a16", "complexity"])
@@ -93,18 +93,18 @@ def test_impossible_thresholds_are_refused(arguments: dict[str, float]) -> None:
 @pytest.mark.parametrize("policy", [Complexity(), Static(L6), Static(Level.parse("w4a16"), keep_ends=True)], ids=str)
 def test_plans_use_announced_recipes_only(policy: Complexity | Static) -> None:
     for score in (None, 0.0, 0.5, 1.0):
-        assert {recipe for _, recipe in policy.plan(BLOCKS, score)} <= set(policy.recipes())
+        assert {recipe for _, recipe in policy.plan(Seen(BLOCKS, score))} <= set(policy.recipes())
 
 
 def test_a_calibration_names_the_key_blocks() -> None:
-    plan = Complexity(key_blocks=0.5).calibrated(MadeUp()).plan(COSTED, 0.9)
+    plan = Complexity(key_blocks=0.5).calibrated(MadeUp()).plan(Seen(COSTED, 0.9))
     assert [str(plan[block].default) for block in COSTED] == ["16", "8", "8", "16", "16", "16"]
     assert "calibration" in plan.why(COSTED[4])
 
 
 def test_simple_content_runs_at_6_bits_where_that_saves_memory() -> None:
     policy = Complexity().calibrated(MadeUp())
-    assert policy.plan(COSTED, 0.1)[COSTED[2]].default == L6
+    assert policy.plan(Seen(COSTED, 0.1))[COSTED[2]].default == L6
     assert Recipe(L6) in policy.recipes()
 
 
@@ -123,7 +123,7 @@ def test_a_scorer_must_be_a_function() -> None:
 def test_simple_content_runs_at_8_bits_where_6_save_nothing() -> None:
     as_8 = made_up_costs(changed={Recipe(L6): (2e-4, 6.9, 100)})  # faster by less than timing can tell
     policy = Complexity().calibrated(MadeUp(as_8))
-    plan = policy.plan(COSTED, 0.1)
+    plan = policy.plan(Seen(COSTED, 0.1))
     assert plan[COSTED[2]].default == L8
     assert "6 bits would save nothing" in plan.why(COSTED[2])
     assert all(recipe.default != L6 for recipe in policy.recipes())

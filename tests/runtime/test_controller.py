@@ -12,12 +12,12 @@ import torch
 from tadp.compiler.adoption import adopt_pipeline
 from tadp.complexity import image, text
 from tadp.complexity.score import IMAGE_TO_VIDEO_WEIGHTS, ScoreWeights, combine
-from tadp.policy import Complexity, Policy, Static
+from tadp.policy import Complexity, Policy, Seen, Static
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged
 from tadp.precision import L4, L6, L8, L16, Level, Plan, Recipe
 from tadp.runtime.controller import Controller
-from tadp.runtime.signals import BlockSignals, Signals
+from tadp.runtime.signals import BlockSignals
 
 PROMPT = "a red circle bounces"
 FRAME = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -149,10 +149,8 @@ class _Stages(Static):
     def recipes(self) -> tuple[Recipe, ...]:
         return Recipe(), Recipe(L8), Recipe(L4)
 
-    def plan(
-        self, blocks: tuple[str, ...], score: float | None = None, signals: tuple[Signals, ...] = (), stage: int = 0
-    ) -> Plan:
-        return uniform_plan(blocks, self.recipes()[stage], keep_ends=False)
+    def plan(self, seen: Seen) -> Plan:
+        return uniform_plan(seen.blocks, self.recipes()[seen.stage], keep_ends=False)
 
 
 def _levels_of(controller: Controller, timesteps: list[float | None]) -> list[str]:
