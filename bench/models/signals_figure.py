@@ -13,7 +13,7 @@ from bench.models.model import GENERATION, demo_pipeline
 from bench.models.probing import Probing
 from tadp.precision import L6, Recipe
 from tadp.report.files import replacing
-from tadp.runtime.controller import StepRecord
+from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals
 
 PROMPTS = (

@@ -1,223 +1,93 @@
-"""What torch.compile hands its graphs to: they are cut into pieces, and every structure gets its variants."""
+"""The torch.compile backend of a block: graphs are cut into pieces, and a controller takes charge of them."""
 
-import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import fx
-from tqdm import tqdm
 
 from tadp import passes
-from tadp.errors import PrecisionFallbackWarning
-from tadp.kernels.table import lookup
-from tadp.passes.annotate import LINEAR, module_path
-from tadp.passes.decision import Decision
-from tadp.passes.partition import EXAMPLE, Partition, Piece
-from tadp.passes.sources import Part
-from tadp.policy import Policy, Seen
-from tadp.precision import L16, Plan, Recipe, Role
-from tadp.runtime import signals
+from tadp.passes.annotate import plain_path
 from tadp.runtime.controller import Controller
-from tadp.runtime.dispatcher import Dispatcher, Variant
-from tadp.runtime.explanation import Explanation
-from tadp.runtime.pool import WeightPool
-
-MEASURES = passes.Measures(
-    attention=signals.attention_entropy,
-    moments=signals.activation_moments,
-    rounding=signals.quantization_error,
-    change=signals.relative_change,
-)
 
 
-class Capture:
-    """A torch.compile backend that cuts graphs into pieces and keeps the variants of every structure."""
+class BlockBackend:
+    """The torch.compile backend of one block.
 
-    def __init__(self, pool: WeightPool, precompile: bool, options: dict[str, object]) -> None:
-        self._pool = pool
-        self._precompile = precompile
-        self._options = options
-        self._variants: dict[tuple[str, Recipe, bool], Variant] = {}
-        self._decisions: dict[tuple[str, str, Recipe], tuple[Decision, ...]] = {}
-        self._partitions: list[Partition] = []
-        self._dispatchers: list[Dispatcher[Piece]] = []
-        self._blocks: frozenset[str] | None = None
-        self._warned: set[str] = set()
-        self._controller: weakref.ref[Controller]
+    Backends of one model are equal. Dynamo compares them before it runs a captured graph for another block than the one
+    that it was captured from, so it traces one block of a kind, however many there are.
+    """
 
-    def control(
-        self,
-        policy: str | Policy,
-        blocks: tuple[str, ...] | None,
-        outside: Mapping[str, torch.Tensor] | None = None,
-        other_weight_bytes: int = 0,
-        mapped: Sequence[tuple[str, signals.HasBlockMap]] = (),
-    ) -> Controller:
-        """Make the controller that chooses among these variants.
-
-        Args:
-            policy: what the controller follows first.
-            blocks: the model's blocks in running order; None: find them in the graphs.
-            outside: weights of linear layers outside the blocks, by layer, for the explanation.
-            other_weight_bytes: of everything that is not packed.
-            mapped: attention modules that show a block map, each with its block's path.
-        """
-        self._blocks = None if blocks is None else frozenset(blocks)
-        self._outside = {layer: tuple(weight.shape) for layer, weight in (outside or {}).items()}
-        controller = Controller(
-            policy,
-            self._pool,
-            prepare=lambda chosen: self._prepare(self._partitions, chosen) if self._precompile else None,
-            explain=self._explain,
-            blocks=blocks or (),
-            other_weight_bytes=other_weight_bytes,
-            mapped=mapped,
-        )
-        self._controller = weakref.ref(controller)
-        return controller
+    def __init__(self, path: str, block: torch.nn.Module, controller: Controller) -> None:
+        self._path = path
+        self._block = block
+        self._controller = controller
 
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
         """What Dynamo calls with every graph it has traced."""
-        annotated = passes.annotate(graph, self._prefix(graph), self._blocks)
-        found = passes.partition(annotated)
-        self._partitions.append(found)
-        dispatcher = Dispatcher(found, self._pool, self.variant, self._is_compiled)
-        self._dispatchers.append(dispatcher)
-        controller = self._controller()
-        assert controller is not None  # whoever calls the model holds it
-        controller.attach(dispatcher, [piece.block for piece in found.pieces if piece.block])
-        if self._precompile:
-            self._prepare([found], controller.policy)
-        return weakly(dispatcher)
+        prefix = ".".join(filter(None, (self._path, frame_within(self._block, graph))))
+        annotated = passes.annotate(graph, prefix, frozenset(self._controller.blocks))
+        return weakly(self._controller.attach(passes.partition(annotated)))
 
-    def variant(self, piece: Piece, recipe: Recipe, probing: bool) -> Variant:
-        """The variant of a piece's structure, compiled where it is asked for the first time."""
-        key = (piece.structure, recipe, probing)
-        if key not in self._variants:
-            quantized = passes.quantize(piece.graph, recipe, lookup)
-            probed = passes.probe(quantized.graph, MEASURES) if probing else passes.Probed(quantized.graph, (), None)
-            self._variants[key] = Variant(
-                function=passes.lower(quantized.graph, _device(piece.graph), self._options),
-                values=tuple(source.index for source in quantized.sources if source.part is Part.ITSELF),
-                weights=tuple((s.index, s.part.value) for s in quantized.sources if s.part is not Part.ITSELF),
-                readings=tuple((reading.kind, reading.layer) for reading in probed.readings),
-                stream=probed.stream,
-            )
-        return self._variants[key]
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BlockBackend) and other._controller is self._controller
 
-    def _is_compiled(self, piece: Piece, recipe: Recipe) -> bool:
-        return (piece.structure, recipe, False) in self._variants
+    def __hash__(self) -> int:
+        return id(self._controller)
 
-    def _prepare(self, partitions: Iterable[Partition], policy: Policy) -> None:
-        """Compile every variant that a policy may ask for, and warn of what cannot follow it."""
-        probed = {recipe for _, recipe in policy.plan(Seen(self._known_blocks())) if recipe != Recipe()}
-        wanted: dict[tuple[str, Recipe, bool], Piece] = {}
-        for piece in (piece for partition in partitions for piece in partition.pieces):
-            recipes = policy.recipes() if piece.block else (Recipe(),)
-            for recipe in recipes:
-                wanted.setdefault((piece.structure, recipe, False), piece)
-                self._warn_of_fallbacks(piece, recipe)
-            for recipe in probed if piece.block and policy.probe_steps else ():
-                wanted.setdefault((piece.structure, recipe, True), piece)
-        missing = [(piece, key) for key, piece in wanted.items() if key not in self._variants]
-        for piece, (_, recipe, probing) in tqdm(
-            missing, desc="compiling variants", unit="variant", disable=not missing
-        ):
-            self.variant(piece, recipe, probing)
 
-    def _warn_of_fallbacks(self, piece: Piece, recipe: Recipe) -> None:
-        for decision in self._decide(piece, recipe):
-            if decision.reason and piece.block and decision.layer not in self._warned:
-                self._warned.add(decision.layer)
-                message = f"{decision.layer} stays at 16 bits: {decision.reason}"
-                warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
+class Receiver:
+    """What PyTorch gets to know of a backend. It is equal to another one where their backends are.
 
-    def _decide(self, piece: Piece, recipe: Recipe) -> tuple[Decision, ...]:
-        key = (piece.name, piece.structure, recipe)
-        if key not in self._decisions:
-            self._decisions[key] = passes.quantize(piece.graph, recipe, lookup).decisions
-        return self._decisions[key]
+    PyTorch keeps every backend in a global table until Dynamo is reset. A weak reference there does not keep the
+    model's weights alive.
+    """
 
-    def _explain(self, plan: Plan) -> Explanation:
-        recipes = dict(plan.recipes)
-        rows = [
-            _row("outside", "", Decision(layer, None, L16, shape, "outside the blocks"), "eager", "")
-            for layer, shape in self._outside.items()
-        ]
-        shown: set[tuple[str, Role | None]] = set()  # a layer that was captured at several shapes stands once
-        for dispatcher in self._dispatchers:
-            for block, piece in dispatcher.served():
-                for decision in self._decide(piece, recipes.get(block, Recipe())):
-                    named = replace(decision, layer=_renamed(decision.layer, piece.block, block))
-                    if (named.layer, named.role) not in shown:
-                        shown.add((named.layer, named.role))
-                        rows.append(_row(block, piece.structure, named, decision.kernel, plan.why(block)))
-        if self._dispatchers:
-            seen = {layer for layer, _ in shown}
-            for block, layer, shape in self._pool.layers():
-                if layer not in seen:
-                    decision = Decision(layer, None, L16, shape, "not captured: uncompiled code runs it at 16 bits")
-                    rows.append(_row(block, "", decision, "eager", ""))
-        order = {block: index for index, block in enumerate(self._known_blocks())}
-        return Explanation(tuple(sorted(rows, key=lambda row: order.get(str(row["piece"]), len(order)))))
+    def __init__(self, backend: BlockBackend) -> None:
+        self._backend = weakref.ref(backend)
 
-    def _known_blocks(self) -> tuple[str, ...]:
-        controller = self._controller()
-        return controller.blocks if controller is not None else ()
+    def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object], **_: object) -> Callable[..., object]:
+        backend = self._backend()
+        assert backend is not None  # owned by the compiled model, and only the model leads here
+        return backend(graph, example_inputs)
 
-    def _prefix(self, graph: fx.GraphModule) -> str:
-        """Path of the module that a graph was captured from, told from where the pool knows its weights to belong."""
-        for node in graph.graph.nodes:
-            if node.op != "call_function" or node.target not in LINEAR or not isinstance(node.args[1], fx.Node):
-                continue
-            argument = node.args[1].meta.get("grapharg")
-            layer = self._pool.layer_of(argument.example) if argument is not None else None
-            path = module_path(node)
-            if layer is not None and layer.endswith(path):
-                return layer[: len(layer) - len(path)].rstrip(".")
-        return ""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Receiver) and self._backend == other._backend
+
+    def __hash__(self) -> int:
+        return hash(self._backend)
 
 
 def weakly(function: Callable[..., object]) -> Callable[..., object]:
-    """A function that PyTorch may keep in its global caches without keeping a model's weights alive with it."""
+    """A function that PyTorch may keep in its global caches without keeping a model's weights alive with it.
+
+    Compiled code belongs to the code of a class's `forward`, which outlives the models of that class.
+    """
     reference = weakref.ref(function)
 
-    def call(*arguments: object, **options: object) -> object:
+    def call(*arguments: object) -> object:
         target = reference()
         assert target is not None  # owned by the model's controller, and only the model leads here
-        return target(*arguments, **options)
+        return target(*arguments)
 
     return call
 
 
-def _row(piece: str, structure: str, decision: Decision, kernel: str, why: str) -> dict[str, object]:
-    return {
-        "piece": piece,
-        "structure": structure,
-        "role": str(decision.role or ""),
-        "layer": decision.layer,
-        "level": str(decision.level),
-        "kernel": kernel,
-        "bytes": decision.weight_bytes,
-        "tokens": decision.tokens,
-        "shape": decision.shape,
-        "nonlinearity": decision.nonlinearity,
-        "biased": decision.biased,
-        "reason": decision.reason,
-        "why": why,
-    }
+def frame_within(block: torch.nn.Module, graph: fx.GraphModule) -> str:
+    """Path within a block of the module whose `forward` a graph was captured from.
 
-
-def _renamed(layer: str, captured: str | None, block: str) -> str:
-    """A layer's path in one block, from its path in the block that the graph was captured from."""
-    return block + layer[len(captured) :] if captured and layer.startswith(captured) else layer
-
-
-def _device(graph: fx.GraphModule) -> torch.device:
+    "" for the block itself. Where Dynamo cannot trace through a part of the block, it captures that part on its own.
+    """
     for node in graph.graph.find_nodes(op="placeholder"):
-        example = node.meta.get(EXAMPLE)
-        if isinstance(example, torch.Tensor) and example.device.type not in ("cpu", "meta"):
-            return example.device
-    return torch.device("cpu")
+        argument = node.meta.get("grapharg")
+        if argument is None:
+            continue
+        inside = plain_path(argument.source.name)
+        paths = [
+            path.removesuffix(inside)
+            for path, parameter in block.named_parameters(remove_duplicate=False)
+            if parameter is argument.example and f".{path}".endswith(f".{inside}")
+        ]
+        if paths:
+            return min(paths, key=len).rstrip(".")
+    return ""

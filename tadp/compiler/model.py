@@ -1,6 +1,7 @@
 """`tadp.compile`: from a model to packed weights and a controller."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,19 +9,20 @@ import torch
 
 from tadp.compiler.adoption import adopt_module, adopt_pipeline
 from tadp.compiler.balancing import Balancing
-from tadp.compiler.capture import Capture, weakly
+from tadp.compiler.capture import BlockBackend, Receiver
 from tadp.compiler.guards import guard_filter
 from tadp.compiler.packing import move_packed, pack_blocks
+from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
 from tadp.files.calibration import Calibration, load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.planes import GROUP_SIZES
-from tadp.passes.blocks import block_paths
+from tadp.passes.blocks import BlockLinear, block_paths
 from tadp.policy import Policy, parse
 from tadp.policy.calibrated import check_levels
 from tadp.runtime import signals
-from tadp.runtime.controller import Controller
+from tadp.runtime.controller import Controller, ModelFacts
 from tadp.runtime.pool import WeightPool
 
 Model = TypeVar("Model")
@@ -88,8 +90,10 @@ def compile(
             if measured is not None:
                 measured.check(identity)
             check_levels(chosen.recipes(), measured)
-            controller = _compile_module(module, chosen, precompile, group_size, balancing, dict(torch_compile_options))
-            controller.identify(identity, measured)
+            options = dict(torch_compile_options)
+            controller = _compile_module(module, identity, chosen, precompile, group_size, balancing, options)
+            if measured is not None:
+                controller.calibrate(measured)
         controllers.append(controller)
     if not isinstance(model, torch.nn.Module):
         if getattr(model, "tadp", None) is None:
@@ -99,8 +103,33 @@ def compile(
     return model
 
 
+@dataclass(frozen=True)
+class _Belongings:
+    """What a compiled model keeps alive beside its controller.
+
+    Attributes:
+        packed: its packed layers.
+        pool: that hands out their planes and masters.
+        controller: of the model.
+        backends: of its blocks. PyTorch knows them weakly.
+    """
+
+    packed: tuple[BlockLinear, ...]
+    pool: WeightPool
+    controller: Controller
+    backends: tuple[BlockBackend, ...]
+
+    def relocate(self, function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
+        """Apply a function to the packed weights, and let `rest` apply it to everything else."""
+        moved, result = move_packed(self.packed, self.pool, function, rest)
+        if moved:
+            self.controller.relocate()
+        return result
+
+
 def _compile_module(
     model: torch.nn.Module,
+    identity: str,
     policy: Policy,
     precompile: bool,
     group_size: int | None,
@@ -121,32 +150,26 @@ def _compile_module(
     packed = pack_blocks(model, pool, group_size, balancing)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     outside = {
-        name: module.weight
+        name: tuple(module.weight.shape)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(blocks)
     }
-    capture = Capture(pool, precompile, options)
     mapped = [
         (block, module)
         for block in blocks
         for module in model.get_submodule(block).modules()
         if isinstance(module, signals.HasBlockMap)
     ]
-    other_weight_bytes = sum(parameter.nbytes for parameter in plain.values())
-    controller = capture.control(policy, blocks, outside, other_weight_bytes, mapped)
+    facts = ModelFacts(blocks, identity, outside, sum(tensor.nbytes for tensor in plain.values()), tuple(mapped))
+    controller = Controller(policy, pool, Variants(options, precompile), facts)
     # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
-    receiver = weakly(capture)
-    for block in blocks:
+    backends = tuple(BlockBackend(path, model.get_submodule(path), controller) for path in blocks)
+    for path, block_backend in zip(blocks, backends, strict=True):
         dynamo_options = {"guard_filter_fn": guards}  # one for each: torch.compile takes out what it understands
-        model.get_submodule(block).compile(backend=receiver, options=dynamo_options, **torch_compile_options)
-
-    def relocate(function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
-        moved, result = move_packed(packed, pool, function, rest)
-        if moved:
-            controller.relocate()
-        return result
-
-    adopt_module(model, controller, relocate)
+        model.get_submodule(path).compile(
+            backend=Receiver(block_backend), options=dynamo_options, **torch_compile_options
+        )
+    adopt_module(model, controller, _Belongings(packed, pool, controller, backends).relocate)
     return controller
 
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.errors import QualityWarning
@@ -49,6 +50,7 @@ class Budget(Policy):
         ValueError: for bounds that are not finite and above 0, or none at all.
     """
 
+    follows_steps: ClassVar[bool] = False
     quality: float | None = None
     latency: float | None = None
     memory: float | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import ClassVar
 
 from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
@@ -44,6 +45,7 @@ class Complexity(Policy):
             score was fitted to the default.
     """
 
+    follows_steps: ClassVar[bool] = False
     low: float = 0.3
     high: float = 0.7
     weights: ScoreWeights | None = None

@@ -1,6 +1,7 @@
 """Fixed policy: a plan that was chosen elsewhere, whatever the content."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tadp.policy.policy import Policy
 from tadp.policy.seen import Seen
@@ -11,6 +12,7 @@ from tadp.precision import Plan, Recipe
 class Fixed(Policy):
     """The recipes of a given plan; blocks that it does not name stay at 16 bits."""
 
+    follows_steps: ClassVar[bool] = False
     chosen: Plan
     probe_steps: int = 0
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
@@ -31,7 +31,14 @@ class Scoring:
 
 
 class Policy(ABC):
-    """Chooses the precision of every block. Subclasses are frozen dataclasses and write `recipes` and `plan`."""
+    """Chooses the precision of every block. Subclasses are frozen dataclasses and write `recipes` and `plan`.
+
+    Attributes:
+        follows_steps: whether `plan` looks at ``seen.step`` or ``seen.memory``. Where it does, it is asked before every
+            step. Where it does not, both are None, and it is asked again only when the rest of `Seen` has changed.
+    """
+
+    follows_steps: ClassVar[bool] = True
 
     @property
     def probe_steps(self) -> int:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tadp.policy.plans import uniform_plan
 from tadp.policy.policy import Policy
@@ -22,6 +23,7 @@ class Staged(Policy):
         ValueError: if the numbers of both do not fit, or bounds do not fall within (0, 1].
     """
 
+    follows_steps: ClassVar[bool] = False
     recipe_of_stage: tuple[Recipe, ...]
     stages: tuple[float, ...] = ()
 

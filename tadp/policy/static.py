@@ -1,6 +1,7 @@
 """Static policy: one level for every block, whatever the content."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tadp.policy.plans import uniform_plan
 from tadp.policy.policy import Policy
@@ -19,6 +20,7 @@ class Static(Policy):
         probe_steps: how many first steps are measured, for those who look at the history; the plan stays what it is.
     """
 
+    follows_steps: ClassVar[bool] = False
     level: Level
     keep_ends: bool = False
     attention: Level = L16

@@ -1,67 +1,20 @@
-"""Dispatcher: runs the pieces of a captured graph, each in the variant that the plan names."""
+"""Dispatcher: runs the pieces of a captured graph, each in the variant that the order names."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import Plan, Recipe
+from tadp.runtime.explanation import ExplainedLayer
+from tadp.runtime.order import Order
+from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Variant, layer_in_block
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
-
-
-class Piece(Protocol):
-    """What the dispatcher needs to know of a piece; passes/partition.py makes them and says what each field means."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def block(self) -> str | None: ...
-    @property
-    def inputs(self) -> tuple[int, ...]: ...
-    @property
-    def outputs(self) -> tuple[int, ...]: ...
-    @property
-    def dead(self) -> tuple[int, ...]: ...
-    @property
-    def weight(self) -> int | None: ...
-
-
-PieceT = TypeVar("PieceT", bound=Piece)
-PieceT_co = TypeVar("PieceT_co", bound=Piece, covariant=True)
-
-
-class Partition(Protocol[PieceT_co]):
-    """What the dispatcher needs to know of a partition."""
-
-    @property
-    def pieces(self) -> tuple[PieceT_co, ...]: ...
-    @property
-    def slots(self) -> int: ...
-    def collect(self, environment: list[object]) -> object: ...
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A structure compiled for a recipe.
-
-    Attributes:
-        function: takes the values, then the weights; returns the piece's outputs, then the readings.
-        values: which of the piece's inputs it takes as they are.
-        weights: which of the piece's inputs it takes parts of, and which part.
-        readings: kind and layer of every extra output; empty outside probes.
-        stream: position of the output that shadow runs are compared by; None where there is none, and outside probes.
-    """
-
-    function: Callable[..., Sequence[torch.Tensor]]
-    values: tuple[int, ...]
-    weights: tuple[tuple[int, str], ...]
-    readings: tuple[tuple[str, str], ...] = ()
-    stream: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +36,7 @@ class _Bound:
     def named(self, values: Sequence[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
         """Kind, layer in this block, and value of every reading."""
         rows = zip(self.variant.readings, values, strict=True)
-        return [(kind, self._own(layer), value) for (kind, layer), value in rows]
-
-    def _own(self, layer: str) -> str:
-        captured = self.captured or self.block
-        return self.block + layer[len(captured) :] if layer.startswith(captured) else layer
+        return [(kind, layer_in_block(layer, self.captured, self.block), value) for (kind, layer), value in rows]
 
     @property
     def needs_masters(self) -> bool:
@@ -104,10 +53,7 @@ class _Measured:
 
 
 class Dispatcher(Generic[PieceT]):
-    """Runs one captured graph; the plan and whether to probe are set from outside and hold until set again.
-
-    `variant` gives, compiling it if need be, the variant of a piece for a recipe, probing or not; `is_compiled` says of
-    a piece and a recipe whether the variant that does not probe is there.
+    """Runs one captured graph by an order, which holds until the next one.
 
     Blocks are told apart by their first weight, not by their place in the graph: where a model's code runs the same
     captured graph for several blocks, each still follows its own recipe.
@@ -115,41 +61,36 @@ class Dispatcher(Generic[PieceT]):
 
     def __init__(
         self,
-        partition: Partition[PieceT],
+        partition: RunnablePartition[PieceT],
         pool: WeightPool,
-        variant: Callable[[PieceT, Recipe, bool], Variant],
-        is_compiled: Callable[[PieceT, Recipe], bool] = lambda piece, recipe: False,
+        variants: PieceCompiler[PieceT],
+        order: Order,
     ) -> None:
         self.partition = partition
-        self._measured: list[_Measured] = []
         self._pool = pool
-        self._variant = variant
-        self._is_compiled = is_compiled
+        self._variants = variants
+        self._order = order
+        self._measured: list[_Measured] = []
         self._served: dict[str, PieceT] = {}
-        self._recipes: dict[str, Recipe] = {}
-        self._probing = False
-        self._keep_masters: frozenset[str] = frozenset()
-        self._shadows: Mapping[str, Recipe] = {}
         self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
         self._current: list[dict[int, _Bound]] = [{} for _ in partition.pieces]
 
-    def use(self, plan: Plan, probing: bool, keep_masters: frozenset[str] = frozenset()) -> None:
-        """Follow another plan from the next forward on. Compiles nothing, maps nothing.
+    def follow(self, order: Order) -> None:
+        """Run the next forward by this order. Compiles nothing, maps nothing.
 
-        Blocks that are not in `keep_masters` let go of their 16-bit masters.
+        What a failed forward measured is forgotten. Where other variants run from here on, blocks that the order does
+        not keep masters of let go of them.
         """
-        self._recipes, self._probing, self._keep_masters = dict(plan.recipes), probing, keep_masters
+        self._measured = []
+        before, self._order = self._order, order
+        if order.same_variants(before):
+            return
+        keeps = order.keeps_masters
         self._kept = {
-            key: bound for key, bound in self._kept.items() if not bound.needs_masters or bound.block in keep_masters
+            key: bound for key, bound in self._kept.items() if not bound.needs_masters or bound.block in keeps
         }
         self._current = [{} for _ in self.partition.pieces]
-
-    def shadow(self, recipes: Mapping[str, Recipe]) -> None:
-        """From the next forward on, run these blocks once more, at these recipes, whenever they are measured.
-
-        What comes out of it is compared with what the block gave and thrown away. Only variants that are compiled run.
-        """
-        self._shadows = recipes
+        self._pool.keep_masters(keeps)
 
     def forget_weights(self) -> None:
         """Bind everything anew at the next forward."""
@@ -157,13 +98,17 @@ class Dispatcher(Generic[PieceT]):
         self._current = [{} for _ in self.partition.pieces]
 
     def take_measured(self) -> list[BlockSignals]:
-        """What probing variants measured since this was last called; waits for the device."""
+        """What probing variants measured since the order was given or this was last called; waits for the device."""
         measured, self._measured = self._measured, []
         return [read(found.bound.block, found.bound.named(found.readings), found.shadows) for found in measured]
 
-    def served(self) -> tuple[tuple[str, PieceT], ...]:
-        """Every block that was run so far, with its piece; pieces outside blocks go by their own name."""
-        return tuple(self._served.items())
+    def layers(self, plan: Plan) -> Iterator[ExplainedLayer]:
+        """The layers of every block that was run so far, as a plan has them; pieces outside blocks have own names."""
+        recipes = dict(plan.recipes)
+        for block, piece in self._served.items():
+            why = plan.why(block)
+            for row in self._variants.layers(piece, recipes.get(block, Recipe())):
+                yield replace(row, piece=block, layer=layer_in_block(row.layer, piece.block, block), why=why)
 
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""
@@ -177,7 +122,7 @@ class Dispatcher(Generic[PieceT]):
             for slot, value in zip(piece.outputs, results, strict=False):
                 environment[slot] = value
             if bound.variant.readings:
-                shadows = self._run_shadow(piece, bound, environment, results) if self._shadows else {}
+                shadows = self._run_shadow(piece, bound, environment, results) if self._order.shadows else {}
                 self._measured.append(_Measured(bound, results[len(piece.outputs) :], shadows))
             for slot in piece.dead:
                 environment[slot] = None
@@ -186,16 +131,14 @@ class Dispatcher(Generic[PieceT]):
     def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:
         block = self._pool.block_of(key) or piece.block
         self._served[block or piece.name] = piece
-        recipe = self._recipes.get(block, Recipe()) if block else Recipe()
-        probing = self._probing and recipe != Recipe()  # blocks that stay at 16 bits are not measured
-        return self._bind_variant(piece, key, environment, recipe, probing)
+        return self._bind_variant(piece, key, environment, *self._order.variant_of(block))
 
     def _bind_variant(
         self, piece: PieceT, key: object, environment: Sequence[object], recipe: Recipe, probing: bool
     ) -> _Bound:
         entry = (piece.name, id(key), recipe, probing)
         if entry not in self._kept or self._kept[entry].is_stale():
-            variant = self._variant(piece, recipe, probing)
+            variant = self._variants.variant(piece, recipe, probing)
             owned: list[torch.Tensor] = []
             weights: list[torch.Tensor] = []
             for index, part in variant.weights:
@@ -217,8 +160,8 @@ class Dispatcher(Generic[PieceT]):
 
         A failure, such as one of memory, is not worth the forward: it costs the measurement, with a warning.
         """
-        recipe, stream = self._shadows.get(running.block), running.variant.stream
-        if recipe is None or stream is None or not self._is_compiled(piece, recipe):
+        recipe, stream = self._order.shadows.get(running.block), running.variant.stream
+        if recipe is None or stream is None or not self._variants.is_compiled(piece, recipe):
             return {}
         result = results[stream]
         try:
@@ -232,7 +175,7 @@ class Dispatcher(Generic[PieceT]):
             warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
             return {}
         finally:
-            if running.block not in self._keep_masters and not running.needs_masters:
+            if running.block not in self._order.keeps_masters and not running.needs_masters:
                 self._let_go_of_masters(running.block)
 
     def _let_go_of_masters(self, block: str) -> None:

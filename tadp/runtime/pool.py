@@ -1,5 +1,6 @@
 """Weight pool: which tensor a variant gets for a weight, and what of it is in memory."""
 
+import itertools
 import time
 import warnings
 import weakref
@@ -111,6 +112,13 @@ class WeightPool:
             return found[MIXED_AVERAGES.index(int(part.removeprefix("widths:")))].to(weight.device)
         tensor: torch.Tensor = getattr(self._planes(weight), part)
         return tensor
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the planes are; None while there are none."""
+        own = (planes for _, _, planes in self._packed.values())
+        first = next(itertools.chain(self._adopted, own), None)
+        return None if first is None else first.high.device
 
     def keep_masters(self, blocks: frozenset[str]) -> None:
         """Let go of all masters but those of the named blocks."""
