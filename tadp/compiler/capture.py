@@ -16,7 +16,7 @@ from tadp.families.generic import GENERIC
 from tadp.kernels.table import lookup
 from tadp.passes.annotate import module_path
 from tadp.passes.decision import Decision
-from tadp.passes.operations import EXAMPLE, LINEAR
+from tadp.passes.operations import EXAMPLE, is_linear
 from tadp.passes.partition import Partition, Piece
 from tadp.passes.sources import Part
 from tadp.policy import Policy, Seen
@@ -92,7 +92,9 @@ class Capture:
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
         """What Dynamo calls with every graph it has traced."""
         normal = passes.normalize(graph)
-        annotated = passes.annotate(normal, self._prefix(normal), self._blocks, self._family, self._stays_at_16)
+        annotated = passes.annotate(
+            normal, self._prefix(normal), self._blocks, self._family, self._stays_at_16, self._layer_of
+        )
         found = passes.partition(annotated)
         self._partitions.append(found)
         dispatcher = Dispatcher(found, self._pool, self.variant, self._is_compiled)
@@ -180,16 +182,22 @@ class Capture:
         return controller.blocks if controller is not None else ()
 
     def _prefix(self, graph: fx.GraphModule) -> str:
-        """Path of the module that a graph was captured from, told from where the pool knows its weights to belong."""
-        for node in graph.graph.nodes:
-            if node.op != "call_function" or node.target not in LINEAR or not isinstance(node.args[1], fx.Node):
-                continue
-            argument = node.args[1].meta.get("grapharg")
-            layer = self._pool.layer_of(argument.example) if argument is not None else None
+        """Path of the module that a graph was captured from, told from where the pool knows its weights to belong.
+
+        After a graph break inside a block, Dynamo captures inner functions by themselves, and names in their graphs
+        begin at any submodule: only the weights tell where that lies.
+        """
+        for node in filter(is_linear, graph.graph.nodes):
+            layer = self._layer_of(node.args[1])
             path = module_path(node)
             if layer is not None and layer.endswith(path):
                 return layer[: len(layer) - len(path)].rstrip(".")
         return ""
+
+    def _layer_of(self, weight: object) -> str | None:
+        """The layer that a weight among a graph's inputs belongs to."""
+        argument = weight.meta.get("grapharg") if isinstance(weight, fx.Node) else None
+        return None if argument is None else self._pool.layer_of(argument.example)
 
 
 def weakly(function: Callable[..., object]) -> Callable[..., object]:

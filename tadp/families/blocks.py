@@ -38,22 +38,25 @@ def _child(model: torch.nn.Module, path: str) -> torch.nn.Module | None:
 
 
 def _blocks_of(path: str, modules: torch.nn.Module | None) -> Iterator[str]:
-    """All modules of a declared list, and of lists in it; a declared path may also be a single block."""
+    """All modules with linear layers in a declared list, and in lists within it; also a single block."""
     if not isinstance(modules, (*_LISTS, torch.nn.ModuleDict)):
         yield path
         return
     for name, child in modules.named_children():
         inner = f"{path}.{name}"
-        if isinstance(child, (*_LISTS, torch.nn.ModuleDict)):
+        if isinstance(child, (torch.nn.ModuleList, torch.nn.ModuleDict)):
             yield from _blocks_of(inner, child)
-        elif _linears(child):
+        elif _linears(child) and not isinstance(child, torch.nn.Linear):
             yield inner
 
 
 def _repeated(path: str, modules: torch.nn.Module) -> Iterator[str]:
     kinds = Counter(type(child) for child in modules.children())
     for name, child in modules.named_children():
-        if isinstance(child, (torch.nn.ModuleList, torch.nn.Linear)) or len(_linears(child)) < _LEAST_LINEARS:
+        if (
+            isinstance(child, (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.Linear))
+            or len(_linears(child)) < _LEAST_LINEARS
+        ):
             continue
         if isinstance(child, torch.nn.Sequential) and any(_repeated("", child)):
             continue  # its own children are the blocks

@@ -5,8 +5,9 @@ Dynamo tags nodes with the path of the module that they were traced in.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import fx
@@ -14,7 +15,7 @@ from torch import fx
 from tadp.families.family import Family, plain_name
 from tadp.families.generic import GENERIC
 from tadp.families.names import KEY_VALUE, QUERY
-from tadp.passes.operations import ATTENTION, EXAMPLE, LINEAR
+from tadp.passes.operations import ATTENTION, EXAMPLE, is_linear
 from tadp.precision import Role
 
 _META = "tadp"
@@ -39,7 +40,8 @@ def annotate(
     prefix: str = "",
     blocks: frozenset[str] | None = None,
     family: Family = GENERIC,
-    stays_at_16: Mapping[str, str] | None = None,
+    stays_at_16: Mapping[str, str] = MappingProxyType({}),
+    layer_of: Callable[[fx.Node], str | None] = lambda weight: None,
 ) -> fx.GraphModule:
     """Attach an `Annotation` to every node of a normalized graph; changes nothing else.
 
@@ -50,8 +52,13 @@ def annotate(
             count as lists of blocks.
         family: says the roles of layers.
         stays_at_16: layers that are not to be quantized, each with the reason.
+        layer_of: the layer that a weight, an input of the graph, is known to belong to; where it is not, the module
+            that a linear was traced in is its layer.
     """
     paths = {node: ".".join(filter(None, (prefix, module_path(node)))) for node in graph.graph.nodes}
+    for node in graph.graph.nodes:
+        if is_linear(node) and isinstance(node.args[1], fx.Node):
+            paths[node] = layer_of(node.args[1]) or paths[node]
     known = _repeated(graph, prefix) if blocks is None else blocks
     seen_block = False
     for node, path in paths.items():
@@ -60,10 +67,10 @@ def annotate(
         layer = role = None
         if node.op == "call_function" and node.target in ATTENTION:
             layer, role = path, Role.ATTENTION
-        elif node.op == "call_function" and node.target in LINEAR:
+        elif is_linear(node):
             outside = Role.HEAD if seen_block else Role.EMBED
             layer, role = path, _linear_role(node, path, block, paths, family) if block else outside
-        node.meta[_META] = Annotation(block, layer, role, (stays_at_16 or {}).get(layer or "", ""))
+        node.meta[_META] = Annotation(block, layer, role, stays_at_16.get(layer or "", ""))
     return graph
 
 
@@ -127,7 +134,7 @@ def _is_self_attention(layer: str, paths: dict[fx.Node, str]) -> bool:
     sources: dict[str, object] = {}
     for node, path in paths.items():
         name = plain_name(path)
-        if node.op == "call_function" and node.target in LINEAR and name.startswith(parent):
+        if is_linear(node) and name.startswith(parent):
             if QUERY.search(name):
                 sources.setdefault("query", node.args[0])
             elif KEY_VALUE.search(name):

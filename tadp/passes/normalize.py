@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from tadp.passes.operations import LINEAR
+from tadp.passes.operations import is_linear
 
 
 def normalize(graph: fx.GraphModule) -> fx.GraphModule:
@@ -19,7 +19,7 @@ def normalize(graph: fx.GraphModule) -> fx.GraphModule:
     while _write_out_regions(graph):
         pass
     for node in graph.graph.nodes:
-        if node.op == "call_function" and node.target in LINEAR:
+        if is_linear(node):
             given = dict(zip(("input", "weight", "bias"), node.args, strict=False)) | node.kwargs
             bias = given.get("bias")
             node.args = (given["input"], given["weight"]) if bias is None else (given["input"], given["weight"], bias)
