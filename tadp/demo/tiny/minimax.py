@@ -6,6 +6,7 @@ sequence and a pair of rotary tables. The depth decoder is a language model of a
 time; the pipeline calls it with one tensor by position, and its forward has no `return_dict`.
 """
 
+from typing import Any
 
 import torch
 
