@@ -3,7 +3,8 @@
 H3 has no batch: one request is one sequence of text, audio and video rows, and every row finds its modulation in a
 table by an index that its blocks get by position. Music 3 conditions through channels, so that its blocks get the
 sequence and a pair of rotary tables. The depth decoder is a language model of a few steps, without noise and without a
-time; the pipeline calls it with one tensor by position, and its forward has no `return_dict`.
+time; the pipeline calls it with one tensor by position, and its forward has no `return_dict`. Its embeddings,
+projection and heads are called from outside and take no part in its forward.
 """
 
 from typing import Any

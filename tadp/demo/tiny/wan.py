@@ -18,12 +18,13 @@ _FRAMES, _SIZE = 3, 8
 _TEXT_TOKENS, _TEXT_DIM = 12, 48
 _HEADS, _HEAD_DIM = 4, 16
 _IMAGE_TOKENS, _IMAGE_DIM = 5, 32
+_PADDED_TOKENS = 512  # what comes before the last 512 tokens, the blocks of Animate take for the image
 _FACE_SIZE, _FACE_FRAMES = 16, 5  # five frames of a face make two latents
 _CLIP_DIM = 1280  # fixed in Animate 2
 
 
 def _text_to_video(generator: torch.Generator) -> dict[str, Any]:
-    """Latents, a timestep and a prompt padded with its own embeddings."""
+    """Latents, a timestep and a prompt."""
     return {
         "hidden_states": torch.randn(1, _CHANNELS, _FRAMES, _SIZE, _SIZE, generator=generator),
         "timestep": torch.tensor(500).expand(1),
@@ -46,7 +47,7 @@ def _animate(generator: torch.Generator) -> dict[str, Any]:
     return {
         "hidden_states": torch.randn(1, 2 * _CHANNELS + 4, _FRAMES, _SIZE, _SIZE, generator=generator),
         "timestep": torch.tensor(500).expand(1),
-        "encoder_hidden_states": torch.randn(1, _TEXT_TOKENS, _TEXT_DIM, generator=generator),
+        "encoder_hidden_states": torch.randn(1, _PADDED_TOKENS, _TEXT_DIM, generator=generator),
         "encoder_hidden_states_image": torch.randn(1, _IMAGE_TOKENS, _IMAGE_DIM, generator=generator),
         "pose_hidden_states": torch.randn(1, _CHANNELS, _FRAMES - 1, _SIZE, _SIZE, generator=generator),
         "face_pixel_values": torch.rand(1, 3, _FACE_FRAMES, _FACE_SIZE, _FACE_SIZE, generator=generator) * 2 - 1,
