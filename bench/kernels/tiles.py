@@ -24,8 +24,8 @@ from tadp.calibration.gradient import estimate
 from tadp.calibration.recording import Step
 from tadp.calibration.recording import record as record_steps
 from tadp.calibration.sensitivity import change, predict
+from tadp.compiler.layers import block_linears
 from tadp.demo.scenes import sample_scene
-from tadp.passes.blocks import block_linears
 from tadp.planning.solver import Limit, choose
 
 WIDTHS = (8, 6, 4)

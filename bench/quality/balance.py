@@ -19,9 +19,9 @@ from tadp.calibration.recording import Step, stage_of, stages_of
 from tadp.calibration.recording import record as record_steps
 from tadp.calibration.sensitivity import change, predict
 from tadp.compiler.balancing import balance, by_group
+from tadp.compiler.layers import block_linears
 from tadp.demo.scenes import sample_scene
 from tadp.kernels import planes
-from tadp.passes.blocks import block_linears
 from tadp.policy.complexity import PROBE_STEPS
 
 WIDTHS = {"W8A8": (8, 8), "W4A8": (4, 8), "W6A6": (6, 6)}

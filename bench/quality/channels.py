@@ -19,10 +19,10 @@ from bench.record import parser, record
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.samples import SampleFile
 from tadp.calibration.subject import prepare
+from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
 from tadp.demo.scenes import sample_scene
 from tadp.files.calibration import load
-from tadp.passes.blocks import block_linears
 from tadp.policy import parse
 
 BALANCES = (None, 0.5, 0.75)

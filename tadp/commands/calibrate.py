@@ -12,10 +12,10 @@ from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
 from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
 from tadp.commands.settings import Settings, collect_prompts
+from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
 from tadp.files.calibration import Calibration, save
 from tadp.files.channels import path_beside, save_channels
-from tadp.passes.blocks import block_linears, unpackable
 
 COMPONENT = "transformer"
 
@@ -38,9 +38,8 @@ def calibrate(settings: Settings) -> int:
     arguments = call_arguments(pipeline, settings)
     _check_components(pipeline)
     pipeline.set_progress_bar_config(disable=True)
-    layers = {
-        linear.layer: linear.module for linear in block_linears(getattr(pipeline, COMPONENT)) if not unpackable(linear)
-    }
+    linears = block_linears(getattr(pipeline, COMPONENT))
+    layers = {linear.layer: linear.module for linear in linears if not linear.reason}
     directory = settings.out / "calibration.work"
     try:
         subject = prepare(

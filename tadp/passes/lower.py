@@ -16,7 +16,7 @@ from torch._inductor.compile_fx import compile_fx
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
 
 Compiled = Callable[..., Sequence[torch.Tensor]]
 
