@@ -80,7 +80,7 @@ micro: install ## Time every operator under pytest-benchmark, on three shapes; M
 	$(BIN)/python -m bench.kernels.ratios $(MICRO_JSON)
 
 docs: install $(STAMPS)/docs ## Build the documentation into out/site; fails for a broken link
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 wheel: $(STAMPS)/build-tools ## Build the source distribution and the wheel into dist
 	$(PIP) install build -c constraints.txt
