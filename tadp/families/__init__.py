@@ -2,10 +2,55 @@
 
 import torch
 
+from tadp.families.allegro import ALLEGRO
+from tadp.families.auraflow import AURAFLOW
+from tadp.families.chroma import CHROMA
+from tadp.families.cogvideox import COGVIDEOX
+from tadp.families.cosmos import COSMOS
+from tadp.families.dit import DIT
+from tadp.families.easyanimate import EASYANIMATE
 from tadp.families.family import Family
+from tadp.families.flux import FLUX
+from tadp.families.flux2 import FLUX2
 from tadp.families.generic import GENERIC
+from tadp.families.hidream import HIDREAM
+from tadp.families.hunyuan_video import HUNYUAN_VIDEO
+from tadp.families.krea import KREA
+from tadp.families.ltx import LTX
+from tadp.families.lumina import LUMINA
+from tadp.families.mochi import MOCHI
+from tadp.families.pixart import PIXART
+from tadp.families.qwen_image import QWEN_IMAGE
+from tadp.families.sana import SANA
+from tadp.families.sd3 import SD3
+from tadp.families.skyreels import SKYREELS
+from tadp.families.wan import WAN
+from tadp.families.z_image import Z_IMAGE
 
-FAMILIES: list[Family] = []
+FAMILIES: list[Family] = [
+    WAN,
+    SKYREELS,
+    HUNYUAN_VIDEO,
+    LTX,
+    COGVIDEOX,
+    MOCHI,
+    COSMOS,
+    ALLEGRO,
+    EASYANIMATE,
+    SANA,
+    FLUX,
+    FLUX2,
+    SD3,
+    QWEN_IMAGE,
+    Z_IMAGE,
+    PIXART,
+    DIT,
+    AURAFLOW,
+    LUMINA,
+    HIDREAM,
+    CHROMA,
+    KREA,
+]
 """All declared families."""
 
 

@@ -9,14 +9,16 @@ from tadp.families.family import Family
 from tadp.families.names import KEY_VALUE, QUERY
 
 _LISTS = (torch.nn.ModuleList, torch.nn.Sequential)
+_LEAST_LINEARS = 2
+"""Linear layers of a block: what holds a single one, such as a projection of the prompt for each layer, is none."""
 
 
 def block_paths(model: torch.nn.Module, family: Family) -> tuple[str, ...]:
     """Paths of a model's blocks in running order: of the lists that its family declares, else of those that look alike.
 
-    A list looks like one of blocks where it holds two or more modules of one class with linear layers in them, or a
-    single one that attends. Lists within lists are followed to the modules that are called; what lies inside a block is
-    part of it.
+    A list looks like one of blocks where it holds two or more modules of one class, or a single one that attends, each
+    with two linear layers or more. Lists within lists are followed to the modules that are called. What lies inside a
+    block is part of it.
     """
     declared = [path for path in family.blocks if _child(model, path) is not None]
     if declared:
@@ -51,7 +53,7 @@ def _blocks_of(path: str, modules: torch.nn.Module | None) -> Iterator[str]:
 def _repeated(path: str, modules: torch.nn.Module) -> Iterator[str]:
     kinds = Counter(type(child) for child in modules.children())
     for name, child in modules.named_children():
-        if isinstance(child, (torch.nn.ModuleList, torch.nn.Linear)) or not _linears(child):
+        if isinstance(child, (torch.nn.ModuleList, torch.nn.Linear)) or len(_linears(child)) < _LEAST_LINEARS:
             continue
         if isinstance(child, torch.nn.Sequential) and any(_repeated("", child)):
             continue  # its own children are the blocks
