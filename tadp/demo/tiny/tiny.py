@@ -14,7 +14,7 @@ class Tiny:
     Attributes:
         name: the class, as diffusers exports it.
         config: keyword arguments of its constructor.
-        inputs: keyword arguments of one forward in float32, drawn from a generator; `return_dict` is left to the caller.
+        inputs: keyword arguments of one forward in float32, drawn from a generator; `return_dict` is the caller's.
     """
 
     name: str
