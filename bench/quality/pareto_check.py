@@ -34,8 +34,8 @@ def check_seconds(
             records = [record for record in pipeline.tadp.history if record.generation == generation]
             recipes = Counter(str(recipe) for record in records for _, recipe in record.plan)
             if index >= 0:  # the first round compiles
-                measured.setdefault(str(policy), []).append(seconds)
-                told.setdefault(str(policy), []).append(seconds_of(recipes, calibration))
+                measured.setdefault(policy.key, []).append(seconds)
+                told.setdefault(policy.key, []).append(seconds_of(recipes, calibration))
     return [
         {
             "policy": name,

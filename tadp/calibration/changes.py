@@ -38,7 +38,7 @@ class Changes:
 
     def of(self, plan: Plan) -> list[Change]:
         """Of every recorded step, measured unless it is known."""
-        name = str(Fixed(plan))
+        name = Fixed(plan).key
         if all(recipe == Recipe() for _, recipe in plan):
             return [Change(0.0, 0.0, 0.0)] * len(self._subject.recorded)
         if name not in self._known:

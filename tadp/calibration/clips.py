@@ -72,7 +72,7 @@ class ClipMeasurer:
             (prompt, seed, policy)
             for prompt, seed in prompts
             for policy in wanted
-            if str(policy) not in self.file.sample(prompt, seed).damage
+            if policy.key not in self.file.sample(prompt, seed).damage
         ]
 
     def measure(self, prompt: str, seed: int, policy: Policy) -> Damage:
@@ -80,14 +80,14 @@ class ClipMeasurer:
 
         What a policy's own probe measures is kept as the features of the sample, unless there are some.
         """
-        if str(policy) == REFERENCE:
+        if policy.key == REFERENCE:
             self._make_reference(prompt, seed)
         else:
             reference = self._reference(prompt, seed)
             made = self._generate(prompt, seed, policy)
             self._keep_features(prompt, seed)
-            self._keep_damage(prompt, seed, str(policy), made, reference)
-        return self.file.sample(prompt, seed).damage[str(policy)]
+            self._keep_damage(prompt, seed, policy.key, made, reference)
+        return self.file.sample(prompt, seed).damage[policy.key]
 
     def _reference(self, prompt: str, seed: int) -> torch.Tensor:
         """The clip at 16 bits, from its file where there is one."""

@@ -36,7 +36,7 @@ MENU = (
 """The recipes whose costs are measured, and that budgets choose from."""
 BASE = Static(L8, attention=L8)
 """What damage is measured in units of."""
-STATIC = (str(BASE), "static:8", "static:6", "static:4")
+STATIC = (BASE.key, "static:8", "static:6", "static:4")
 PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 
 
@@ -66,7 +66,7 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
     samples = measure_clips(subject, seeded, work)
     found = _fit_score(samples)
     scores = [found.score(candidates(sample)) for sample in samples]
-    base = line(scores, [log_damage(sample, str(BASE)) for sample in samples])
+    base = line(scores, [log_damage(sample, BASE.key) for sample in samples])
     per_stage = {
         pair: tuple(_mean(of_step, subject, stage) for stage in range(len(subject.counts)))
         for pair, of_step in errors.items()
@@ -137,7 +137,7 @@ def _mean(changes: Sequence[Change], subject: Subject, stage: int) -> float:
 def _shares(subject: Subject, samples: Sequence[Sample]) -> tuple[float, ...]:
     """What each stage contributes to the squared error at the base recipe, as far as single stages tell."""
     alone = [
-        statistics.median(sample.damage[str(policy)].mse / sample.damage[str(BASE)].mse for sample in samples)
+        statistics.median(sample.damage[policy.key].mse / sample.damage[BASE.key].mse for sample in samples)
         for policy in windows(subject.stages)
     ]
     return tuple(share / sum(alone) for share in alone)
@@ -187,8 +187,8 @@ def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blo
     rows = []
     for policy in (PROBE, *map(parse, STATIC)):
         schedule = [policy.plan(Seen(tuple(blocks)))] * len(costs.steps)
-        damage = [log_damage(sample, str(policy)) for sample in samples]
-        rows.append(Row(str(policy), line(scores, damage), costs.seconds(schedule), costs.bytes(schedule)))
+        damage = [log_damage(sample, policy.key) for sample in samples]
+        rows.append(Row(policy.key, line(scores, damage), costs.seconds(schedule), costs.bytes(schedule)))
     return tuple(rows)
 
 
@@ -198,8 +198,8 @@ def _bias(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], bloc
         plan = policy.plan(Seen(tuple(blocks)))
         schedule = [plan] * len(costs.steps)
         misses = [
-            costs.psnr(schedule, score) + 10 * log_damage(sample, str(policy))
+            costs.psnr(schedule, score) + 10 * log_damage(sample, policy.key)
             for score, sample in zip(scores, samples, strict=True)
         ]
-        found[str(policy)] = statistics.fmean(misses)
+        found[policy.key] = statistics.fmean(misses)
     return found

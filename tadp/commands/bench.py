@@ -50,7 +50,7 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     Raises:
         InputError: for a model that cannot be used as given.
     """
-    compiled, _ = capture(replace(settings, policy="static:8"), precompile=False)
+    compiled = capture(replace(settings, policy="static:8"), precompile=False).pipeline
     device = compiled.device
     rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
     wanted = list(requests(rows, device, getattr(torch, settings.dtype), settings.group_size))

@@ -5,7 +5,6 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,14 @@ from tadp.commands.model import (
     count_tokens,
     is_embedded,
     load_pipeline,
+    read_policies,
     read_tokens,
     takes,
 )
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.complexity import text
-from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
-from tadp.policy import Complexity, Policy, parse
+from tadp.demo import PIPELINE_DIR
+from tadp.policy import Complexity, Policy
 from tadp.report.clips import write_clip
 from tadp.report.document import describe_run, new_document, to_json, write_document
 from tadp.report.files import policy_slug, unique_slugs
@@ -84,7 +84,8 @@ def generate(settings: Settings) -> int:
         for number, (prompt, stem) in enumerate(zip(prompts, unique_slugs(prompts), strict=True)):
             label = f"[{number + 1}/{len(prompts)}] {shorten(prompt, 30)}"
             runs = [
-                run_policy(compiled, policy, prompt, arguments, settings.seed, label) for policy in policies.values()
+                run_policy(compiled, name, policy, prompt, arguments, settings.seed, label)
+                for name, policy in policies.items()
             ]
             entry, new_rows = _write_prompt(settings, prompt, stem, runs, policies)
             document["prompts"].append({**entry, "tokens": tokens[number]})
@@ -98,23 +99,6 @@ def generate(settings: Settings) -> int:
                 f"{len(document['prompts'])} of {len(prompts)} prompts written to {settings.out}", highlight=False
             )
     return 0
-
-
-def read_policies(names: Sequence[str], embedded: bool) -> dict[str, Policy]:
-    """Policies by their own names, each once, in the order given; read before any model is loaded.
-
-    The embedded model's signals have known ranges, which the complexity policy then uses.
-
-    Raises:
-        InputError: for an unknown policy or level; the message lists the known ones.
-    """
-    try:
-        policies = list(map(parse, names))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if embedded:
-        policies = [replace(p, ranges=FEATURE_RANGES) if isinstance(p, Complexity) else p for p in policies]
-    return {str(policy): policy for policy in policies}
 
 
 def warn_of_long_prompts(pipeline: Any, prompts: Sequence[str], arguments: Mapping[str, Any]) -> list[int | None]:
@@ -132,7 +116,7 @@ def warn_of_long_prompts(pipeline: Any, prompts: Sequence[str], arguments: Mappi
 
 
 def run_policy(
-    pipeline: Any, policy: Policy, prompt: str, arguments: Mapping[str, Any], seed: int, label: str = ""
+    pipeline: Any, name: str, policy: Policy, prompt: str, arguments: Mapping[str, Any], seed: int, label: str = ""
 ) -> Run:
     """Generate one clip under one policy and gather what the controllers recorded meanwhile."""
     watched = controllers(pipeline)
@@ -141,7 +125,7 @@ def run_policy(
     earlier = {name: _last_generation(controller) for name, controller in watched.items()}
     timer = StepTimer(pipeline.device)
     observing = {"callback_on_step_end": timer} if takes(pipeline, "callback_on_step_end") else {}
-    pipeline.set_progress_bar_config(desc=f"{label} {policy}", leave=False, file=sys.stderr)
+    pipeline.set_progress_bar_config(desc=f"{label} {name}", leave=False, file=sys.stderr)
     started = time.perf_counter()
     try:
         output = pipeline(
@@ -155,15 +139,15 @@ def run_policy(
         raise InputError(f"{type(pipeline).__name__} cannot generate this: {error}") from error
     seconds = time.perf_counter() - started
     observed = {
-        name: Observed(
-            history=tuple(record for record in controller.history if record.generation > earlier[name]),
+        component: Observed(
+            history=tuple(record for record in controller.history if record.generation > earlier[component]),
             score=controller.score,
             plan=controller.plan,
             weight_bytes=controller.weight_bytes(),
         )
-        for name, controller in watched.items()
+        for component, controller in watched.items()
     }
-    return Run(str(policy), _first_clip(output), seconds, observed, timer.seconds)
+    return Run(name, _first_clip(output), seconds, observed, timer.seconds)
 
 
 def _write_prompt(

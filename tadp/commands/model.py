@@ -4,7 +4,8 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 import tadp
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
-from tadp.demo import PIPELINE_DIR
-from tadp.policy import Policy
+from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
+from tadp.policy import Complexity, Policy, parse
 
 EMBEDDED_DEFAULTS: Mapping[str, Any] = {
     "num_inference_steps": 20,
@@ -73,6 +74,26 @@ def load_pipeline(settings: Settings) -> Any:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load {source}: {error}\n{redo}") from error
     return pipeline.to(device)
+
+
+def read_policies(names: Sequence[str], embedded: bool) -> dict[str, Policy]:
+    """Policies by the keys of what was asked for, each once, in the order given; read before any model is loaded.
+
+    The embedded model's signals have known ranges, which the complexity policy then uses.
+
+    Raises:
+        InputError: for an unknown policy or level; the message lists the known ones.
+    """
+    try:
+        policies = {policy.key: policy for policy in map(parse, names)}
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if not embedded:
+        return policies
+    return {
+        key: replace(policy, ranges=FEATURE_RANGES) if isinstance(policy, Complexity) else policy
+        for key, policy in policies.items()
+    }
 
 
 def check_files(directory: Path, redo: str) -> None:

@@ -5,15 +5,17 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.errors import QualityWarning
 from tadp.planning.costs import Costs, Schedule
 from tadp.planning.problem import Menu, Problem
+from tadp.policy import grammar
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.plans import END, ends
-from tadp.policy.policy import Policy, Scoring
+from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.precision import L8, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
@@ -24,7 +26,18 @@ _MEASURED = "chosen for content of medium complexity, and measured by the probe"
 _SCORE_STEP = 0.05
 """Scores are taken up to the next multiple: contents that hardly differ share a plan, and its solution."""
 
+_SETTINGS = {
+    **{
+        name: grammar.Setting(name, grammar.number, grammar.digits)
+        for name in ("quality", "latency", "memory", "deviations")
+    },
+    "ends": grammar.ENDS,
+    "recipes": grammar.RECIPES,
+    "shadow_budget": grammar.Setting("shadow_budget", grammar.number, grammar.digits),
+}
 
+
+@register
 @dataclass(frozen=True)
 class Budget(Policy):
     """Levels of every block in every stage of a generation, solved for each content from what calibration measured.
@@ -46,8 +59,14 @@ class Budget(Policy):
         shadow_budget: as of `Complexity`.
 
     Raises:
-        ValueError: for bounds that are not finite and above 0, or none at all.
+        ValueError: for bounds that are not finite and above 0, or none at all, and for no recipes to choose from.
     """
+
+    name: ClassVar[str] = "budget"
+    usage: ClassVar[str] = (
+        '"budget:BOUNDS" with bounds on quality (dB), latency (s) and memory (bytes), optionally deviations, '
+        'ends=free, recipes and shadow_budget, such as "budget:quality=40,latency=5,recipes=16/8/8+attention:8"'
+    )
 
     quality: float | None = None
     latency: float | None = None
@@ -70,6 +89,8 @@ class Budget(Policy):
         for name, bound in bounds.items():
             if bound is not None and not (math.isfinite(bound) and bound > 0):
                 raise ValueError(f"{name} must be finite and above 0, got {bound}")
+        if self.recipes_allowed == ():
+            raise ValueError("recipes_allowed holds no recipe to choose from")
 
     def calibrated(self, calibration: Calibrated) -> "Budget":
         """The same bounds, with what was measured of a model; weights that were given stay.
@@ -207,10 +228,12 @@ class Budget(Policy):
             share = known[recipe].error[stage] / whole if whole else 0.0
             yield block, END if block in kept else f"saves {saved:.0%} of its time for {share:.0%} of the damage"
 
-    def __str__(self) -> str:
-        given = [(name, getattr(self, name)) for name in ("quality", "latency", "memory", "deviations")]
-        bounds = ",".join(f"{name}={value:g}" for name, value in given if value)
-        return f"budget:{bounds}{'' if self.keep_ends else ',ends=free'}"
+    @classmethod
+    def parse(cls, settings: str) -> "Budget":
+        return cls(**grammar.read(grammar.items(settings), _SETTINGS))
+
+    def written(self) -> str:
+        return ",".join(grammar.write(self, _SETTINGS))
 
 
 def _error(costs: Costs, plan: Plan, stage: int) -> float:

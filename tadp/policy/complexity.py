@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import ClassVar
 
 from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
+from tadp.policy import grammar
 from tadp.policy.calibrated import Calibrated
 from tadp.policy.plans import END, ends, probe_plan
-from tadp.policy.policy import Policy, Scoring
+from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.policy.static import Static
 from tadp.precision import L6, L8, L16, Level, Plan, Recipe
@@ -17,7 +19,16 @@ from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
 
+_SETTINGS = {
+    **{
+        name: grammar.Setting(name, grammar.number, grammar.digits)
+        for name in ("low", "high", "key_blocks", "shadow_budget", "attention_from")
+    },
+    "lowest": grammar.Setting("lowest", Level.parse, str),
+}
 
+
+@register
 @dataclass(frozen=True)
 class Complexity(Policy):
     """Below `low` 6 bits, below `high` 8, from there 8 with key blocks at 16; first and last block at 16 always.
@@ -43,6 +54,11 @@ class Complexity(Policy):
         text_scorer: scores prompts; `tadp.complexity.bert.score` is another one. A calibration sets it back, as the
             score was fitted to the default.
     """
+
+    name: ClassVar[str] = "complexity"
+    usage: ClassVar[str] = (
+        f'"complexity", optionally with {", ".join(_SETTINGS)}, such as "complexity:low=0.2,high=0.8"'
+    )
 
     low: float = 0.3
     high: float = 0.7
@@ -153,8 +169,12 @@ class Complexity(Policy):
         for block in blocks:
             yield block, END if block not in middle else keys.get(block, why)
 
-    def __str__(self) -> str:
-        return "complexity"
+    @classmethod
+    def parse(cls, settings: str) -> "Complexity":
+        return cls(**grammar.read(grammar.items(settings), _SETTINGS))
+
+    def written(self) -> str:
+        return ",".join(grammar.write(self, _SETTINGS))
 
 
 def _recipe(level: Level, attention: bool) -> Recipe:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.quality import pareto
 from bench.quality.correlation import interval, spearman
 from bench.quality.pareto_report import (
     MARKER,
@@ -20,10 +21,11 @@ from bench.quality.pareto_report import (
     write_report,
 )
 from tadp.calibration.samples import Damage, Sample
+from tadp.policy import parse
 from tests.files.test_calibration import FOUND
 
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4")
-PROBE = "static:8 (ends at 16)"
+PROBE = "static:8,ends=16,probe=2"
 RECIPES = {
     "static:16": "16",
     "static:8": "8",
@@ -60,6 +62,11 @@ def test_seconds_follow_from_recipes() -> None:
     expected = costs.other_seconds + sum(costs.steps) * len(costs.blocks) * 0.07
     assert seconds_of({"8": 6 * 20 * 2}, FOUND) == pytest.approx(expected)
     assert seconds_of({"8": 6 * 20}, FOUND) == pytest.approx(expected)  # a step of one branch takes the step's time
+
+
+@pytest.mark.parametrize("name", [*pareto.STATIC, *pareto.ADAPTIVE])
+def test_policies_are_measured_under_their_names(name: str) -> None:
+    assert parse(name).key == name
 
 
 def test_the_frontier_is_the_upper_hull() -> None:

@@ -110,7 +110,7 @@ def test_what_a_probe_measures_is_kept_once(tmp_path: Path) -> None:
     measurer = _measurer(Pipeline(), tmp_path)
     measurer.measure("a cat", 0, Static(L8, keep_ends=True, probe_steps=2))
     assert measurer.file.sample("a cat", 0).features == {"entropy": 0.5}
-    assert measurer.file.sample("a cat", 0).damage["static:8 (ends at 16)"].recipes == {"16": 6, "8": 3}
+    assert measurer.file.sample("a cat", 0).damage["static:8,ends=16,probe=2"].recipes == {"16": 6, "8": 3}
 
 
 def test_single_small_images_have_neither_motion_nor_structure(tmp_path: Path) -> None:

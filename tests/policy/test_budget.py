@@ -8,7 +8,7 @@ import pytest
 from tadp.errors import QualityWarning
 from tadp.planning.costs import BlockCost, Costs, Schedule
 from tadp.planning.curve import curve_of
-from tadp.policy import Budget, Policy, Seen, parse
+from tadp.policy import Budget, Policy, Seen
 from tadp.policy.plans import ends, uniform_plan
 from tadp.precision import L4, L8, L16, Plan, Recipe
 from tests.policy.costs_of import BLOCKS, MENU, STAGES, MadeUp, at, made_up_costs
@@ -201,20 +201,6 @@ def test_blocks_of_another_model_are_refused() -> None:
 def test_bounds_have_to_be_bounds(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"bound|above 0"):
         Budget(**bounds)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["budget:quality=40", "budget:quality=38.5,latency=5,memory=1e+09,deviations=1", "budget:quality=44,ends=free"],
-)
-def test_names_round_trip(name: str) -> None:
-    assert str(parse(name)) == name
-
-
-@pytest.mark.parametrize("name", ["budget:", "budget", "budget:speed=3", "budget:quality=high", "budget:40"])
-def test_bad_names_say_what_is_wrong(name: str) -> None:
-    with pytest.raises(ValueError, match="budget"):
-        parse(name)
 
 
 def test_plans_use_announced_recipes_only() -> None:

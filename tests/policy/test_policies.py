@@ -48,22 +48,6 @@ def test_attention_is_named_by_itself() -> None:
     assert parse("static:8").plan(Seen(BLOCKS))["blocks.3"][Role.ATTENTION] == L16
 
 
-@pytest.mark.parametrize("name", ["static:16", "static:8", "static:6", "static:4", "static:w8a16", "complexity"])
-def test_names_round_trip(name: str) -> None:
-    assert str(parse(name)) == name
-
-
-@pytest.mark.parametrize("name", ["", "static", "static:5", "static:8+magic", "complexity:3", "adaptive"])
-def test_unknown_names_say_which_are_known(name: str) -> None:
-    with pytest.raises(ValueError, match=r"static:LEVEL|valid levels"):
-        parse(name)
-
-
-def test_only_strings_and_policies_are_policies() -> None:
-    with pytest.raises(TypeError, match="a policy is a string or an object"):
-        parse(8)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("score", "middle"), [(None, "8"), (0.0, "6"), (0.2999, "6"), (0.3, "8"), (0.6999, "8")], ids=str
 )
