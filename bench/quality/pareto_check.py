@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bench.quality.pareto_report import seconds_of
 from tadp.demo.scenes import sample_scene
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration
 from tadp.policy import Policy
 
 FIRST_SCENE = 9 * 10**9

@@ -15,7 +15,7 @@ from bench.record import cell, machine, record, versions
 from tadp.calibration.fit import candidates
 from tadp.calibration.samples import Damage, Sample
 from tadp.complexity.score import judge
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration
 from tadp.precision import Recipe
 
 THIRDS = ("low", "medium", "high")

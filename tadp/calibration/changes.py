@@ -13,7 +13,7 @@ from tadp.calibration.clips import REFERENCE
 from tadp.calibration.journal import Journal
 from tadp.calibration.sensitivity import QUALITY_OF_ROLE, Change, changes_of, predict, role_alone
 from tadp.calibration.subject import Subject
-from tadp.files.calibration import RoleSensitivity
+from tadp.planning.calibration import RoleSensitivity
 from tadp.policy import parse
 from tadp.policy.fixed import Fixed
 from tadp.precision import L4, L8, L16, Level, Plan, Recipe, Role

@@ -18,9 +18,9 @@ from tadp.calibration.recording import stage_of
 from tadp.calibration.samples import Sample, SampleFile
 from tadp.calibration.sensitivity import Change, alone, predict
 from tadp.calibration.subject import Subject
-from tadp.calibration.table import Row, line, log_damage
+from tadp.calibration.table import line, log_damage
 from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration, Row
 from tadp.planning.costs import BlockCost, Costs
 from tadp.policy import Policy, Seen, Static, parse
 from tadp.policy.complexity import PROBE_STEPS
@@ -100,6 +100,8 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
         sensitivity=sensitivity,
         samples=len(samples),
         bias=_bias(costs, scores, samples, blocks),
+        channel_peaks=subject.peaks,
+        channel_widths=subject.channel_widths,
     )
 
 

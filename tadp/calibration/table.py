@@ -2,53 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import theilslopes
 
 from tadp.calibration.samples import Sample
+from tadp.planning.calibration import Line
 
 _NORMAL = 1.4826  # standard deviations in a median absolute deviation of normally distributed values
 
 SMALLEST = 1e-10
 """Squared error that counts as the least: clips that are equal have no logarithm. 100 dB."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """The decimal logarithm of the squared error of clips over their scores, as a straight line that never falls.
-
-    Attributes:
-        intercept, slope: of the line; slope at least 0.
-        spread: standard deviation around it, over contents that it was not fitted to, told from their median absolute
-            deviation.
-    """
-
-    intercept: float
-    slope: float
-    spread: float
-
-    def psnr(self, score: float) -> float:
-        """Expected PSNR in dB for content of a score."""
-        return -10 * (self.intercept + self.slope * score)
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a policy costs.
-
-    Attributes:
-        policy: its name.
-        damage: over scores.
-        seconds: of a generation of the calibrated call.
-        bytes: of weights in memory.
-    """
-
-    policy: str
-    damage: Line
-    seconds: float
-    bytes: int
 
 
 def log_damage(sample: Sample, policy: str) -> float:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from tadp.calibration.recording import Step
 from tadp.calibration.sensitivity import predict
+from tadp.planning.blocks import by_list
 from tadp.policy.fixed import Fixed
 from tadp.precision import Plan, Recipe
 
@@ -34,9 +35,7 @@ def seconds_of_recipes(
     Returns:
         Seconds of a block in one step by block and recipe.
     """
-    lists: dict[str, list[str]] = {}
-    for block in blocks:
-        lists.setdefault(block.rpartition(".")[0], []).append(block)
+    lists = by_list(blocks)
     candidates = {(name, recipe): Plan.of(dict.fromkeys(own, recipe)) for name, own in lists.items() for recipe in menu}
     found: dict[tuple[str, Recipe], list[float]] = {key: [] for key in candidates}
     for turn in tqdm(range(rounds + 1), desc="timing recipes", unit="round"):

@@ -13,9 +13,9 @@ from tadp.commands.errors import InputError
 from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.demo import CALIBRATION_PROMPTS
-from tadp.files.calibration import Calibration, save
-from tadp.files.channels import path_beside, save_channels
+from tadp.files.calibration import save
 from tadp.passes.blocks import block_linears, unpackable
+from tadp.planning.calibration import Calibration
 
 COMPONENT = "transformer"
 
@@ -51,7 +51,6 @@ def calibrate(settings: Settings) -> int:
         raise InputError(str(error)) from error
     path = settings.out / "calibration.json"
     save(found, path)
-    save_channels(path_beside(path), found.key, subject.stages, subject.peaks, subject.channel_widths)
     _print(found)
     Console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
     return 0

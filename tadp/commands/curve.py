@@ -10,7 +10,8 @@ from rich.table import Table
 
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
-from tadp.files.calibration import Calibration, load
+from tadp.files.calibration import load
+from tadp.planning.calibration import Calibration
 from tadp.planning.curve import Point, curve_of
 from tadp.report.files import replacing
 
@@ -32,7 +33,7 @@ def curve(settings: Settings) -> int:
         calibration = load(settings.calibration)
     except ValueError as error:
         raise InputError(str(error)) from error
-    curves = {score: curve_of(calibration, score) for score in SCORES}
+    curves = {score: curve_of(calibration.costs, score) for score in SCORES}
     table = Table(title="predicted quality over time")
     for column in ("content", "s", "PSNR, dB", "blocks below 16 bits"):
         table.add_column(column)

@@ -12,13 +12,13 @@ from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
 from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.errors import UnsupportedModelError
-from tadp.files.calibration import Calibration, load
+from tadp.files.calibration import load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.planes import GROUP_SIZES
 from tadp.passes.blocks import block_paths
+from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
-from tadp.policy.calibrated import check_levels
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller
 from tadp.runtime.pool import WeightPool

@@ -63,6 +63,11 @@ class Costs:
     other_seconds: float
     other_bytes: int
 
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Every recipe that was measured."""
+        return tuple(next(iter(self.blocks.values())))
+
     def weight(self, stage: int) -> float:
         """What a unit of block error in a stage counts in the squared error of a clip, content aside."""
         return self._weights[stage]

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array, vstack
 
 GAP = 2e-3
 """Relative distance to the optimum within which a solution lies; measured times differ by more from run to run."""
@@ -37,6 +35,9 @@ def choose(costs: Sequence[Sequence[float]], limits: Sequence[Limit] = ()) -> tu
         ValueError: for a group without choices.
         RuntimeError: where the solver gives up.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp  # half a second, so only where a budget is solved
+    from scipy.sparse import csr_array, vstack
+
     sizes = [len(group) for group in costs]
     if not sizes:
         return ()

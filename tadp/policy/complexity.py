@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
+from tadp.planning.blocks import ends
+from tadp.planning.calibration import Calibration
 from tadp.policy import grammar
-from tadp.policy.calibrated import Calibrated
-from tadp.policy.plans import END, ends, probe_plan
+from tadp.policy.plans import END, probe_plan
 from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.policy.static import Static
@@ -86,7 +87,7 @@ class Complexity(Policy):
                 f"text_scorer must be a function such as tadp.complexity.text.score, got {self.text_scorer!r}"
             )
 
-    def calibrated(self, calibration: Calibrated) -> "Complexity":
+    def calibrated(self, calibration: Calibration) -> "Complexity":
         """The same thresholds, with what was measured of a model; weights that were given stay.
 
         Prompts are scored by `tadp.complexity.text.score` from here on, whatever `text_scorer` was: that is the score

@@ -15,7 +15,7 @@ from tadp.precision import Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
-    from tadp.policy.calibrated import Calibrated
+    from tadp.planning.calibration import Calibration
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _IN_BRACKETS = re.compile(r"\((?:with )?(.+)\)$")
@@ -96,7 +96,7 @@ class Policy(ABC):
     def plan(self, seen: Seen) -> Plan:
         """The plan for what is seen: a function of `seen` and of the policy's own settings, and of nothing else."""
 
-    def calibrated(self, calibration: "Calibrated") -> "Policy":
+    def calibrated(self, calibration: "Calibration") -> "Policy":
         """The same policy with what was measured of a model; here one that takes nothing from it."""
         return self
 

@@ -12,9 +12,8 @@ import torch
 from tadp.complexity import image as pictures
 from tadp.complexity.score import Score
 from tadp.errors import PrecisionFallbackWarning
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
-from tadp.policy.calibrated import check_levels
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import Clock, Tick

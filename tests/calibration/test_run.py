@@ -6,9 +6,10 @@ import pytest
 from tadp.calibration.changes import Changes, gradient_agreement
 from tadp.calibration.run import MENU, calibrate, windows
 from tadp.calibration.sensitivity import alone
-from tadp.files.calibration import Calibration, load, save
+from tadp.files.calibration import load, save
+from tadp.planning.blocks import ends
+from tadp.planning.calibration import Calibration
 from tadp.policy import Budget, Complexity, Seen
-from tadp.policy.plans import ends
 from tadp.precision import L4, L8, L16, Recipe, Role
 from tests.calibration.fake_subject import BLOCKS, PROMPTS, STAGES, fake_subject
 
@@ -87,6 +88,11 @@ def test_changes_go_on_after_a_kill_and_refuse_other_steps(tmp_path: Path) -> No
     assert len(path.read_text().splitlines()) == 2
     with pytest.raises(ValueError, match="remove it to measure anew"):
         Changes(path, replace(subject, recorded=subject.recorded[:2]))
+
+
+def test_a_calibration_is_whole_before_it_is_saved(found: Calibration) -> None:
+    assert set(found.channel_widths) == set(found.channel_peaks) == {f"{block}.ffn.up" for block in BLOCKS}
+    assert {len(peaks) for peaks in found.channel_peaks.values()} == {len(found.costs.stages) + 1}
 
 
 def test_windows_lower_one_stage_each() -> None:

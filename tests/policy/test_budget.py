@@ -6,19 +6,20 @@ from dataclasses import replace
 import pytest
 
 from tadp.errors import QualityWarning
+from tadp.planning.blocks import ends
 from tadp.planning.costs import BlockCost, Costs, Schedule
 from tadp.planning.curve import curve_of
 from tadp.policy import Budget, Policy, Seen
-from tadp.policy.plans import ends, uniform_plan
+from tadp.policy.plans import uniform_plan
 from tadp.precision import L4, L8, L16, Plan, Recipe
-from tests.policy.costs_of import BLOCKS, MENU, STAGES, MadeUp, at, made_up_costs
+from tests.policy.costs_of import BLOCKS, MENU, STAGES, at, made_up, made_up_costs
 
 SCORES = (0.0, 0.3, 0.5, 1.0)
 FEW = BLOCKS[:3]
 
 
 def _budget(**bounds: float) -> Budget:
-    return Budget(**bounds).calibrated(MadeUp())  # type: ignore[arg-type]
+    return Budget(**bounds).calibrated(made_up())  # type: ignore[arg-type]
 
 
 def test_errors_of_blocks_and_stages_add_up_and_content_scales_them() -> None:
@@ -108,7 +109,7 @@ def test_harder_content_never_gets_less_time() -> None:
 def test_four_bits_only_where_the_bound_allows() -> None:
     recipes = {recipe for plan in _budget(quality=40.0).schedule(0.5) for _, recipe in plan}
     assert at(L4) not in recipes
-    small = Budget(quality=10.0, recipes_allowed=(at(L4), Recipe())).calibrated(MadeUp())
+    small = Budget(quality=10.0, recipes_allowed=(at(L4), Recipe())).calibrated(made_up())
     assert small.schedule(0.0)[2]["blocks.2"] == at(L4)
 
 
@@ -210,7 +211,7 @@ def test_plans_use_announced_recipes_only() -> None:
 
 
 def test_the_curve_falls_from_slow_and_good_to_fast() -> None:
-    points = curve_of(MadeUp(), 0.5)
+    points = curve_of(made_up_costs(), 0.5)
     assert len(points) > 3
     seconds, quality = [point.seconds for point in points], [point.psnr for point in points]
     assert seconds == sorted(seconds, reverse=True)
@@ -220,5 +221,5 @@ def test_the_curve_falls_from_slow_and_good_to_fast() -> None:
 
 
 def test_levels_of_the_menu_can_be_given_as_recipes() -> None:
-    budget = Budget(latency=11.0, recipes_allowed=(Recipe(), at(L8), at(L16, True))).calibrated(MadeUp())
+    budget = Budget(latency=11.0, recipes_allowed=(Recipe(), at(L8), at(L16, True))).calibrated(made_up())
     assert {recipe for plan in budget.schedule(0.5) for _, recipe in plan} <= {Recipe(), at(L8), at(L16, True)}
