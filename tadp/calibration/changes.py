@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from tadp.calibration.clips import REFERENCE
 from tadp.calibration.journal import Journal
 from tadp.calibration.sensitivity import QUALITY_OF_ROLE, Change, changes_of, predict, role_alone
 from tadp.calibration.subject import Subject
+from tadp.extras import need
 from tadp.planning.calibration import RoleSensitivity
 from tadp.policy import parse
 from tadp.policy.fixed import Fixed
 from tadp.precision import L4, L8, L16, Level, Plan, Recipe, Role
+
+stats = need("scipy.stats", "calibrate", "rank correlations need SciPy")
 
 ROLE_LEVELS = (L8, L4)
 
@@ -93,5 +95,5 @@ def gradient_agreement(sensitivity: Sequence[RoleSensitivity]) -> dict[str, floa
     for level in dict.fromkeys(item.level for item in sensitivity):
         pairs = [(s.estimate, s.visual) for s in sensitivity if s.level == level and s.estimate is not None]
         if len(pairs) > 2:
-            found[str(level)] = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+            found[str(level)] = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
     return found

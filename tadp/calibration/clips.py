@@ -1,40 +1,30 @@
 """Clips of a compiled pipeline from the same noise at several precisions, and what each is off by."""
 
 import hashlib
-import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from tadp.calibration.samples import Damage, SampleFile
+from tadp.pipelines import first_clip, takes
 from tadp.policy import Policy, parse
 from tadp.policy.plans import scored
-from tadp.precision import Plan
 from tadp.quality.fidelity import MS_SSIM_SIDE, SSIM_WINDOW, ms_ssim, ssim
 from tadp.quality.perceptual import LPIPS_SIDE, lpips, missing
 from tadp.quality.temporal import temporal_error
-from tadp.runtime.signals import Signals, features
+from tadp.runtime.compiled import Compiled, latest_records
+from tadp.runtime.signals import features
+from tadp.writing import replacing
 
 REFERENCE = "static:16"
 
 Align = Callable[[torch.Tensor, str], float]
-
-
-class StepRecord(Protocol):
-    """What is read of the records in a controller's history."""
-
-    @property
-    def generation(self) -> int: ...
-    @property
-    def signals(self) -> Signals | None: ...
-    @property
-    def plan(self) -> Plan: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class ClipMeasurer:
         align: how much of a prompt a clip shows, in [0, 1].
     """
 
-    pipeline: Any
+    pipeline: Compiled
     arguments: Mapping[str, Any]
     file: SampleFile
     references: Path
@@ -99,11 +89,8 @@ class ClipMeasurer:
 
     def _make_reference(self, prompt: str, seed: int) -> torch.Tensor:
         made = self._generate(prompt, seed, parse(REFERENCE))
-        path = self._path(prompt, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file({"clip": made.clip}, str(partial))
-        partial.replace(path)
+        with replacing(self._path(prompt, seed)) as temporary:
+            save_file({"clip": made.clip}, str(temporary))
         self._keep_damage(prompt, seed, REFERENCE, made, made.clip)
         return made.clip
 
@@ -135,23 +122,20 @@ class ClipMeasurer:
 
         controller.use(policy)
         arguments = {**self.arguments, "output_type": "np"}
-        if "callback_on_step_end" in inspect.signature(type(self.pipeline).__call__).parameters:
+        if takes(self.pipeline, "callback_on_step_end"):
             arguments["callback_on_step_end"] = note
         started = time.perf_counter()
         result = self.pipeline(prompt, generator=torch.Generator().manual_seed(seed), **arguments)
         seconds = time.perf_counter() - started
-        clip = result.frames[0] if hasattr(result, "frames") else result.images[:1]
-        return _Made(torch.from_numpy(clip).float().contiguous(), seconds, most or None)
-
-    def _latest_records(self) -> list[StepRecord]:
-        controller = self.pipeline.tadp
-        return [record for record in controller.history if record.generation == controller.clock.generation]
+        return _Made(torch.from_numpy(first_clip(result)).contiguous(), seconds, most or None)
 
     def _recipes(self) -> dict[str, int]:
-        return dict(Counter(str(recipe) for record in self._latest_records() for _, recipe in record.plan))
+        return dict(Counter(str(recipe) for record in latest_records(self.pipeline.tadp) for _, recipe in record.plan))
 
     def _keep_features(self, prompt: str, seed: int) -> None:
-        probed = [(record.signals, record.plan) for record in self._latest_records() if record.signals is not None]
+        probed = [
+            (record.signals, record.plan) for record in latest_records(self.pipeline.tadp) if record.signals is not None
+        ]
         blocks = tuple(dict.fromkeys(block for _, plan in probed for block, _ in plan))
         found = features([signals for signals, _ in probed], scored(blocks))
         if found and not self.file.sample(prompt, seed).features:

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.stats import norm, rankdata, spearmanr
 
 from tadp.calibration.samples import Sample
 from tadp.complexity import text
 from tadp.complexity.score import FeatureRange, FeatureRanges, ScoreWeights, judge, part_of
+from tadp.extras import need
+
+optimize, stats = (need(f"scipy.{part}", "calibrate", "fitting a score needs SciPy") for part in ("optimize", "stats"))
 
 LOW, HIGH = 5, 95  # percentiles
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -83,7 +84,7 @@ def fit(features: Sequence[Mapping[str, float]], damage: Sequence[float]) -> Sco
 
 def normal_scores(damage: Sequence[float]) -> np.ndarray:
     """The damage by rank, as if it were normally distributed; equal damage has equal scores."""
-    return np.asarray(norm.ppf((rankdata(damage) - 0.5) / len(damage)))
+    return np.asarray(stats.norm.ppf((stats.rankdata(damage) - 0.5) / len(damage)))
 
 
 def _fit(
@@ -94,7 +95,7 @@ def _fit(
     kept = list(spans)
     columns = placed - placed.mean(0)
     penalty = np.sqrt(ridge * len(target)) * np.eye(len(kept)) * float(columns.std(0).mean() or 1.0)
-    found, _ = nnls(
+    found, _ = optimize.nnls(
         np.vstack([columns, penalty]), np.concatenate([target - target.mean(), np.zeros(len(kept))]), maxiter=10_000
     )
     if not found.any():  # nothing rises with the damage: the best single one, so that there is a score at all
@@ -147,4 +148,4 @@ def _score(features: Mapping[str, float], ranges: FeatureRanges, weights: ScoreW
 
 def _rank(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Spearman's correlation; 0 where one of both does not vary."""
-    return float(spearmanr(ours, theirs).statistic) if np.ptp(ours) > 0 and np.ptp(theirs) > 0 else 0.0
+    return float(stats.spearmanr(ours, theirs).statistic) if np.ptp(ours) > 0 and np.ptp(theirs) > 0 else 0.0

@@ -28,6 +28,7 @@ from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged
 from tadp.precision import L4, L6, L8, L16, Level, Recipe
+from tadp.writing import replacing
 
 MENU = (
     *(Static(level, attention=attention).recipe for level in (L16, L8, L6, L4) for attention in (L16, L8)),
@@ -156,9 +157,8 @@ def _seconds(
         outside = seconds_outside_forwards(subject.pipeline, subject.model, prompt, subject.arguments)
         rows = [[block, str(recipe), seconds] for (block, recipe), seconds in measured.items()]
         known = {"key": key, "outside": outside, "blocks": rows}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(known))
-        partial.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(known))
     return {(block, Recipe.parse(recipe)): seconds for block, recipe, seconds in known["blocks"]}, known["outside"]
 
 

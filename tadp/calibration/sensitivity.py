@@ -14,6 +14,7 @@ from tadp.calibration.recording import Step
 from tadp.policy.fixed import Fixed
 from tadp.precision import L16, Level, Plan, Recipe, Role
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL
+from tadp.runtime.compiled import Compiled
 from tadp.runtime.signals import prediction_of
 
 _FRAMES = 2  # the dimension of frames in (batch, channels, frames, height, width)
@@ -63,7 +64,7 @@ Predictions = Mapping[str, torch.Tensor]
 """What a model predicts in a step, float32, by guidance branch."""
 
 
-def predict(model: Any, step: Step) -> dict[str, torch.Tensor]:
+def predict(model: Callable[..., Any], step: Step) -> dict[str, torch.Tensor]:
     """Run all branches of a step."""
     found = {}
     for branch, inputs in step.inputs.items():
@@ -92,7 +93,7 @@ def change(ours: Predictions, reference: Predictions, guidance_scale: float) -> 
 
 
 def changes_of(
-    model: Any,
+    model: Compiled,
     steps: Sequence[Step],
     references: Sequence[Predictions],
     plans: Iterable[Plan],

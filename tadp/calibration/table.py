@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import theilslopes
 
 from tadp.calibration.samples import Sample
+from tadp.extras import need
 from tadp.planning.calibration import Line
+
+stats = need("scipy.stats", "calibrate", "fitting lines needs SciPy")
 
 _NORMAL = 1.4826  # standard deviations in a median absolute deviation of normally distributed values
 
@@ -45,7 +47,7 @@ def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
 
 
 def _fit(over: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    slope = max(float(theilslopes(target, over)[0]), 0.0) if np.ptp(over) > 0 else 0.0
+    slope = max(float(stats.theilslopes(target, over)[0]), 0.0) if np.ptp(over) > 0 else 0.0
     rest = target - slope * over
     distance = np.abs(rest - np.median(rest))
     near = distance <= 3 * _NORMAL * np.median(distance) + 1e-12

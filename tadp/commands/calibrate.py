@@ -3,9 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from tadp.calibration.changes import gradient_agreement
 from tadp.calibration.run import calibrate as run
 from tadp.calibration.subject import prepare
@@ -16,6 +13,7 @@ from tadp.demo import CALIBRATION_PROMPTS
 from tadp.files.calibration import save
 from tadp.passes.blocks import block_linears, unpackable
 from tadp.planning.calibration import Calibration
+from tadp.report.console import console, table
 
 COMPONENT = "transformer"
 
@@ -52,7 +50,7 @@ def calibrate(settings: Settings) -> int:
     path = settings.out / "calibration.json"
     save(found, path)
     _print(found)
-    Console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
+    console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
     return 0
 
 
@@ -66,24 +64,20 @@ def _check_components(pipeline: Any) -> None:
 
 
 def _print(found: Calibration) -> None:
-    console = Console()
-    table = Table(title="what predicts damage")
-    for column in ("feature", "correlation", "weight in the score"):
-        table.add_column(column)
+    features = table("what predicts damage", "feature", "correlation", "weight in the score")
     for name, correlation in sorted(found.correlations.items(), key=lambda item: -abs(item[1])):
         span = found.ranges.get(name)
-        table.add_row(name, f"{correlation:+.2f}", f"{abs(span.weight):.2f}" if span else "0")
-    console.print(table)
-    console.print(
+        features.add_row(name, f"{correlation:+.2f}", f"{abs(span.weight):.2f}" if span else "0")
+    console().print(features)
+    console().print(
         f"score against damage, contents left out of the fit: {found.left_out:.2f} ({found.samples} contents)"
     )
-    table = Table(title="static plans: expected PSNR by score")
-    for column in ("policy", "0", "0.5", "1", "error of the cost model, dB", "s", "MB"):
-        table.add_column(column)
+    columns = ("policy", "0", "0.5", "1", "error of the cost model, dB", "s", "MB")
+    plans = table("static plans: expected PSNR by score", *columns)
     for row in found.table:
         expected = (f"{row.damage.psnr(score):.1f}" for score in (0, 0.5, 1))
         bias = f"{found.bias[row.policy]:+.1f}" if row.policy in found.bias else ""
-        table.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
-    console.print(table)
+        plans.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
+    console().print(plans)
     agreement = gradient_agreement(found.sensitivity)
-    console.print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")
+    console().print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")

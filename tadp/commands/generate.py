@@ -9,9 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from rich.console import Console
 
 from tadp.commands.errors import InputError
 from tadp.commands.figures import measure
@@ -24,18 +22,22 @@ from tadp.commands.model import (
     load_pipeline,
     read_policies,
     read_tokens,
-    takes,
 )
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.complexity import text
+from tadp.complexity.content import text_score
 from tadp.demo import PIPELINE_DIR
+from tadp.pipelines import first_clip, takes
 from tadp.policy import Complexity, Policy
-from tadp.report.clips import write_clip
+from tadp.quality.fidelity import image_metrics
+from tadp.report.clips import need_encoder, write_clip
+from tadp.report.console import console, need_rich
 from tadp.report.document import describe_run, new_document, to_json, write_document
 from tadp.report.files import policy_slug, unique_slugs
-from tadp.report.plot import draw_plan
+from tadp.report.plot import draw_plan, need_matplotlib
 from tadp.report.run import Observed, Run
 from tadp.report.table import Row, print_table, shorten
+from tadp.runtime.compiled import Control
 
 BASELINE = "static:16"
 
@@ -73,13 +75,14 @@ def generate(settings: Settings) -> int:
     names = list(policies)
     _make_directory(settings.out)
     pipeline = load_pipeline(settings)
+    _check_extras(pipeline, compares=len(policies) > 1 and BASELINE in policies)
     arguments = call_arguments(pipeline, settings)
     tokens = warn_of_long_prompts(pipeline, prompts, arguments)
     compiled = compile_pipeline(
         pipeline, policies[names[0]], group_size=settings.group_size, calibration=settings.calibration
     )
     document = new_document(settings, _describe_model(pipeline, settings, arguments), names)
-    console, rows = Console(), list[Row]()
+    rows = list[Row]()
     try:
         for number, (prompt, stem) in enumerate(zip(prompts, unique_slugs(prompts), strict=True)):
             label = f"[{number + 1}/{len(prompts)}] {shorten(prompt, 30)}"
@@ -94,8 +97,8 @@ def generate(settings: Settings) -> int:
             write_document(settings.out / "report.json", document)
     finally:
         if rows:
-            print_table(rows, console)
-            console.print(
+            print_table(rows)
+            console().print(
                 f"{len(document['prompts'])} of {len(prompts)} prompts written to {settings.out}", highlight=False
             )
     return 0
@@ -147,14 +150,14 @@ def run_policy(
         )
         for component, controller in watched.items()
     }
-    return Run(name, _first_clip(output), seconds, observed, timer.seconds)
+    return Run(name, first_clip(output), seconds, observed, timer.seconds)
 
 
 def _write_prompt(
     settings: Settings, prompt: str, name: str, runs: Sequence[Run], policies: Mapping[str, Policy]
 ) -> tuple[dict[str, Any], list[Row]]:
     """Write the files of a prompt; its entry in the report and its rows in the table."""
-    text_score = text.score(prompt)
+    score = text_score([prompt], text.score)
     baseline = next((run.clip for run in runs if run.policy == BASELINE), None)
     entries, rows = [], []
     for position, run in enumerate(runs):
@@ -163,7 +166,7 @@ def _write_prompt(
         files = write_clip(settings.out, stem, run.clip, settings.fps)
         policy = policies[run.policy]
         thresholds = (policy.low, policy.high) if isinstance(policy, Complexity) else ()
-        draw_plan(settings.out / f"{stem}.plan.png", prompt, run, text_score, thresholds)
+        draw_plan(settings.out / f"{stem}.plan.png", prompt, run, score, thresholds)
         files["plan"] = f"{stem}.plan.png"
         quality = measure(prompt, run.clip, None if run.policy == BASELINE else baseline)
         entries.append(describe_run(run, quality, files))
@@ -179,7 +182,21 @@ def _write_prompt(
                 ssim=quality["ssim"],
             )
         )
-    return {"prompt": prompt, "seed": settings.seed, "text": to_json(text_score), "runs": entries}, rows
+    return {"prompt": prompt, "seed": settings.seed, "text": to_json(score), "runs": entries}, rows
+
+
+def _check_extras(pipeline: Any, compares: bool) -> None:
+    """Find what is missing for the files and figures of a run before anything is computed for them.
+
+    Raises:
+        MissingExtraError: naming the extra.
+    """
+    need_rich()
+    need_matplotlib()
+    if takes(pipeline, "num_frames"):
+        need_encoder()
+    if compares:
+        image_metrics()
 
 
 def _make_directory(path: Path) -> None:
@@ -207,11 +224,5 @@ def _describe_model(pipeline: Any, settings: Settings, arguments: Mapping[str, A
     }
 
 
-def _first_clip(output: Any) -> np.ndarray:
-    """The clip of a pipeline's output, ``(frames, height, width, 3)``; an image is a clip of one frame."""
-    frames = output.frames[0] if hasattr(output, "frames") else output.images[:1]
-    return np.asarray(frames, dtype=np.float32)
-
-
-def _last_generation(controller: Any) -> int:
+def _last_generation(controller: Control) -> int:
     return max((record.generation for record in controller.history), default=-1)

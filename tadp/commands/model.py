@@ -1,6 +1,5 @@
 """From a model's name to a compiled pipeline: defaults, checks of the files on disk, loading, compiling."""
 
-import inspect
 import json
 import re
 import warnings
@@ -17,7 +16,9 @@ import tadp
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
 from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
+from tadp.pipelines import call_parameters
 from tadp.policy import Complexity, Policy, parse
+from tadp.runtime.compiled import Control
 
 EMBEDDED_DEFAULTS: Mapping[str, Any] = {
     "num_inference_steps": 20,
@@ -129,7 +130,7 @@ def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:
         InputError: for a setting that this pipeline does not have, or an input that it needs and settings cannot give.
     """
     arguments = dict(EMBEDDED_DEFAULTS) if is_embedded(settings.model) else {}
-    parameters = inspect.signature(type(pipeline).__call__).parameters
+    parameters = call_parameters(pipeline)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for setting, argument in _ARGUMENT_NAMES.items():
         value = getattr(settings, setting)
@@ -146,16 +147,11 @@ def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:
     return arguments
 
 
-def takes(pipeline: Any, argument: str) -> bool:
-    """Whether a pipeline's call has an argument."""
-    return argument in inspect.signature(type(pipeline).__call__).parameters
-
-
 def read_tokens(pipeline: Any, arguments: Mapping[str, Any]) -> int | None:
     """How many tokens of a prompt the pipeline reads; None where it does not say."""
     if "max_sequence_length" in arguments:
         return int(arguments["max_sequence_length"])
-    parameter = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
+    parameter = call_parameters(pipeline).get("max_sequence_length")
     return parameter.default if parameter is not None and isinstance(parameter.default, int) else None
 
 
@@ -181,7 +177,7 @@ def compile_pipeline(
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
 
 
-def controllers(pipeline: Any) -> dict[str, Any]:
+def controllers(pipeline: Any) -> dict[str, Control]:
     """The controllers of a compiled pipeline by component name: two for models with two transformers."""
     components = sorted(pipeline.components.items())
     return {name: part.tadp for name, part in components if hasattr(part, "tadp")}

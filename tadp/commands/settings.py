@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tadp.commands.errors import InputError
+from tadp.extras import need
 
 DTYPES = ("bfloat16", "float16", "float32")
 _PROMPT_SOURCES = ("prompts", "prompts_file")
@@ -87,8 +88,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if the file cannot be read, is no mapping, or has an unknown key; the message names the nearest.
     """
-    import yaml
-
+    yaml = need("yaml", "cli", "configuration files need PyYAML")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -11,6 +11,7 @@ from tadp.files.channels import load_channels, path_beside, save_channels
 from tadp.planning.calibration import REDO, Calibration, Line, RoleSensitivity, Row
 from tadp.planning.costs import BlockCost, Costs
 from tadp.precision import Level, Recipe, Role
+from tadp.writing import replacing
 
 SCHEMA = 2
 
@@ -45,10 +46,8 @@ def save(calibration: Calibration, path: Path) -> None:
         ],
         "channels": save_channels(path_beside(path), calibration),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n")
-    partial.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> Calibration:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tadp.planning.calibration import Calibration
 from tadp.precision import MIXED_AVERAGES
+from tadp.writing import replacing
 
 SCHEMA = 2
 _KINDS = (".peaks", ".widths")
@@ -39,10 +40,8 @@ def save_channels(path: Path, calibration: Calibration) -> str | None:
     if not tensors:
         path.unlink(missing_ok=True)
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, str(partial), {name: json.dumps(fact) for name, fact in _facts(calibration).items()})
-    partial.replace(path)
+    with replacing(path) as temporary:
+        save_file(tensors, str(temporary), {name: json.dumps(fact) for name, fact in _facts(calibration).items()})
     return _digest(path)
 
 

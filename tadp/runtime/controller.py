@@ -4,12 +4,11 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
-from tadp.complexity import image as pictures
+from tadp.complexity.content import of_images
 from tadp.complexity.score import Score
 from tadp.errors import PrecisionFallbackWarning
 from tadp.planning.calibration import Calibration, check_levels
@@ -22,38 +21,13 @@ from tadp.runtime.explanation import Explanation
 from tadp.runtime.generation import Generation
 from tadp.runtime.heap import give_back_freed_memory
 from tadp.runtime.pool import WeightPool
+from tadp.runtime.record import StepRecord
 from tadp.runtime.shadows import ShadowRotation, price_at_16
 from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
 
 Result = TypeVar("Result")
 
 HISTORY_LENGTH = 10_000
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What happened in one forward of the model.
-
-    Attributes:
-        generation, step: counted from 1.
-        phase: "probe" while a policy measures, "run" otherwise.
-        branch: guidance branch, "cond" or "uncond" where the pipeline names none.
-        timestep: what the sampler passed; None where the model takes none.
-        signals: what this forward measured; None outside probes.
-        score: total complexity of the content once known.
-        plan: what the blocks ran at.
-        seconds: wall time of the call on the host.
-    """
-
-    generation: int
-    step: int
-    phase: str
-    branch: str
-    timestep: float | None
-    signals: Signals | None
-    score: float | None
-    plan: Plan
-    seconds: float
 
 
 class Controller:
@@ -185,7 +159,7 @@ class Controller:
         Raises:
             TypeError, ValueError: for an image that cannot be scored; the generation before is still the current one.
         """
-        picture = None if image is None else pictures.mean_total(image)
+        picture = of_images(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
         self._generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)

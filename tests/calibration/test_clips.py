@@ -12,7 +12,7 @@ from tadp.calibration.samples import SampleFile
 from tadp.policy import Policy, Seen, Static, parse
 from tadp.precision import L8
 from tadp.runtime.signals import BlockSignals, Signals
-from tests.calibration.fake_subject import Record
+from tests.calibration.fake_subject import step_record
 
 
 class Pipeline:
@@ -42,7 +42,7 @@ class Pipeline:
         for step in range(num_inference_steps):
             probing = step < self.policy.probe_steps
             signals = Signals((BlockSignals("blocks.1", entropy=(0.5,)),)) if probing else None
-            self.tadp.history.append(Record(self.tadp.clock.generation, signals, plan))
+            self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(generator.initial_seed()).random(self.shape, dtype=np.float32) * 0.5
         clip += (16 - plan["blocks.1"].default.weight) / 100
