@@ -90,8 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--tune", action="store_true", help="keep the times: compilations on this device choose by them")
     calibrate = commands.add_parser(
         "calibrate",
-        help="measure what quantizing costs a model, for the score and for budgets",
-        description="Measure what lower levels cost a model on sample prompts, fit the complexity score to it, and "
+        help="measure errors and costs of lower levels on a model, for the score and for budgets",
+        description="Measure errors and costs of lower levels on sample prompts, fit the complexity score to them, and "
         "write calibration.json and calibration.safetensors. An interrupted run goes on where it was.",
         epilog=_CALIBRATE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -153,9 +153,9 @@ def _run(command: str, settings: Settings, given: Mapping[str, Any]) -> int:
 
         return bench(settings, tune=given["tune"], as_json=given["json"])
     if command == "calibrate":
-        from tadp.commands.calibrate import calibrate
+        from tadp.commands.calibrate import write_calibration
 
-        return calibrate(settings)
+        return write_calibration(settings)
     if command == "curve":
         from tadp.commands.curve import curve
 

@@ -52,18 +52,18 @@ def main() -> None:
             file = SampleFile(directory / f"{balance}.jsonl", {})
             measurer = ClipMeasurer(compiled, ARGUMENTS, file, directory / "references")
             for policy in map(parse, (*UNIFORM, *(MIXED if balance is None else ()))):
-                damage = [
+                outcomes = [
                     measurer.measure(prompt, seed, policy)
                     for seed, prompt in enumerate(tqdm(prompts, desc=f"{policy}, balance {balance}", unit="clip"))
                 ]
-                psnr = np.array([found.psnr for found in damage])
+                psnr = np.array([found.psnr for found in outcomes])
                 rows.append(
                     {
                         "policy": str(policy),
                         "balance": "" if balance is None else balance,
                         "PSNR, dB": psnr.mean(),
                         "lowest": psnr.min(),
-                        "temporal error": float(np.mean([found.temporal_error or 0.0 for found in damage])),
+                        "temporal error": float(np.mean([found.temporal_error or 0.0 for found in outcomes])),
                     }
                 )
     record("channels", rows, chosen.json, prompts=len(prompts))

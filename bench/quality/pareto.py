@@ -78,9 +78,9 @@ def whole_samples(files: dict[str, list[SampleFile]], policies: list[str]) -> li
         for sample in file.samples:
             known = found.get((sample.prompt, sample.seed), Sample(sample.prompt, sample.seed))
             features = {**sample.features, **known.features}
-            damage = {**known.damage, **sample.damage}
-            found[sample.prompt, sample.seed] = Sample(sample.prompt, sample.seed, features, damage)
-    return [sample for sample in found.values() if all(policy in sample.damage for policy in policies)]
+            outcomes = {**known.outcomes, **sample.outcomes}
+            found[sample.prompt, sample.seed] = Sample(sample.prompt, sample.seed, features, outcomes)
+    return [sample for sample in found.values() if all(policy in sample.outcomes for policy in policies)]
 
 
 def measure(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tadp.calibration.samples import Damage, SampleFile
+from tadp.calibration.samples import Outcome, SampleFile
 from tadp.pipelines import first_clip, takes
 from tadp.policy import Policy, parse
 from tadp.policy.plans import scored
@@ -62,11 +62,11 @@ class ClipMeasurer:
             (prompt, seed, policy)
             for prompt, seed in prompts
             for policy in wanted
-            if policy.key not in self.file.sample(prompt, seed).damage
+            if policy.key not in self.file.sample(prompt, seed).outcomes
         ]
 
-    def measure(self, prompt: str, seed: int, policy: Policy) -> Damage:
-        """Generate a clip, compare it with the one at 16 bits, and keep the damage.
+    def measure(self, prompt: str, seed: int, policy: Policy) -> Outcome:
+        """Generate a clip, compare it with the one at 16 bits, and keep the outcome.
 
         What a policy's own probe measures is kept as the features of the sample, unless there are some.
         """
@@ -76,8 +76,8 @@ class ClipMeasurer:
             reference = self._reference(prompt, seed)
             made = self._generate(prompt, seed, policy)
             self._keep_features(prompt, seed)
-            self._keep_damage(prompt, seed, policy.key, made, reference)
-        return self.file.sample(prompt, seed).damage[policy.key]
+            self._keep_outcome(prompt, seed, policy.key, made, reference)
+        return self.file.sample(prompt, seed).outcomes[policy.key]
 
     def _reference(self, prompt: str, seed: int) -> torch.Tensor:
         """The clip at 16 bits, from its file where there is one."""
@@ -91,15 +91,15 @@ class ClipMeasurer:
         made = self._generate(prompt, seed, parse(REFERENCE))
         with replacing(self._path(prompt, seed)) as temporary:
             save_file({"clip": made.clip}, str(temporary))
-        self._keep_damage(prompt, seed, REFERENCE, made, made.clip)
+        self._keep_outcome(prompt, seed, REFERENCE, made, made.clip)
         return made.clip
 
     def _path(self, prompt: str, seed: int) -> Path:
         return self.references / f"{hashlib.sha256(f'{seed} {prompt}'.encode()).hexdigest()[:24]}.safetensors"
 
-    def _keep_damage(self, prompt: str, seed: int, policy: str, made: _Made, reference: torch.Tensor) -> None:
+    def _keep_outcome(self, prompt: str, seed: int, policy: str, made: _Made, reference: torch.Tensor) -> None:
         clip, side = made.clip, min(made.clip.shape[1:3])
-        damage = Damage(
+        outcome = Outcome(
             mse=(clip - reference).square().mean().item(),
             ssim=ssim(clip, reference) if side >= SSIM_WINDOW else None,
             temporal_error=temporal_error(clip, reference) if len(clip) > 1 else None,
@@ -110,7 +110,7 @@ class ClipMeasurer:
             ms_ssim=ms_ssim(clip, reference) if side >= MS_SSIM_SIDE else None,
             lpips=lpips(clip, reference) if side >= LPIPS_SIDE and not missing() else None,
         )
-        self.file.add_damage(prompt, seed, policy, damage)
+        self.file.add_outcome(prompt, seed, policy, outcome)
 
     def _generate(self, prompt: str, seed: int, policy: Policy) -> _Made:
         controller, most = self.pipeline.tadp, 0

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from tadp.calibration.prediction_error import predict
 from tadp.calibration.recording import Step
-from tadp.calibration.sensitivity import predict
 from tadp.planning.blocks import by_list
 from tadp.policy.fixed import Fixed
 from tadp.precision import Plan, Recipe

@@ -1,10 +1,10 @@
-"""`tadp calibrate`: measure what lower levels cost a model, and write it down."""
+"""`tadp calibrate`: measure errors and costs of lower levels on a model, and write them down."""
 
 from dataclasses import replace
 from typing import Any
 
-from tadp.calibration.changes import gradient_agreement
-from tadp.calibration.run import calibrate as run
+from tadp.calibration.run import calibrate
+from tadp.calibration.sensitivity import gradient_agreement
 from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
 from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
@@ -18,7 +18,7 @@ from tadp.report.console import console, table
 COMPONENT = "transformer"
 
 
-def calibrate(settings: Settings) -> int:
+def write_calibration(settings: Settings) -> int:
     """Calibrate the model that the settings name on their prompts.
 
     Returns:
@@ -44,7 +44,7 @@ def calibrate(settings: Settings) -> int:
         subject = prepare(
             pipeline, prompts, arguments, layers, compile_pipeline, component=COMPONENT, seed=settings.seed
         )
-        found = run(subject, prompts, directory)
+        found = calibrate(subject, prompts, directory)
     except ValueError as error:
         raise InputError(str(error)) from error
     path = settings.out / "calibration.json"
@@ -64,18 +64,18 @@ def _check_components(pipeline: Any) -> None:
 
 
 def _print(found: Calibration) -> None:
-    features = table("what predicts damage", "feature", "correlation", "weight in the score")
+    features = table("what predicts the error", "feature", "correlation", "weight in the score")
     for name, correlation in sorted(found.correlations.items(), key=lambda item: -abs(item[1])):
         span = found.ranges.get(name)
         features.add_row(name, f"{correlation:+.2f}", f"{abs(span.weight):.2f}" if span else "0")
     console().print(features)
     console().print(
-        f"score against damage, contents left out of the fit: {found.left_out:.2f} ({found.samples} contents)"
+        f"score against error, contents left out of the fit: {found.left_out:.2f} ({found.samples} contents)"
     )
     columns = ("policy", "0", "0.5", "1", "error of the cost model, dB", "s", "MB")
     plans = table("static plans: expected PSNR by score", *columns)
     for row in found.table:
-        expected = (f"{row.damage.psnr(score):.1f}" for score in (0, 0.5, 1))
+        expected = (f"{row.error.psnr(score):.1f}" for score in (0, 0.5, 1))
         bias = f"{found.bias[row.policy]:+.1f}" if row.policy in found.bias else ""
         plans.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
     console().print(plans)

@@ -60,9 +60,9 @@ def draw(path: Path, calibration: Calibration, curves: Mapping[float, Sequence[P
             label = f"{SCORES[score]}, score {score:g}"
             axes.plot([p.seconds for p in points], [p.psnr for p in points], color=color, label=label, marker=".")
             for row in calibration.table:
-                axes.plot(row.seconds, row.damage.psnr(score), color=color, marker="x", linestyle="")
+                axes.plot(row.seconds, row.error.psnr(score), color=color, marker="x", linestyle="")
         for row in calibration.table:
-            axes.annotate(row.policy, (row.seconds, row.damage.psnr(min(SCORES))), fontsize=7, rotation=30)
+            axes.annotate(row.policy, (row.seconds, row.error.psnr(min(SCORES))), fontsize=7, rotation=30)
         axes.set_xlabel("seconds of a generation")
         axes.set_ylabel("predicted PSNR against 16 bits, dB")
         axes.legend(frameon=False)

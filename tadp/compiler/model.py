@@ -81,7 +81,7 @@ def compile(
         if isinstance(controller, Controller):
             _check_packing(module, group_size, balance)
             if measured is not None:
-                controller.calibrate(measured)
+                controller.learn(measured)
             controller.use(chosen)
         else:
             identity = fingerprint(module)

@@ -96,7 +96,7 @@ def _parse(content: dict[str, Any]) -> Calibration:
         correlations=content["correlations"],
         left_out=content["left_out"],
         costs=Costs(**{**costs, **lists, "blocks": blocks, "base": Recipe.parse(costs["base"])}),
-        table=tuple(Row(**{**row, "damage": Line(**row["damage"])}) for row in content["table"]),
+        table=tuple(Row(**{**row, "error": Line(**row["error"])}) for row in content["table"]),
         sensitivity=tuple(
             RoleSensitivity(**{**item, "role": Role(item["role"]), "level": Level.parse(item["level"])})
             for item in content["sensitivity"]

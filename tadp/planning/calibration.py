@@ -39,13 +39,13 @@ class Row:
 
     Attributes:
         policy: its key.
-        damage: over scores.
+        error: of clips, over scores.
         seconds: of a generation of the calibrated call.
         bytes: of weights in memory.
     """
 
     policy: str
-    damage: Line
+    error: Line
     seconds: float
     bytes: int
 
@@ -77,8 +77,8 @@ class Calibration:
     Attributes:
         key: what it holds for, see `tadp.files.fingerprint.calibration_key`.
         ranges, weights: of the complexity score.
-        correlations: of every candidate feature with the damage (Spearman), also of those that weigh nothing.
-        left_out: of the score with the damage of contents that it was not fitted to.
+        correlations: of every candidate feature with the error (Spearman), also of those that weigh nothing.
+        left_out: of the score with the error of contents that it was not fitted to.
         costs: of recipes, by block.
         table: of static policies.
         sensitivity: by block and role.

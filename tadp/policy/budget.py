@@ -1,4 +1,4 @@
-"""Budget policy: the fastest plan within a bound on damage, or the least damage within limits of time and memory."""
+"""Budget policy: the fastest plan within a bound on the error, or the least error within limits of time and memory."""
 
 import math
 import warnings
@@ -38,8 +38,8 @@ _SETTINGS = {
 class Budget(Policy):
     """Levels of every block in every stage of a generation, solved for each content from what calibration measured.
 
-    The probe runs at what the bounds allow for content of medium complexity. Then a score is known, with it the damage
-    that every plan would do to this content, and the best plan within the bounds is chosen. Needs a calibration:
+    The probe runs at what the bounds allow for content of medium complexity. Then a score is known, with it the error
+    that every plan would make on this content, and the best plan within the bounds is chosen. Needs a calibration:
     ``tadp.compile(model, policy=Budget(quality=40), calibration="calibration.json")``.
 
     Attributes:
@@ -47,7 +47,7 @@ class Budget(Policy):
             other limits allow.
         latency: seconds that a generation of the calibrated call may take.
         memory: bytes that weights may take.
-        deviations: how many standard deviations of its prediction the damage is overestimated by; 0 meets the bound
+        deviations: how many standard deviations of its prediction the error is overestimated by; 0 meets the bound
             on average, 1 for five contents out of six.
         keep_ends: leaves first and last block at 16 bits, attention included.
         recipes_allowed: the levels to choose from; None for all that were calibrated.
@@ -165,7 +165,7 @@ class Budget(Policy):
             known = costs.blocks[block]
             saved = 1 - known[recipe].seconds / known[Recipe()].seconds
             share = known[recipe].error[stage] / whole if whole else 0.0
-            yield block, END if block in kept else f"saves {saved:.0%} of its time for {share:.0%} of the damage"
+            yield block, END if block in kept else f"saves {saved:.0%} of its time for {share:.0%} of the error"
 
     @classmethod
     def parse(cls, settings: str) -> "Budget":

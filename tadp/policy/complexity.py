@@ -95,8 +95,8 @@ class Complexity(Policy):
         """
         costs = calibration.costs
         middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
-        at_8 = {block: costs.damage(block, Recipe(L8)) for block in middle}
-        attention = {block: costs.damage(block, _recipe(L16, True)) for block in middle}
+        at_8 = {block: costs.error(block, Recipe(L8)) for block in middle}
+        attention = {block: costs.error(block, _recipe(L16, True)) for block in middle}
         choices = (Recipe(L8), Recipe(L6))
         return replace(
             self,

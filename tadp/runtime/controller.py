@@ -113,18 +113,18 @@ class Controller:
         """Know the model by the fingerprint that it had before its weights were packed, and what was measured of it."""
         self._fingerprint = fingerprint
         if calibration is not None:
-            self._learn(calibration)
+            self._take(calibration)
 
-    def calibrate(self, calibration: Calibration) -> None:
+    def learn(self, calibration: Calibration) -> None:
         """Let all policies from now on use what was measured of this model; the one in force is given anew by `use`.
 
         Raises:
             ValueError: for a calibration of another model or of other versions.
         """
         calibration.check(self._fingerprint)
-        self._learn(calibration)
+        self._take(calibration)
 
-    def _learn(self, calibration: Calibration) -> None:
+    def _take(self, calibration: Calibration) -> None:
         self._calibration = calibration
         self._pool.read_channels_at(calibration.channel_widths)
         for dispatcher in self._dispatchers:

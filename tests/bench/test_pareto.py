@@ -20,7 +20,7 @@ from bench.quality.pareto_report import (
     seconds_of,
     write_report,
 )
-from tadp.calibration.samples import Damage, Sample
+from tadp.calibration.samples import Outcome, Sample
 from tadp.policy import parse
 from tests.files.test_calibration import FOUND
 
@@ -35,13 +35,13 @@ RECIPES = {
     PROBE: "8",
     "adaptive": "8+attention:8",
 }
-LOSS = {"static:16": 0.0, "static:8": 1.0, "static:8+attention": 2.0, "static:6": 8.0, "static:4": 99.0, PROBE: 0.9}
+ERRORS = {"static:16": 0.0, "static:8": 1.0, "static:8+attention": 2.0, "static:6": 8.0, "static:4": 99.0, PROBE: 0.9}
 
 
-def _damage(policy: str, index: int) -> Damage:
-    loss = LOSS.get(policy, 0.5)
-    mse = loss * 1e-5 * (1 + index)
-    return Damage(mse, 1 - mse, mse, 5.0, 0.5, {RECIPES[policy]: 6 * 20 * 2}, 2_000_000)
+def _outcome(policy: str, index: int) -> Outcome:
+    error = ERRORS.get(policy, 0.5)
+    mse = error * 1e-5 * (1 + index)
+    return Outcome(mse, 1 - mse, mse, 5.0, 0.5, {RECIPES[policy]: 6 * 20 * 2}, 2_000_000)
 
 
 def _proof() -> Proof:
@@ -50,7 +50,7 @@ def _proof() -> Proof:
             ", ".join(["a red circle bounces"] * (1 + index)),
             index,
             {"entropy": 0.8 - index / 100},
-            {policy: _damage(policy, index) for policy in (*STATIC, PROBE, "adaptive")},
+            {policy: _outcome(policy, index) for policy in (*STATIC, PROBE, "adaptive")},
         )
         for index in range(6)
     )
@@ -85,7 +85,7 @@ def test_adaptive_policies_are_compared_with_the_line_between_static_ones() -> N
 def test_more_seeds_of_the_same_prompts_narrow_no_interval() -> None:
     proof = _proof()
     samples = tuple(
-        replace(s, damage={**s.damage, "adaptive": Damage(1e-5, 1, 0, 5, 0.5, {"8": 240})}) for s in proof.samples
+        replace(s, outcomes={**s.outcomes, "adaptive": Outcome(1e-5, 1, 0, 5, 0.5, {"8": 240})}) for s in proof.samples
     )
     once = replace(proof, samples=samples)
     thrice = replace(proof, samples=tuple(replace(s, seed=seed) for seed in range(3) for s in samples))
@@ -113,7 +113,7 @@ def test_the_score_comes_first_among_what_predicts() -> None:
 
 def test_seeds_that_differ_as_prompts_do_not_are_all_of_the_variance() -> None:
     seeds = tuple(
-        Sample(prompt, seed, {}, {policy: _damage(policy, seed) for policy in (*STATIC, PROBE, "adaptive")})
+        Sample(prompt, seed, {}, {policy: _outcome(policy, seed) for policy in (*STATIC, PROBE, "adaptive")})
         for prompt in ("a", "b")
         for seed in (0, 9)
     )

@@ -40,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(calibrate, "load_pipeline", lambda settings: pipeline)
     monkeypatch.setattr(calibrate, "call_arguments", lambda pipeline, settings: {"num_frames": 17})
     monkeypatch.setattr(calibrate, "prepare", prepare)
-    monkeypatch.setattr(calibrate, "run", run)
+    monkeypatch.setattr(calibrate, "calibrate", run)
     asked["pipeline"] = pipeline
     return asked
 

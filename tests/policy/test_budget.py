@@ -33,7 +33,7 @@ def test_errors_of_blocks_and_stages_add_up_and_content_scales_them() -> None:
     assert costs.mse(only_second, 0.0) == pytest.approx(0.6e-5)
     assert costs.mse([uniform_plan(BLOCKS, Recipe(), False)] * 4, 1.0) == 0.0
     assert costs.psnr([uniform_plan(BLOCKS, Recipe(), False)] * 4, 1.0) == math.inf
-    assert sum(costs.damage(block, costs.base) for block in BLOCKS) == pytest.approx(1.0)
+    assert sum(costs.error(block, costs.base) for block in BLOCKS) == pytest.approx(1.0)
 
 
 def test_seconds_count_steps_and_bytes_the_widest_stage() -> None:

@@ -1,4 +1,4 @@
-"""The lookup table: what every static plan costs content of a score."""
+"""How the error of a policy rises with the score of the content: a straight line through logarithms."""
 
 import math
 from collections.abc import Sequence
@@ -17,27 +17,27 @@ SMALLEST = 1e-10
 """Squared error that counts as the least: clips that are equal have no logarithm. 100 dB."""
 
 
-def log_damage(sample: Sample, policy: str) -> float:
+def log_error(sample: Sample, policy: str) -> float:
     """Decimal logarithm of the squared error of a sample's clip."""
-    return math.log10(max(sample.damage[policy].mse, SMALLEST))
+    return math.log10(max(sample.outcomes[policy].mse, SMALLEST))
 
 
-def line(scores: Sequence[float], damage: Sequence[float]) -> Line:
+def fit_line(scores: Sequence[float], errors: Sequence[float]) -> Line:
     """Fit a line whose slope is a median (Theil 1950, Sen 1968), flat where it would fall.
 
-    A median, because a few clips are hardly damaged at all, and their logarithms lie far below all others. For the same
-    reason the line passes through the mean of what lies within three standard deviations.
+    A median, because a few clips hardly differ from those at 16 bits, and their logarithms lie far below all others.
+    For the same reason the line passes through the mean of what lies within three standard deviations.
 
     Args:
         scores: of some contents.
-        damage: decimal logarithms of their squared errors.
+        errors: decimal logarithms of their squared errors.
 
     Raises:
         ValueError: for fewer than two contents.
     """
     if len(scores) < 2:
         raise ValueError(f"a line needs two contents or more, got {len(scores)}")
-    over, target = np.asarray(scores, dtype=float), np.asarray(damage, dtype=float)
+    over, target = np.asarray(scores, dtype=float), np.asarray(errors, dtype=float)
     intercept, slope = _fit(over, target)
     misses = [
         target[index] - np.dot(_fit(np.delete(over, index), np.delete(target, index)), (1.0, over[index]))
