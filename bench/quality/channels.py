@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 import tadp
-from bench.models.model import demo_pipeline
+from bench.models.model import demo_calibration, demo_pipeline
 from bench.quality.pareto import ARGUMENTS, FIRST_SCENE
 from bench.record import parser, record
 from tadp.calibration.clips import ClipMeasurer
@@ -21,7 +21,6 @@ from tadp.calibration.samples import SampleFile
 from tadp.calibration.subject import prepare
 from tadp.demo import CALIBRATION_PROMPTS
 from tadp.demo.scenes import sample_scene
-from tadp.files.calibration import load
 from tadp.passes.blocks import block_linears
 from tadp.policy import parse
 
@@ -41,7 +40,9 @@ def main() -> None:
     pipeline = demo_pipeline(torch.float32)
     layers = {found.layer: found.module for found in block_linears(pipeline.transformer)}
     subject = prepare(pipeline, learnt, ARGUMENTS, layers, lambda whole, policy: tadp.compile(whole, policy=policy))
-    calibration = replace(load(chosen.calibration), channel_peaks=subject.peaks, channel_widths=subject.channel_widths)
+    calibration = replace(
+        demo_calibration(chosen.calibration), channel_peaks=subject.peaks, channel_widths=subject.channel_widths
+    )
     rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
