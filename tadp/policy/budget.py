@@ -23,13 +23,10 @@ from tadp.runtime.shadows import DEFAULT_BUDGET
 _MEASURED = "chosen for content of medium complexity, and measured by the probe"
 
 _SETTINGS = {
-    **{
-        name: grammar.Setting(name, grammar.number, grammar.digits)
-        for name in ("quality", "latency", "memory", "deviations")
-    },
+    **grammar.numbers("quality", "latency", "memory", "deviations"),
     "ends": grammar.ENDS,
     "recipes": grammar.RECIPES,
-    "shadow_budget": grammar.Setting("shadow_budget", grammar.number, grammar.digits),
+    **grammar.numbers("shadow_budget"),
 }
 
 

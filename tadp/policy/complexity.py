@@ -21,10 +21,7 @@ from tadp.runtime.signals import Signals
 PROBE_STEPS = 2
 
 _SETTINGS = {
-    **{
-        name: grammar.Setting(name, grammar.number, grammar.digits)
-        for name in ("low", "high", "key_blocks", "shadow_budget", "attention_from")
-    },
+    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "attention_from"),
     "lowest": grammar.Setting("lowest", Level.parse, str),
 }
 

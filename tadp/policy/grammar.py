@@ -115,6 +115,11 @@ def recipes(text: str) -> tuple[Recipe, ...]:
     return tuple(Recipe.parse(recipe.lower()) for recipe in text.split("/"))
 
 
+def numbers(*names: str) -> Settings:
+    """Settings that are numbers and are called like their fields."""
+    return {name: Setting(name, number, digits) for name in names}
+
+
 ENDS = Setting("keep_ends", keeps_ends, lambda kept: "16" if kept else "free")
 PROBE = Setting("probe_steps", whole, str)
 RECIPES = Setting("recipes_allowed", recipes, lambda allowed: "/".join(map(str, allowed)))
