@@ -21,9 +21,9 @@ from bench.quality.balance import ARGUMENTS, FIRST_SCENE, rounded_rows, rounded_
 from bench.record import parser, record
 from tadp.calibration.channel_widths import channel_widths
 from tadp.calibration.gradient import estimate
+from tadp.calibration.prediction_error import predict, prediction_error
 from tadp.calibration.recording import Step
 from tadp.calibration.recording import record as record_steps
-from tadp.calibration.sensitivity import change, predict
 from tadp.compiler.layers import block_linears
 from tadp.demo.scenes import sample_scene
 from tadp.planning.solver import Limit, choose
@@ -152,7 +152,7 @@ def _error(
         module.forward = _forward(module, widths(layer))  # type: ignore[method-assign]
     guidance = float(ARGUMENTS["guidance_scale"])  # type: ignore[arg-type]
     errors = [
-        change(predict(model, step), reference, guidance).visual
+        prediction_error(predict(model, step), reference, guidance).visual
         for step, reference in zip(steps, references, strict=True)
     ]
     for layer, module in layers.items():

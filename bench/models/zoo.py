@@ -28,7 +28,7 @@ from tadp.writing import replacing
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 POLICIES = ("static:16", "static:8", "static:4")
 MOST_AT_16 = 1e-5
-"""Float32 rounds some operations in another order when they are compiled; sums of a few hundred terms differ by less."""
+"""Compiled code adds in another order; in float32 sums of a few hundred terms then differ by less."""
 MOST_AT_8 = 0.1
 
 INTRODUCTION = """# Models

@@ -14,12 +14,12 @@ from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
 from tadp.families.blocks import block_paths
-from tadp.files.calibration import Calibration, load
+from tadp.files.calibration import load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.planes import GROUP_SIZES
+from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
-from tadp.policy.calibrated import check_levels
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller
 from tadp.runtime.pool import WeightPool
@@ -82,7 +82,7 @@ def compile(
         if isinstance(controller, Controller):
             _check_packing(module, group_size, balance)
             if measured is not None:
-                controller.calibrate(measured)
+                controller.learn(measured)
             controller.use(chosen)
         else:
             identity = fingerprint(module)
