@@ -49,8 +49,13 @@ class Family:
             self_attention: whether the attention around it, if there is one, reads queries and keys from one tensor;
                 counts for layers that are not declared.
         """
-        declared = _first(self.roles, plain_name(layer))
-        return role_of(plain_name(layer), rows, columns, self_attention) if declared is None else Role(declared)
+        declared = self.declared_role(layer)
+        return role_of(plain_name(layer), rows, columns, self_attention) if declared is None else declared
+
+    def declared_role(self, layer: str) -> Role | None:
+        """The role that the declaration gives a layer, named as within its block."""
+        found = _first(self.roles, plain_name(layer))
+        return None if found is None else Role(found)
 
     def reason_at_16(self, layer: str) -> str:
         """Why a layer, named as within its block, is never quantized; "" where it may be."""

@@ -4,15 +4,17 @@ import re
 
 from tadp.precision import Role
 
-QUERY = re.compile(r"(^|\.)(\w*_)?(q|query|queries|wq|q_a|q_b)(_proj|_linear|_lin|_a_proj|_b_proj)?$")
+QUERY = re.compile(r"(^|\.)(\w*_)?(q|query|queries|wq|q_a|q_b)(_proj|_linear|_lin|_a_proj|_b_proj|_t|_proj_cam)?$")
 KEY_VALUE = re.compile(
-    r"(^|\.)(\w*_)?(k|v|kv|key|value|keys|values|wk|wv|wkv|kv_a|kv_b)(_proj|_linear|_lin|_img|_a_proj|_b_proj)?$"
+    r"(^|\.)(\w*_)?(k|v|kv|key|value|keys|values|wk|wv|wkv|kv_a|kv_b)(_proj|_linear|_lin|_img|_a_proj|_b_proj|_t|_proj_cam)?$"
 )
 _FUSED = re.compile(r"(^|\.)(\w*_)?(w?qkv|in_proj)(_proj|_mlp|_mlp_proj|_linear)?$")
 _ATTN_OUT = re.compile(
     r"(^|\.)(\w*attn\w*|\w*attention\w*|self|cross|sa|ca)[\w.]*\."
-    r"(to_out|to_add_out|o|wo|out|o_proj|out_proj|proj_out|proj|dense|output|linear_out|to_out_mlp|add_out_proj)(\.\d)?$"
+    r"(to_out|to_out_t|to_add_out|o|wo|out|o_proj|out_proj|out_proj_cam|proj_out|proj|dense|output|linear_out|add_out_proj)(\.\d)?$"
 )
+_GATE = re.compile(r"(^|\.)(\w*attn\w*|\w*attention\w*|mha)\.(to_g|to_gate|output_gate|gate)$")
+"""The gate of an attention reads what its queries read."""
 _BARE_ATTN_OUT = re.compile(r"(^|\.)(to_out|to_add_out|o_proj|attn_out|attn_proj|out_layer)(\.\d)?$")
 _MODULATION = re.compile(
     r"(^|\.)(norm\w*\.(linear|linear_\d|proj|\w*emb\w*\.\w+)|\w*modulation\w*|ada_?ln\w*|ada_?norm\w*|\w*_mod|mod|film\w*"
@@ -45,7 +47,7 @@ def role_of(name: str, rows: int, columns: int, self_attention: bool = True) -> 
         return Role.MODULATION
     if _FUSED.search(name):
         return Role.SELF_ATTN_QKV
-    if QUERY.search(name):
+    if QUERY.search(name) or _GATE.search(name):
         return Role.SELF_ATTN_QKV if self_attention else Role.CROSS_ATTN_Q
     if KEY_VALUE.search(name):
         return Role.SELF_ATTN_QKV if self_attention else Role.CROSS_ATTN_KV
