@@ -1,22 +1,24 @@
 """`tadp bench`: how fast each kernel variant is on this device, on the linear layers of a model."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
-from rich.table import Table as Printed
 from tqdm import tqdm
 
 from tadp.commands.capture import capture, distinct_layers
-from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
 from tadp.kernels import registry, table, tuning
 from tadp.kernels.planes import group_count
 from tadp.kernels.registry import Request
 from tadp.precision import Level
+from tadp.report.console import console
+from tadp.report.console import table as plain_table
+
+if TYPE_CHECKING:
+    from rich.table import Table as Printed
 
 LEVELS = tuple(map(Level.parse, ("8", "6", "4", "w8a16", "w6a16", "w4a16")))
 
@@ -50,10 +52,9 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     Raises:
         InputError: for a model that cannot be used as given.
     """
-    compiled, _ = capture(replace(settings, policy="static:8"), precompile=False)
+    compiled = capture(replace(settings, policy="static:8"), precompile=False).pipeline
     device = compiled.device
-    rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
-    wanted = list(requests(rows, device, getattr(torch, settings.dtype), settings.group_size))
+    wanted = list(requests(compiled, device, getattr(torch, settings.dtype), settings.group_size))
     keep = keeper(device) if tune else None
     timings = []
     for request in tqdm(wanted, desc="measuring kernels", unit="layer", leave=False):
@@ -64,17 +65,15 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     if as_json:
         print(json.dumps([_to_json(timing) for timing in timings], indent=1))
     else:
-        Console(width=max(Console().width, 120)).print(_printed(timings, table.device_name(device)))
+        console(least=120).print(_printed(timings, table.device_name(device)))
     if tune:
         print(f"kept in {table.table_path(table.device_name(device))}; compilations on this device choose by it")
     return 0
 
 
-def requests(
-    rows: Sequence[Mapping[str, Any]], device: torch.device, dtype: torch.dtype, group_size: int | None
-) -> Iterator[Request]:
-    """Every distinct shape among an explanation's rows, at every level."""
-    shapes = {layer[:3] for layer in distinct_layers(rows)}
+def requests(pipeline: Any, device: torch.device, dtype: torch.dtype, group_size: int | None) -> Iterator[Request]:
+    """Every distinct shape among the linear layers of a compiled pipeline, at every level."""
+    shapes = {layer[:3] for layer in distinct_layers(pipeline)}
     for tokens, out, columns in sorted(shapes):
         for level in LEVELS:
             yield Request(
@@ -106,10 +105,9 @@ def keeper(device: torch.device) -> Callable[[table.Measurement], None]:
     return keep
 
 
-def _printed(timings: Sequence[Timing], device: str) -> Printed:
-    printed = Printed(title=f"linear layers on {device}, milliseconds")
-    for column in ("layer", "level", "16 bits", "fastest", "", "times as fast", "others"):
-        printed.add_column(column, overflow="fold")
+def _printed(timings: Sequence[Timing], device: str) -> "Printed":
+    columns = ("layer", "level", "16 bits", "fastest", "", "times as fast", "others")
+    printed = plain_table(f"linear layers on {device}, milliseconds", *columns)
     for timing in timings:
         request, times = timing.measurement.request, dict(timing.measurement.milliseconds)
         names = [timing.fastest, *(name for name in times if name != timing.fastest)]

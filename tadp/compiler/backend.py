@@ -11,7 +11,7 @@ from tadp.compiler.adoption import timestep_of
 from tadp.compiler.variants import Variants
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.bitplanes import BitPlaneWeight
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
 from tadp.runtime.controller import Controller, ModelFacts
 from tadp.runtime.pool import WeightPool
 
@@ -25,7 +25,7 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
     if any(isinstance(example, torch.SymInt) for example in example_inputs):
         _warn("this graph has symbolic shapes and runs uncompiled at 16 bits: pass dynamic=False to torch.compile")
         return graph.forward
-    found = passes.partition(passes.annotate(graph))
+    found = passes.partition(passes.annotate(passes.normalize(graph)))
     blocks = tuple(dict.fromkeys(piece.block for piece in found.pieces if piece.block))
     controller = Controller("complexity", WeightPool(BitPlaneWeight.pack), Variants({}), ModelFacts(blocks))
     dispatcher = controller.attach(found)

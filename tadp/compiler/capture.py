@@ -1,61 +1,60 @@
-"""The torch.compile backend of a block: graphs are cut into pieces, and a controller takes charge of them."""
+"""What torch.compile hands a model's graphs to: they are cut into pieces, and the controller takes charge of them."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import fx
 
 from tadp import passes
-from tadp.passes.annotate import plain_path
+from tadp.families.family import Family
+from tadp.passes.annotate import module_path
+from tadp.passes.operations import is_linear
 from tadp.runtime.controller import Controller
+from tadp.runtime.pool import WeightPool
 
 
-class BlockBackend:
-    """The torch.compile backend of one block.
+class Capture:
+    """The torch.compile backend of all blocks of one model.
 
-    Backends of one model are equal. Dynamo compares them before it runs a captured graph for another block than the one
-    that it was captured from, so it traces one block of a kind, however many there are.
+    One for all blocks, because Dynamo runs a captured graph for another block only where the backend is the same: it
+    traces one block of a kind, however many there are.
     """
 
-    def __init__(self, path: str, block: torch.nn.Module, controller: Controller) -> None:
-        self._path = path
-        self._block = block
+    def __init__(
+        self, controller: Controller, pool: WeightPool, family: Family, stays_at_16: Mapping[str, str]
+    ) -> None:
+        """A backend for the blocks that a controller knows; `stays_at_16` has a reason for each unpacked layer."""
         self._controller = controller
+        self._pool = pool
+        self._family = family
+        self._stays_at_16 = stays_at_16
 
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
         """What Dynamo calls with every graph it has traced."""
-        prefix = ".".join(filter(None, (self._path, frame_within(self._block, graph))))
-        annotated = passes.annotate(graph, prefix, frozenset(self._controller.blocks))
+        normal = passes.normalize(graph)
+        blocks = frozenset(self._controller.blocks)
+        annotated = passes.annotate(
+            normal, self._prefix(normal), blocks, self._family, self._stays_at_16, self._layer_of
+        )
         return weakly(self._controller.attach(passes.partition(annotated)))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BlockBackend) and other._controller is self._controller
+    def _prefix(self, graph: fx.GraphModule) -> str:
+        """Path of the module that a graph was captured from, told from where the pool knows its weights to belong.
 
-    def __hash__(self) -> int:
-        return id(self._controller)
+        After a graph break inside a block, Dynamo captures inner functions by themselves, and names in their graphs
+        begin at any submodule: only the weights tell where that lies.
+        """
+        for node in filter(is_linear, graph.graph.nodes):
+            layer = self._layer_of(node.args[1])
+            path = module_path(node)
+            if layer is not None and layer.endswith(path):
+                return layer[: len(layer) - len(path)].rstrip(".")
+        return ""
 
-
-class Receiver:
-    """What PyTorch gets to know of a backend. It is equal to another one where their backends are.
-
-    PyTorch keeps every backend in a global table until Dynamo is reset. A weak reference there does not keep the
-    model's weights alive.
-    """
-
-    def __init__(self, backend: BlockBackend) -> None:
-        self._backend = weakref.ref(backend)
-
-    def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object], **_: object) -> Callable[..., object]:
-        backend = self._backend()
-        assert backend is not None  # owned by the compiled model, and only the model leads here
-        return backend(graph, example_inputs)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Receiver) and self._backend == other._backend
-
-    def __hash__(self) -> int:
-        return hash(self._backend)
+    def _layer_of(self, weight: object) -> str | None:
+        """The layer that a weight among a graph's inputs belongs to."""
+        argument = weight.meta.get("grapharg") if isinstance(weight, fx.Node) else None
+        return None if argument is None else self._pool.layer_of(argument.example)
 
 
 def weakly(function: Callable[..., object]) -> Callable[..., object]:
@@ -65,29 +64,9 @@ def weakly(function: Callable[..., object]) -> Callable[..., object]:
     """
     reference = weakref.ref(function)
 
-    def call(*arguments: object) -> object:
+    def call(*arguments: object, **options: object) -> object:
         target = reference()
-        assert target is not None  # owned by the model's controller, and only the model leads here
-        return target(*arguments)
+        assert target is not None  # owned by the compiled model, and only the model leads here
+        return target(*arguments, **options)
 
     return call
-
-
-def frame_within(block: torch.nn.Module, graph: fx.GraphModule) -> str:
-    """Path within a block of the module whose `forward` a graph was captured from.
-
-    "" for the block itself. Where Dynamo cannot trace through a part of the block, it captures that part on its own.
-    """
-    for node in graph.graph.find_nodes(op="placeholder"):
-        argument = node.meta.get("grapharg")
-        if argument is None:
-            continue
-        inside = plain_path(argument.source.name)
-        paths = [
-            path.removesuffix(inside)
-            for path, parameter in block.named_parameters(remove_duplicate=False)
-            if parameter is argument.example and f".{path}".endswith(f".{inside}")
-        ]
-        if paths:
-            return min(paths, key=len).rstrip(".")
-    return ""

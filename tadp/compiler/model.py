@@ -9,18 +9,20 @@ import torch
 
 from tadp.compiler.adoption import adopt_module, adopt_pipeline
 from tadp.compiler.balancing import Balancing
-from tadp.compiler.capture import BlockBackend, Receiver
+from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
+from tadp.compiler.layers import BlockLinear
 from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
-from tadp.files.calibration import Calibration, load
+from tadp.families import family_of
+from tadp.families.blocks import block_paths
+from tadp.files.calibration import load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.planes import GROUP_SIZES
-from tadp.passes.blocks import BlockLinear, block_paths
+from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
-from tadp.policy.calibrated import check_levels
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller, ModelFacts
 from tadp.runtime.pool import WeightPool
@@ -83,7 +85,7 @@ def compile(
         if isinstance(controller, Controller):
             _check_packing(module, group_size, balance)
             if measured is not None:
-                controller.calibrate(measured)
+                controller.learn(measured)
             controller.use(chosen)
         else:
             identity = fingerprint(module)
@@ -93,7 +95,7 @@ def compile(
             options = dict(torch_compile_options)
             controller = _compile_module(module, identity, chosen, precompile, group_size, balancing, options)
             if measured is not None:
-                controller.calibrate(measured)
+                controller.learn(measured)
         controllers.append(controller)
     if not isinstance(model, torch.nn.Module):
         if getattr(model, "tadp", None) is None:
@@ -111,13 +113,13 @@ class _Belongings:
         packed: its packed layers.
         pool: that hands out their planes and masters.
         controller: of the model.
-        backends: of its blocks. PyTorch knows them weakly.
+        capture: the backend of its blocks, which PyTorch knows weakly.
     """
 
     packed: tuple[BlockLinear, ...]
     pool: WeightPool
     controller: Controller
-    backends: tuple[BlockBackend, ...]
+    capture: Capture
 
     def relocate(self, function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
         """Apply a function to the packed weights, and let `rest` apply it to everything else."""
@@ -136,40 +138,51 @@ def _compile_module(
     balancing: Balancing | None,
     torch_compile_options: dict[str, Any],
 ) -> Controller:
-    blocks = block_paths(model)
+    family = family_of(model)
+    blocks = block_paths(model, family)
     if not blocks:
         raise UnsupportedModelError(
-            f"{type(model).__name__} has no repeated blocks: tadp looks for an nn.ModuleList of two or more modules of "
-            "one class that hold linear layers"
+            f"{type(model).__name__} has no transformer blocks: tadp looks for an nn.ModuleList or nn.Sequential of "
+            "modules that attend, or of two or more of one class with linear layers; declare where they are with "
+            "tadp.families.register(Family(name, classes=..., blocks=...))"
         )
     options = dict(torch_compile_options.pop("options", None) or {})
     guards = guard_filter(options.pop("guard_filter_fn", None))
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.pack)
-    packed = pack_blocks(model, pool, group_size, balancing)
+    linears = pack_blocks(model, family, pool, group_size, balancing)
+    packed = tuple(linear for linear in linears if not linear.reason)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
+    inside = tuple(f"{block}." for block in blocks)
     outside = {
         name: tuple(module.weight.shape)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(blocks)
+        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(inside)
     }
-    mapped = [
+    mapped = tuple(
         (block, module)
         for block in blocks
         for module in model.get_submodule(block).modules()
         if isinstance(module, signals.HasBlockMap)
-    ]
-    facts = ModelFacts(blocks, identity, outside, sum(tensor.nbytes for tensor in plain.values()), tuple(mapped))
+    )
+    facts = ModelFacts(
+        blocks=blocks,
+        fingerprint=identity,
+        layers={linear.layer: (linear.block, tuple(linear.module.weight.shape), linear.reason) for linear in linears},
+        outside=outside,
+        other_weight_bytes=sum(tensor.nbytes for tensor in plain.values()),
+        mapped=mapped,
+    )
     controller = Controller(policy, pool, Variants(options, precompile), facts)
+    stays = {linear.layer: linear.reason for linear in linears if linear.reason}
+    capture = Capture(controller, pool, family, stays)
     # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
-    backends = tuple(BlockBackend(path, model.get_submodule(path), controller) for path in blocks)
-    for path, block_backend in zip(blocks, backends, strict=True):
+    receiver = weakly(capture)
+    for block in blocks:
         dynamo_options = {"guard_filter_fn": guards}  # one for each: torch.compile takes out what it understands
-        model.get_submodule(path).compile(
-            backend=Receiver(block_backend), options=dynamo_options, **torch_compile_options
-        )
-    adopt_module(model, controller, _Belongings(packed, pool, controller, backends).relocate)
+        model.get_submodule(block).compile(backend=receiver, options=dynamo_options, **torch_compile_options)
+    adopt_module(model, controller, _Belongings(packed, pool, controller, capture).relocate, family)
     return controller
 
 

@@ -14,7 +14,8 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.table import lookup
 from tadp.passes.annotate import annotation
 from tadp.passes.decision import Decision, has_level
-from tadp.passes.partition import EXAMPLE, Piece
+from tadp.passes.operations import EXAMPLE
+from tadp.passes.partition import Piece
 from tadp.passes.quantize import Quantized
 from tadp.passes.sources import Part
 from tadp.precision import Recipe

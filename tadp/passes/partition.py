@@ -1,4 +1,4 @@
-"""Second pass: cut the captured graph at block edges into pieces that are compiled on their own.
+"""Third pass: cut the captured graph at block edges into pieces that are compiled on their own.
 
 Nodes keep their order; every maximal run of nodes of one block, or of none, is a piece, so that pieces only depend on
 earlier ones. Weights enter a piece as inputs, hence equal blocks give equal graphs and share one structure.
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from tadp.passes.annotate import LINEAR, annotation
-
-EXAMPLE = "example_value"
+from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.passes.annotate import annotation
+from tadp.passes.operations import EXAMPLE, is_linear
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Piece:
             graph's own inputs, the ones after that are filled by pieces.
         outputs: slots that the graph's outputs go to.
         dead: slots that nothing reads once this piece has run.
+        layers: of every linear whose weight is an input of the graph, the layer and the slot of its weight.
         weight: slot of the first linear's weight, by which a block is told from another that runs the same graph; None
             where no linear has its weight as an input.
         structure: hash of the graph with the shapes and types of its inputs; pieces with equal ones share variants.
@@ -40,6 +41,7 @@ class Piece:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     dead: tuple[int, ...]
+    layers: tuple[tuple[str, int], ...]
     weight: int | None
     structure: str
 
@@ -91,6 +93,7 @@ def partition(graph: fx.GraphModule) -> Partition:
                 inputs=tuple(slots[node] for node in inputs),
                 outputs=tuple(slots[node] for node in crossing[index]),
                 dead=dead,
+                layers=_layers(nodes, slots),
                 weight=_first_weight(nodes, slots),
                 structure=structure_of(module),
             )
@@ -103,14 +106,20 @@ def structure_of(graph: fx.GraphModule) -> str:
     index = {node: position for position, node in enumerate(graph.graph.nodes)}
     digest = hashlib.sha256()
     for node in graph.graph.nodes:
-        target = node.target if isinstance(node.target, str) else f"{node.target.__module__}.{node.target.__qualname__}"
+        target = node.target if isinstance(node.target, str) else _name_of(node.target)
         if node.op == "placeholder":
             target = _signature(node.meta.get(EXAMPLE))
         elif node.op == "get_attr":
             target = _constant(graph, str(node.target))
         args = fx.node.map_arg((node.args, node.kwargs), lambda argument: f"%{index[argument]}")
-        digest.update(repr((node.op, target, args, str(annotation(node).role))).encode())
+        digest.update(repr((node.op, target, args, str(annotation(node).role), annotation(node).stays_at_16)).encode())
     return digest.hexdigest()[:16]
+
+
+def _name_of(target: object) -> str:
+    """What tells a function or an operator from others; higher-order operators are objects without a qualified name."""
+    name = getattr(target, "__qualname__", None) or getattr(target, "__name__", None) or repr(target)
+    return f"{getattr(target, '__module__', '')}.{name}"
 
 
 def _runs(graph: fx.GraphModule) -> list[tuple[str | None, list[fx.Node]]]:
@@ -148,13 +157,22 @@ def _names(runs: list[tuple[str | None, list[fx.Node]]]) -> Iterator[str]:
         yield name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 
+def _layers(nodes: list[fx.Node], slots: dict[fx.Node, int]) -> tuple[tuple[str, int], ...]:
+    linears = [node for node in nodes if is_linear(node)]
+    return tuple(
+        (annotation(node).layer or node.name, slots[node.args[1]])
+        for node in linears
+        if isinstance(node.args[1], fx.Node) and node.args[1].op == "placeholder"
+    )
+
+
 def _first_weight(nodes: list[fx.Node], slots: dict[fx.Node, int]) -> int | None:
-    for node in nodes:
-        if node.op == "call_function" and node.target in LINEAR:
-            weight = node.args[1]
-            if isinstance(weight, fx.Node) and weight.op == "placeholder":
-                return slots[weight]
-    return None
+    """The first packed weight, which no other block has; without any the first weight."""
+    found = [node.args[1] for node in nodes if is_linear(node) and isinstance(node.args[1], fx.Node)]
+    weights = [weight for weight in found if weight.op == "placeholder"]
+    packed = (weight for weight in weights if isinstance(weight.meta.get(EXAMPLE), BitPlaneWeight))
+    chosen = next(packed, weights[0] if weights else None)
+    return None if chosen is None else slots[chosen]
 
 
 def _external_inputs(nodes: list[fx.Node]) -> list[fx.Node]:
@@ -213,6 +231,8 @@ def _signature(value: object) -> str:
 
 def _constant(graph: fx.GraphModule, name: str) -> str:
     value = operator.attrgetter(name)(graph)
+    if isinstance(value, fx.GraphModule):  # what a higher-order operator calls, such as the mask of flex attention
+        return structure_of(value)
     if isinstance(value, torch.Tensor):
         content = hashlib.sha256(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return f"{_signature(value)} {content.hexdigest()}"

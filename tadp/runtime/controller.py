@@ -8,12 +8,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from tadp.complexity import image as pictures
+from tadp.complexity.content import of_images
 from tadp.complexity.score import Score
 from tadp.errors import PrecisionFallbackWarning
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
-from tadp.policy.calibrated import check_levels
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime.clock import Clock, Tick
@@ -40,6 +39,7 @@ class ModelFacts:
     Attributes:
         blocks: those whose precision is chosen, in running order.
         fingerprint: of the model before its weights were packed; "" where no calibration can be given.
+        layers: of the linear layers in blocks, by path: block, shape, and why the weight is not packed ("" if it is).
         outside: shapes of the linear layers outside the blocks that run uncompiled, by layer.
         other_weight_bytes: of everything that is not packed.
         mapped: attention modules that show a block map, each with its block's path.
@@ -47,6 +47,7 @@ class ModelFacts:
 
     blocks: tuple[str, ...]
     fingerprint: str = ""
+    layers: Mapping[str, tuple[str, tuple[int, ...], str]] = field(default_factory=dict)
     outside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     other_weight_bytes: int = 0
     mapped: tuple[tuple[str, HasBlockMap], ...] = ()
@@ -65,6 +66,7 @@ class Controller:
         self._companions: tuple[Controller, ...] = ()
         self._dispatchers: list[Dispatcher[Any]] = []
         self._history = History()
+        self._warned = False
         self._generation = Generation(0)
         self._planner = Planner()
         self._shadow_rotation = ShadowRotation(price_at_16())
@@ -118,7 +120,7 @@ class Controller:
         for companion in self._companions:
             companion.use(chosen)
 
-    def calibrate(self, calibration: Calibration) -> None:
+    def learn(self, calibration: Calibration) -> None:
         """Let all policies from now on use what was measured of this model; the one in force is given anew by `use`.
 
         Raises:
@@ -154,7 +156,7 @@ class Controller:
         Raises:
             TypeError, ValueError: for an image that cannot be scored; the generation before is still the current one.
         """
-        picture = None if image is None else pictures.mean_total(image)
+        picture = of_images(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
         self._generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
@@ -169,10 +171,23 @@ class Controller:
         rows += captured.values()
         if self._dispatchers:
             seen = {layer for layer, _ in captured}
-            reason = "not captured: uncompiled code runs it at 16 bits"
-            rows += [uncompiled(*layer, reason) for layer in self._pool.layers() if layer[1] not in seen]
+            for layer, (block, shape, reason) in self._facts.layers.items():
+                if layer not in seen:
+                    rows.append(uncompiled(block, layer, shape, reason or self._pool.why_uncaptured(layer)))
         order = {block: index for index, block in enumerate(self.blocks)}
         return tuple(sorted(rows, key=lambda row: order.get(row.piece, len(order))))
+
+    def warn_if_nothing_is_captured(self) -> None:
+        """Say once, after the first forward, that no policy has any effect, where that is so."""
+        if self._dispatchers or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"nothing of the {len(self.blocks)} blocks was captured, so everything runs at 16 bits: the forward does "
+            "not call them, calls other methods than their forward, or torch.compile is switched off",
+            PrecisionFallbackWarning,
+            stacklevel=3,
+        )
 
     def explain(self) -> Explanation:
         """A table of `layers`."""

@@ -18,11 +18,29 @@ from tadp.runtime.signals import BlockSignals, read, relative_change
 
 
 @dataclass(frozen=True)
+class _Names:
+    """What the layers of a captured graph are called where it runs, which may be another block or another layer.
+
+    Attributes:
+        block: where it runs.
+        captured: the block that it was captured from; None outside of blocks.
+        known: by the name that a layer was captured under, the layer that its weight belongs to.
+    """
+
+    block: str
+    captured: str | None
+    known: Mapping[str, str]
+
+    def of(self, layer: str) -> str:
+        """The own name of a layer of the graph."""
+        return self.known.get(layer) or layer_in_block(layer, self.captured, self.block)
+
+
+@dataclass(frozen=True)
 class _Bound:
     """A variant together with the weights of one block."""
 
-    block: str
-    captured: str | None  # the block that the graph, and so the names of its layers, come from
+    names: _Names
     variant: Variant
     values: Callable[[Sequence[object]], Sequence[object]]
     weights: tuple[torch.Tensor, ...]
@@ -36,7 +54,11 @@ class _Bound:
     def named(self, values: Sequence[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
         """Kind, layer in this block, and value of every reading."""
         rows = zip(self.variant.readings, values, strict=True)
-        return [(kind, layer_in_block(layer, self.captured, self.block), value) for (kind, layer), value in rows]
+        return [(kind, self.names.of(layer), value) for (kind, layer), value in rows]
+
+    @property
+    def block(self) -> str:
+        return self.names.block
 
     @property
     def needs_masters(self) -> bool:
@@ -71,7 +93,7 @@ class Dispatcher(Generic[PieceT]):
         self._variants = variants
         self._order = order
         self._measured: list[_Measured] = []
-        self._served: dict[str, PieceT] = {}
+        self._served: dict[tuple[str, str], tuple[PieceT, _Names]] = {}
         self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
         self._current: list[dict[int, _Bound]] = [{} for _ in partition.pieces]
 
@@ -105,10 +127,10 @@ class Dispatcher(Generic[PieceT]):
     def layers(self, plan: Plan) -> Iterator[ExplainedLayer]:
         """The layers of every block that was run so far, as a plan has them; pieces outside blocks have own names."""
         recipes = dict(plan.recipes)
-        for block, piece in self._served.items():
-            why = plan.why(block)
-            for row in self._variants.layers(piece, recipes.get(block, Recipe())):
-                yield replace(row, piece=block, layer=layer_in_block(row.layer, piece.block, block), why=why)
+        for piece, names in self._served.values():
+            why = plan.why(names.block)
+            for row in self._variants.layers(piece, recipes.get(names.block, Recipe())):
+                yield replace(row, piece=names.block, layer=names.of(row.layer), why=why)
 
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""
@@ -130,11 +152,23 @@ class Dispatcher(Generic[PieceT]):
 
     def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:
         block = self._pool.block_of(key) or piece.block
-        self._served[block or piece.name] = piece
-        return self._bind_variant(piece, key, environment, *self._order.variant_of(block))
+        names = self._names(piece, block, environment)
+        self._served[names.block, self._pool.layer_of(key) or ""] = piece, names
+        return self._bind_variant(piece, names, key, environment, *self._order.variant_of(block))
+
+    def _names(self, piece: PieceT, block: str | None, environment: Sequence[object]) -> _Names:
+        known = {layer: self._pool.layer_of(environment[slot]) for layer, slot in piece.layers}
+        own = {layer: found for layer, found in known.items() if found is not None}
+        return _Names(block or piece.name, piece.block, own)
 
     def _bind_variant(
-        self, piece: PieceT, key: object, environment: Sequence[object], recipe: Recipe, probing: bool
+        self,
+        piece: PieceT,
+        names: _Names,
+        key: object,
+        environment: Sequence[object],
+        recipe: Recipe,
+        probing: bool,
     ) -> _Bound:
         entry = (piece.name, id(key), recipe, probing)
         if entry not in self._kept or self._kept[entry].is_stale():
@@ -149,8 +183,7 @@ class Dispatcher(Generic[PieceT]):
                     owned.append(weight)
             values = _getter([piece.inputs[index] for index in variant.values])
             versions = tuple((weight, weight._version) for weight in owned)
-            block = self._pool.block_of(key) or piece.block or piece.name
-            self._kept[entry] = _Bound(block, piece.block, variant, values, tuple(weights), key, versions)
+            self._kept[entry] = _Bound(names, variant, values, tuple(weights), key, versions)
         return self._kept[entry]
 
     def _run_shadow(
@@ -165,7 +198,7 @@ class Dispatcher(Generic[PieceT]):
             return {}
         result = results[stream]
         try:
-            other = self._bind_variant(piece, running.key, environment, recipe, probing=False)
+            other = self._bind_variant(piece, running.names, running.key, environment, recipe, probing=False)
             devices = [result.device] if result.is_cuda else []
             with torch.random.fork_rng(devices):  # whatever a block draws, it must not draw from the forward's numbers
                 again = other.variant.function(*other.values(environment), *other.weights)

@@ -4,7 +4,7 @@ import itertools
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -28,6 +28,8 @@ class PlaneWeight(Protocol):
     @property
     def shape(self) -> torch.Size: ...
 
+
+NOT_CAPTURED = "torch.compile did not capture the code that calls it"
 
 Pack = Callable[[torch.Tensor], PlaneWeight]
 
@@ -70,18 +72,16 @@ class WeightPool:
             weight.uncaptured = partial(self._uncaptured, layer)
         return {id(weight) for weight in self._adopted} != known
 
-    def layers(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        """Block, layer and shape of every packed weight."""
-        for weight in self._adopted:
-            block, layer = self._layers[id(weight)]
-            yield block, layer, tuple(weight.shape)
+    def why_uncaptured(self, layer: str) -> str:
+        """Why a packed layer is in no captured graph."""
+        return NOT_CAPTURED if layer in self._warned else "no forward has run it so far"
 
     def _uncaptured(self, layer: str, device: torch.device) -> torch.Tensor:
         """The master of a layer that runs outside all captured graphs, where no plan reaches it."""
         if layer not in self._warned:
             self._warned.add(layer)
             warnings.warn(
-                f"{layer} stays at 16 bits: torch.compile did not capture the code that calls it",
+                f"{layer} stays at 16 bits: {NOT_CAPTURED}",
                 PrecisionFallbackWarning,
                 stacklevel=2,
             )

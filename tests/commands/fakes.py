@@ -10,6 +10,7 @@ import torch
 from tadp.complexity.score import Score
 from tadp.policy import Policy, parse
 from tadp.precision import L4, L6, L8, L16, Plan, Recipe, Role
+from tadp.runtime.explanation import ExplainedLayer, Explanation
 from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals, Signals
 
@@ -45,7 +46,7 @@ class FakeController:
     generation: int = 0
 
     def use(self, policy: Policy | str) -> None:
-        self.policy = str(parse(policy))
+        self.policy = str(parse(policy)).partition(" (with")[0]  # the embedded model has ranges of its own
         self.used.append(self.policy)
 
     @property
@@ -60,25 +61,27 @@ class FakeController:
     def weight_bytes(self) -> int:
         return 1000 * POLICIES[self.policy].default.weight
 
-    def explain(self) -> Any:
-        rows = [
-            {
-                "piece": piece,
-                "structure": "block" if piece.startswith("blocks") else piece,
-                "role": "ffn.up",
-                "layer": f"{piece}.ffn.0",
-                "level": "8" if piece.startswith("blocks") else "16",
-                "kernel": "linear",
-                "bytes": 10,
-                "tokens": 3,
-                "shape": (8, 64),
-                "nonlinearity": "gelu_tanh",
-                "biased": True,
-                "reason": "" if piece.startswith("blocks") else "outside blocks",
-            }
+    def layers(self) -> tuple[ExplainedLayer, ...]:
+        return tuple(
+            ExplainedLayer(
+                piece=piece,
+                structure="block" if piece.startswith("blocks") else piece,
+                role=Role.FFN_UP,
+                layer=f"{piece}.ffn.0",
+                level=L8 if piece.startswith("blocks") else L16,
+                kernel="linear",
+                bytes=10,
+                tokens=3,
+                shape=(8, 64),
+                nonlinearity="gelu_tanh",
+                biased=True,
+                reason="" if piece.startswith("blocks") else "outside blocks",
+            )
             for piece in PIECES
-        ]
-        return FakeExplanation(rows)
+        )
+
+    def explain(self) -> Explanation:
+        return Explanation(self.layers())
 
     def run(self, steps: int, noise: float = 1000.0) -> None:
         self.generation += 1
@@ -98,14 +101,6 @@ class FakeController:
                         seconds=0.01 * step,
                     )
                 )
-
-
-@dataclass(frozen=True)
-class FakeExplanation:
-    rows: list[dict[str, Any]]
-
-    def __str__(self) -> str:
-        return "\n".join(f"{row['piece']} {row['level']} {row['reason']}" for row in self.rows)
 
 
 class FakeTokenizer:

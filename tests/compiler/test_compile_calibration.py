@@ -9,8 +9,9 @@ from diffusers import WanTransformer3DModel
 from torch._dynamo.utils import counters
 
 import tadp
-from tadp.files.calibration import Calibration, save
+from tadp.files.calibration import save
 from tadp.files.fingerprint import calibration_key, fingerprint
+from tadp.planning.calibration import Calibration
 from tadp.policy import Budget, Fixed, Staged
 from tadp.precision import L8, Plan, Recipe
 from tests.conftest import tiny_inputs, tiny_transformer
@@ -60,7 +61,7 @@ def test_a_budget_changes_its_plan_from_stage_to_stage_without_compiling(model: 
 
 def test_plans_are_explained(model: WanTransformer3DModel) -> None:
     _generate(model, "a cat", (1000.0, 960.0, 900.0))
-    why = {str(row["piece"]): row["why"] for row in model.tadp.explain().rows}
+    why = {layer.piece: layer.why for layer in model.tadp.layers()}
     assert why["blocks.0"] == "first or last block"
     assert "of its time for" in str(why["blocks.1"])
 
