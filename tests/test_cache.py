@@ -12,7 +12,7 @@ RUN = """
 import json, sys
 import torch, tadp
 from torch._dynamo.utils import counters
-from tests.conftest import tiny_inputs, tiny_transformer
+from tests.models import tiny_inputs, tiny_transformer
 model = tadp.compile(tiny_transformer(layers=2), policy="complexity")
 output = model(**tiny_inputs())[0]
 found, whole = counters["inductor"], counters["aot_autograd"]

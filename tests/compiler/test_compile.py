@@ -21,8 +21,8 @@ from tadp.passes.blocks import block_linears
 from tadp.policy import Static
 from tadp.precision import L4, L8, L16, MIXED_AVERAGES, Level, Recipe, Role
 from tests.breaking import Breaking
-from tests.conftest import relative_error, tiny_inputs, tiny_transformer
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
+from tests.models import relative_error, tiny_inputs, tiny_transformer
 
 POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
 

@@ -13,8 +13,8 @@ from tadp.files.calibration import Calibration, save
 from tadp.files.fingerprint import calibration_key, fingerprint
 from tadp.policy import Budget, Fixed, Staged
 from tadp.precision import L8, Plan, Recipe
-from tests.conftest import tiny_inputs, tiny_transformer
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
+from tests.models import tiny_inputs, tiny_transformer
 from tests.policy.costs_of import STAGES, at, made_up_costs
 
 BLOCKS = tuple(f"blocks.{index}" for index in range(4))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels.on_host import SOURCES
+
 pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 
-SOURCES = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
 ARCHITECTURES = (80, 89, 90, 100, 120)
 
 # Of what linear_few_tokens.cu and quantize.cu launch, the kernels that need most registers, and one or two others.

@@ -11,7 +11,7 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from triton.compiler import CompiledKernel  # noqa: E402
 
-from tadp.kernels.triton.ahead_of_time import _compiling_for as compiling_for  # noqa: E402
+from tadp.kernels.triton.ahead_of_time import compiling_for  # noqa: E402
 from tadp.kernels.triton.attention import (  # noqa: E402
     attention,
     attention_constants,

@@ -17,8 +17,7 @@ from tadp.kernels.checks import check_linear
 from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
 from tests.kernels.bounds import linear_bound, weight_only_bound
-from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, tokens_with_outliers
-from tests.kernels.test_linear import real_product
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, real_product, tokens_with_outliers
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -60,7 +59,7 @@ def test_the_reference_stands_in_for_a_missing_triton() -> None:
         "import sys; sys.modules['triton'] = None\n"
         "import tadp\n"
         "from tadp.kernels import registry\n"
-        "from tests.kernels.test_registry import ON_GPU\n"
+        "from tests.kernels.requests import ON_GPU\n"
         "print(registry.describe(registry.choose(ON_GPU), ON_GPU))",
     )
     assert out.split()[0] == "reference"

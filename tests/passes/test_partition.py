@@ -1,6 +1,6 @@
 import torch
 
-from tests.conftest import tiny_inputs, tiny_transformer
+from tests.models import tiny_inputs, tiny_transformer
 from tests.passes.capture import pieces_of, run_pieces
 
 

@@ -20,7 +20,7 @@ from bench.quality.pareto_report import (
     write_report,
 )
 from tadp.calibration.samples import Damage, Sample
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
 
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4")
 PROBE = "static:8 (ends at 16)"
