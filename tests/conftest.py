@@ -1,11 +1,74 @@
-"""What every test runs in: its own cache folder, and one compiled model for a file."""
+"""What every test runs in: its own cache folder, the guard of its marks, and one compiled model for a file."""
 
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
 import tadp
+from tests import guard
 from tests.models import tiny_transformer
+
+hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
+
+MAIN_ARCHITECTURE = 90
+"""The one for which kernels are compiled ahead of time unless all are asked for."""
+
+SECONDS = {"interpreter": 80.0, "generates": 5.0, "compiles": 3.0, "aot": 1.0, "spawns": 0.5}
+"""About what a test of each mark takes; any other takes a twentieth of a second."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--architectures",
+        choices=("main", "all"),
+        default="main",
+        help=f"compile kernels ahead of time for sm_{MAIN_ARCHITECTURE} alone (main), or for all GPUs (all)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+    # Workers, and processes that tests start, find what another has compiled; `make clean` removes it.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(config.rootpath / ".pytest_cache" / "inductor"))
+    if config.getoption("numprocesses", None):  # workers inherit this before they import torch
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    guard.install()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--architectures") == "main":
+        items[:] = [item for item in items if _architecture(item) in (None, MAIN_ARCHITECTURE)]
+    # Workers take whole files, so the longest come first: none begins when another worker has nothing left to do.
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        seconds[item.path] += max((SECONDS.get(mark.name, 0.0) for mark in item.iter_markers()), default=0.0) or 0.05
+    items.sort(key=lambda item: -seconds[item.path])
+
+
+def _architecture(item: pytest.Item) -> object:
+    """What a test that is compiled for one architecture after the other is compiled for; None for any other test."""
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("architecture")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with guard.watching(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with guard.watching(item):
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +77,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(scope="module")
-def compiled() -> WanTransformer3DModel:
-    """One model for all tests of a file, as compiling takes long; its policy is what the last test left."""
+def _compiled() -> WanTransformer3DModel:
     torch._dynamo.reset()
     return tadp.compile(tiny_transformer(), policy="static:16")
+
+
+@pytest.fixture
+def compiled(_compiled: WanTransformer3DModel) -> WanTransformer3DModel:
+    """One model for all tests of a file, as compiling takes long; each finds it at 16 bits, before a generation."""
+    _compiled.tadp.use("static:16")
+    _compiled.tadp.begin()
+    return _compiled

@@ -33,7 +33,8 @@ def start(cache: Path) -> dict[str, float]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.compiles
+@pytest.mark.spawns
 def test_a_second_start_compiles_nothing_and_a_damaged_cache_is_rebuilt(tmp_path: Path) -> None:
     cold = start(tmp_path)
     variants = cold["misses"]

@@ -12,7 +12,7 @@ from tadp.commands import model
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
 from tadp.compiler.adoption import adopt_pipeline
-from tests.commands.fakes import FakePipeline
+from tests.fakes import FakePipeline
 
 
 @pytest.fixture

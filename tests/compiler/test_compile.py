@@ -24,6 +24,8 @@ from tests.breaking import Breaking
 from tests.calibrations import FOUND
 from tests.models import relative_error, tiny_inputs, tiny_transformer
 
+pytestmark = pytest.mark.compiles
+
 POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
 
 

@@ -17,8 +17,11 @@ from tests.calibrations import FOUND
 from tests.models import tiny_inputs, tiny_transformer
 from tests.policy.costs_of import STAGES, at, made_up_costs
 
+pytestmark = pytest.mark.compiles
+
 BLOCKS = tuple(f"blocks.{index}" for index in range(4))
 ALLOWED = (Recipe(), at(L8), at(L8, attention=True))
+BUDGET = Budget(latency=7.2, recipes_allowed=ALLOWED)
 
 
 def _calibration(model: torch.nn.Module) -> Calibration:
@@ -26,11 +29,18 @@ def _calibration(model: torch.nn.Module) -> Calibration:
 
 
 @pytest.fixture(scope="module")
-def model() -> WanTransformer3DModel:
+def _model() -> WanTransformer3DModel:
     torch._dynamo.reset()
     plain = tiny_transformer()
-    budget = Budget(latency=7.2, recipes_allowed=ALLOWED)
-    return tadp.compile(plain, policy=budget, calibration=_calibration(plain))
+    return tadp.compile(plain, policy=BUDGET, calibration=_calibration(plain))
+
+
+@pytest.fixture
+def model(_model: WanTransformer3DModel) -> WanTransformer3DModel:
+    """One model for all tests; each finds it under its first policy, before a generation."""
+    _model.tadp.use(BUDGET)
+    _model.tadp.begin()
+    return _model
 
 
 def _generate(

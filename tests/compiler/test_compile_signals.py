@@ -14,6 +14,8 @@ from tadp.precision import L6, L8, L16, Level, Plan, Recipe
 from tests.breaking import Breaking, BreakingBlock
 from tests.models import relative_error, tiny_inputs
 
+pytestmark = pytest.mark.compiles
+
 
 def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DModel) -> None:
     compiled.tadp.use("complexity")

@@ -11,6 +11,8 @@ import tadp
 from tadp.compiler.guards import guard_filter
 from tests.models import relative_error, tiny_inputs, tiny_transformer
 
+pytestmark = pytest.mark.compiles
+
 PLANES = (".low", ".mid", ".high", ".scale")
 
 

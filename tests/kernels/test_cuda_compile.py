@@ -10,7 +10,7 @@ import pytest
 
 from tests.kernels.on_host import SOURCES
 
-pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
+pytestmark = [pytest.mark.aot, pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")]
 
 ARCHITECTURES = (80, 89, 90, 100, 120)
 
@@ -71,7 +71,6 @@ def instructions(compiled: Path) -> str | None:
     return subprocess.run([tool, "-sass", str(compiled)], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.slow
 def test_selected_kernels_on_all_architectures(tmp_path: Path) -> None:
     source, fat = tmp_path / "selected.cu", tmp_path / "selected.fatbin"
     source.write_text(selected_kernels())
@@ -101,7 +100,6 @@ def test_ptx_holds_dp4a_and_no_contracted_steps(tmp_path: Path) -> None:
     assert ptx.read_text().count("fma.") == text.count("fma.")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear_few_tokens", "quantize"])
 def test_everything_that_is_launched_on_one_architecture(name: str, tmp_path: Path) -> None:
     log = nvcc("-arch=sm_90", "-cubin", "-o", str(tmp_path / f"{name}.cubin"), str(SOURCES / f"{name}.cu"))

@@ -18,7 +18,7 @@ INCLUDES = [Path(root) / "include" for root in (os.environ.get("CUDA_HOME", ""),
 CUDA = next((path for path in INCLUDES if (path / "cuda_fp16.h").is_file()), None)
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.spawns,
     pytest.mark.skipif(shutil.which("g++") is None or CUDA is None, reason="g++ or CUDA's headers are not installed"),
 ]
 

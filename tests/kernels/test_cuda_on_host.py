@@ -13,7 +13,7 @@ from tadp.kernels import planes, reference
 from tests.kernels.cases import COLUMNS, FLOATS, SEEDS, WIDTHS, random_codes, real_product, tokens_with_outliers
 from tests.kernels.on_host import build, pointer
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+pytestmark = [pytest.mark.spawns, pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")]
 
 NONLINEARITIES = ("gelu", "gelu_tanh", "silu")
 

@@ -35,6 +35,8 @@ from tests.kernels.ahead_of_time import (  # noqa: E402
     float_mma,
 )
 
+pytestmark = pytest.mark.aot
+
 HEADS, KEYS = 40, 32760
 
 
@@ -106,7 +108,6 @@ def check_attention(
     assert not re.search(r"cvt\.rn\.f32\.s32", kernel.asm["ptx"])  # it would wait for the unit of powers of two
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dim", [64, 128])
 def test_compiles_to_both_products_without_spills(
@@ -125,7 +126,6 @@ def test_compiles_to_both_products_without_spills(
             assert kernel.asm["ptx"].count("shfl.sync") <= 8 * rows + 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_masks_types_and_large_heads_spill_little(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
     cases: list[tuple[int, str, int, str | None, int]] = [

@@ -30,6 +30,8 @@ from tests.kernels.ahead_of_time import (  # noqa: E402
 )
 from tests.kernels.cases import WIDTHS  # noqa: E402
 
+pytestmark = pytest.mark.aot
+
 TOKENS = (1, 64, 4096)  # one for each tile
 
 

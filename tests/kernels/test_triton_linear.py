@@ -41,7 +41,7 @@ def interpreter_fails() -> bool:
     return versions[0] < (3, 7) and versions[1] >= (2, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.interpreter
 @needs_triton
 def test_numerics_in_the_interpreter() -> None:
     # Triton asks for the variable when it is first imported, and this process compiles kernels in another test.
@@ -53,6 +53,7 @@ def test_numerics_in_the_interpreter() -> None:
     assert "skipped" not in out
 
 
+@pytest.mark.spawns
 def test_the_reference_stands_in_for_a_missing_triton() -> None:
     out = run_python(
         "-c",

@@ -16,6 +16,8 @@ from tests.kernels.cases import tokens_with_outliers
 from tests.models import tiny_inputs, tiny_transformer
 from tests.passes.capture import pieces_of
 
+pytestmark = pytest.mark.compiles
+
 pass_module = importlib.import_module("tadp.passes.quantize")  # the package's name of it is the function
 
 LINEAR = torch.ops.tadp.linear.default
