@@ -42,7 +42,9 @@ DEMO_PROMPTS := \
 	"a green circle orbits, a small purple star moves left, a large orange triangle bounces, a white square grows and a cyan circle moves down on a checkered background"
 
 # Each worker takes whole files, so that what a file compiles once is compiled once, in the order of tests/conftest.py.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Workers share what they compiled, from run to run; none starts more threads or compilers than one.
+PYTEST = TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/.pytest_cache/inductor TORCHINDUCTOR_COMPILE_THREADS=1 OMP_NUM_THREADS=1 \
+    $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UNMARKED := not (compiles or aot or interpreter or generates or spawns or gpu)
 
 .PHONY: help demo check test test-all lint bench micro install clean

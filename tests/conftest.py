@@ -35,17 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-    # Workers, and processes that tests start, find what another has compiled; `make clean` removes it.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(config.rootpath / ".pytest_cache" / "inductor"))
-    if config.getoption("numprocesses", None):  # workers inherit this before they import torch
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     guard.install()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--architectures") == "main":
-        items[:] = [item for item in items if _architecture(item) in (None, MAIN_ARCHITECTURE)]
+        others = [item for item in items if _architecture(item) not in (None, MAIN_ARCHITECTURE)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     # Workers take whole files, so the longest come first: none begins when another worker has nothing left to do.
     seconds: Counter[Path] = Counter()
     for item in items:

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 import tadp
 from tadp.files.calibration import Calibration, save
 from tadp.files.fingerprint import calibration_key, fingerprint
-from tadp.policy import Budget, Fixed, Staged
+from tadp.policy import Budget, Fixed, Staged, Static
 from tadp.precision import L8, Plan, Recipe
 from tests.calibrations import FOUND
 from tests.models import tiny_inputs, tiny_transformer
@@ -80,6 +80,7 @@ def test_a_batch_counts_by_its_most_complex_prompt(model: WanTransformer3DModel)
         "a cat",
         "a red circle bounces over a blue box, then three stars orbit it and explode into small squares",
     )
+    model.tadp.use(Static(L8, probe_steps=1))  # a score, and little to compile for the batch
     scores = []
     for prompts in ([simple, simple], [simple, busy], [busy, busy]):
         _generate(model, prompts, (1000.0, 960.0, 900.0), batch=2)

@@ -14,7 +14,8 @@ from tadp.demo.architecture import (
     make_tokenizer,
     make_transformer,
 )
-from tadp.policy import Complexity
+from tadp.policy import Complexity, Static
+from tadp.precision import L8
 
 pytestmark = pytest.mark.compiles
 
@@ -96,6 +97,7 @@ def test_the_plan_follows_the_thresholds(compiled: WanPipeline) -> None:
 
 def test_a_batch_of_prompts_is_judged_by_its_most_complex_one(compiled: WanPipeline) -> None:
     simple, busy = "a red circle", "a red circle bounces, then a blue star moves left behind a green square that grows"
+    compiled.tadp.use(Static(L8, probe_steps=1))  # a score, and little to compile for the batch
     text = []
     for prompt in ([simple], [simple, busy]):
         _clip(compiled, prompt, guidance_scale=1.0)
