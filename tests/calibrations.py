@@ -1,9 +1,8 @@
 """A calibration that nobody measured."""
 
-from tadp.calibration.table import Line, Row
 from tadp.complexity.score import FeatureRange, ScoreWeights
-from tadp.files.calibration import Calibration, RoleSensitivity
 from tadp.files.fingerprint import calibration_key
+from tadp.planning.calibration import Calibration, Line, RoleSensitivity, Row
 from tadp.precision import L8, Role
 from tests.policy.costs_of import made_up_costs
 

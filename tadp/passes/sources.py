@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from tadp.kernels.planes import padded_columns
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
 from tadp.precision import Level
 
 
