@@ -15,7 +15,7 @@ from tests import guard
 from tests.models import tiny_transformer
 
 hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
-hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None)
 
 MAIN_ARCHITECTURE = 90
 """The one for which kernels are compiled ahead of time unless all are asked for."""

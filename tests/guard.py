@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import torch._dynamo.callback as dynamo
+from torch._dynamo.callback import CallbackArgs, callback_handler
 
 COMPILING = frozenset({"compiles", "gpu"})
 """Marks of tests in which torch.compile may compile."""
@@ -26,19 +26,15 @@ _QUESTIONS = ("fc-list", "uname")
 
 
 @dataclass
-class _Running:
-    """The test that runs now.
+class _Watch:
+    """One test while it runs: the names of its marks, and what it did that they do not allow."""
 
-    Attributes:
-        marks: names of its marks; None where no test runs.
-        found: what it did that its marks do not allow.
-    """
-
-    marks: frozenset[str] | None = None
+    marks: frozenset[str]
     found: str = ""
 
 
-_running = _Running()
+_watches: list[_Watch] = []
+"""The innermost last; only tests of this file have one inside another."""
 
 
 @contextmanager
@@ -47,35 +43,43 @@ def watching(item: pytest.Item) -> Iterator[None]:
 
     The second failure is for tests that catch the first.
     """
-    _running.marks = frozenset(mark.name for mark in item.iter_markers())
-    _running.found = ""
+    watch = _Watch(frozenset(mark.name for mark in item.iter_markers()))
+    _watches.append(watch)
     try:
         yield
     finally:
-        _running.marks = None
-    if _running.found:
-        pytest.fail(_running.found, pytrace=False)
+        _watches.pop()
+    if watch.found:
+        pytest.fail(watch.found, pytrace=False)
 
 
-def _refuse(did: str, mark: str) -> None:
-    _running.found = f"this test {did}: mark it with @pytest.mark.{mark} (docs/testing.md says which tier that is)"
-    pytest.fail(_running.found)
+def install() -> None:
+    """Watch from now on. Python cannot take the watching of processes back."""
+    sys.addaudithook(_on_event)
+    run = callback_handler.run_start_callbacks
+
+    def run_watched(arguments: CallbackArgs) -> None:
+        _on_compile()
+        run(arguments)
+
+    # Not one of the callbacks themselves, which torch._dynamo.reset() forgets.
+    callback_handler.run_start_callbacks = run_watched  # type: ignore[method-assign]
 
 
 def _on_event(event: str, arguments: tuple[object, ...]) -> None:
-    if event not in _EVENTS or _running.marks is None or _running.marks & SPAWNING:
+    if event not in _EVENTS or not _watches or _watches[-1].marks & SPAWNING:
         return
     program = Path(os.fsdecode(cast("os.PathLike[str]", arguments[0]))).name if arguments else event
     if program not in _QUESTIONS:
         _refuse(f"started {program}", "aot" if program.startswith(_COMPILERS) else "spawns")
 
 
-def _on_compile(_: dynamo.CallbackArgs) -> None:
-    if _running.marks is not None and not _running.marks & COMPILING:
-        _refuse("made torch.compile compile", "compiles")
+def _on_compile() -> None:
+    if _watches and not _watches[-1].marks & COMPILING:
+        _refuse("let torch.compile compile", "compiles")
 
 
-def install() -> None:
-    """Watch from now on; Python cannot take the watching of processes back."""
-    sys.addaudithook(_on_event)
-    dynamo.on_compile_start(_on_compile)
+def _refuse(did: str, mark: str) -> None:
+    message = f"this test {did}: mark it with @pytest.mark.{mark} (docs/testing.md says which tier that is)"
+    _watches[-1].found = message
+    pytest.fail(message)
