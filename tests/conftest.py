@@ -1,4 +1,7 @@
-"""What every test runs in: its own cache folder, the guard of its marks, and one compiled model for a file."""
+"""What every test runs in: its own cache folder, and the guard of its marks.
+
+Nothing here imports torch, which the process that only hands tests to workers does not need.
+"""
 
 import os
 from collections import Counter
@@ -7,12 +10,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
-from diffusers import WanTransformer3DModel
 
-import tadp
 from tests import guard
-from tests.models import tiny_transformer
 
 hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None)
@@ -35,10 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-    guard.install()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    guard.install()
     if config.getoption("--architectures") == "main":
         others = [item for item in items if _architecture(item) not in (None, MAIN_ARCHITECTURE)]
         config.hook.pytest_deselected(items=others)
@@ -71,17 +70,3 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "tadp-cache"))
-
-
-@pytest.fixture(scope="module")
-def _compiled() -> WanTransformer3DModel:
-    torch._dynamo.reset()
-    return tadp.compile(tiny_transformer(), policy="static:16")
-
-
-@pytest.fixture
-def compiled(_compiled: WanTransformer3DModel) -> WanTransformer3DModel:
-    """One model for all tests of a file, as compiling takes long; each finds it at 16 bits, before a generation."""
-    _compiled.tadp.use("static:16")
-    _compiled.tadp.begin()
-    return _compiled

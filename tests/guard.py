@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
-from torch._dynamo.callback import CallbackArgs, callback_handler
+
+if TYPE_CHECKING:
+    from torch._dynamo.callback import CallbackArgs
 
 COMPILING = frozenset({"compiles", "gpu"})
 """Marks of tests in which torch.compile may compile."""
@@ -54,11 +56,13 @@ def watching(item: pytest.Item) -> Iterator[None]:
 
 
 def install() -> None:
-    """Watch from now on. Python cannot take the watching of processes back."""
+    """Watch from now on, in a process that runs tests. Python cannot take the watching of processes back."""
+    from torch._dynamo.callback import callback_handler
+
     sys.addaudithook(_on_event)
     run = callback_handler.run_start_callbacks
 
-    def run_watched(arguments: CallbackArgs) -> None:
+    def run_watched(arguments: "CallbackArgs") -> None:
         _on_compile()
         run(arguments)
 
