@@ -11,13 +11,14 @@ from PIL import Image
 
 from tadp.cli import main
 from tadp.commands.generate import StepTimer
-from tests.commands.fakes import PIECES, FakePipeline
+from tests.fakes import PIECES, FakePipeline
 
 
 def read_report(directory: Path) -> dict[str, Any]:
     return dict(json.loads((directory / "report.json").read_text(encoding="utf-8")))
 
 
+@pytest.mark.spawns
 def test_a_prompt_becomes_clip_plan_report_and_table(
     pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +88,7 @@ def test_the_embedded_model_has_its_own_defaults(pipeline: FakePipeline, tmp_pat
     assert read_report(tmp_path)["model"]["arguments"]["guidance_scale"] == 4.0
 
 
+@pytest.mark.spawns
 def test_an_interrupted_run_keeps_finished_prompts(
     pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

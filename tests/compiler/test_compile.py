@@ -21,8 +21,10 @@ from tadp.planning.calibration import Calibration
 from tadp.policy import Static
 from tadp.precision import L4, L8, L16, MIXED_AVERAGES, Level, Recipe, Role
 from tests.breaking import Breaking
-from tests.conftest import relative_error, tiny_inputs, tiny_transformer
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
+from tests.models import relative_error, tiny_inputs, tiny_transformer
+
+pytestmark = pytest.mark.compiles
 
 POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
 

@@ -12,7 +12,9 @@ import tadp
 from tadp.policy import Seen, Static
 from tadp.precision import L6, L8, L16, Level, Plan, Recipe
 from tests.breaking import Breaking, BreakingBlock
-from tests.conftest import relative_error, tiny_inputs
+from tests.models import relative_error, tiny_inputs
+
+pytestmark = pytest.mark.compiles
 
 
 def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DModel) -> None:

@@ -14,8 +14,15 @@ import triton
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.triton.linear import linear
 from tadp.kernels.triton.tile import tile_for
-from tests.kernels.cases import WIDTHS, Product, product_bound, random_widths, tokens_with_outliers
-from tests.kernels.test_linear import integer_product, real_product
+from tests.kernels.cases import (
+    WIDTHS,
+    Product,
+    integer_product,
+    product_bound,
+    random_widths,
+    real_product,
+    tokens_with_outliers,
+)
 
 # One, primes, one more and one less than tiles of 16, 64 and 128; columns around the padding and around whole steps.
 SHAPES = (

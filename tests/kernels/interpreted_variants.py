@@ -9,8 +9,7 @@ import triton
 from tadp.kernels import reference
 from tadp.kernels.triton.linear import linear
 from tests.kernels.bounds import finished_bound, linear_bound
-from tests.kernels.cases import WIDTHS, product_bound
-from tests.kernels.test_linear import integer_product, real_product
+from tests.kernels.cases import WIDTHS, integer_product, product_bound, real_product
 
 NONLINEARITIES = tuple(reference.NONLINEARITIES)
 

@@ -4,21 +4,10 @@ import pytest
 import torch
 
 from tadp.kernels import BitPlaneWeight, registry
-from tadp.kernels.registry import Request, Variant
+from tadp.kernels.registry import Variant
 from tadp.kernels.tuning import apply_variant
 from tadp.precision import L8, L16, Level
-
-REQUEST = Request(
-    level=L8,
-    tokens=1280,
-    columns=1536,
-    rows=1536,
-    groups=0,
-    dtype=torch.bfloat16,
-    device="cpu",
-    architecture="avx512vnni",
-)
-ON_GPU = replace(REQUEST, device="cuda", architecture="sm_90")
+from tests.kernels.requests import ON_GPU, REQUEST
 
 
 @pytest.mark.parametrize("level", ["8", "w6a16"])

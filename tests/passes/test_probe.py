@@ -7,6 +7,8 @@ from torch import fx
 from tadp.passes import Measures, Reading, probe
 from tadp.passes.operations import EXAMPLE
 
+pytestmark = pytest.mark.compiles
+
 Block = Callable[[torch.Tensor, torch.Tensor], object]
 
 

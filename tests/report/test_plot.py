@@ -13,7 +13,7 @@ from tadp.report.document import describe_run
 from tadp.report.plot import LEVEL_COLORS, draw_plan
 from tadp.report.run import Observed, Run, block_signals, recipe_levels
 from tadp.report.table import format_bytes, format_levels, shorten
-from tests.commands.fakes import FakeController
+from tests.fakes import FakeController
 
 TEXT = TextScore(entity=0.1, spatial=0.2, temporal=0.3, total=0.2, evidence={})
 CLIP = np.zeros((1, 8, 8, 3), np.float32)
