@@ -4,13 +4,13 @@ import warnings
 
 import pytest
 import torch
-from tests.models import relative_error
 from torch._dynamo.utils import counters
 
 import tadp
 from tadp.precision import Role
 from tests.families import original_wan
 from tests.families.kinds import ALL, Model, SharesALinear
+from tests.models import relative_error
 
 pytestmark = pytest.mark.compiles
 
