@@ -25,14 +25,21 @@ POLICIES = {
 
 
 def block_signals(piece: str, value: float) -> BlockSignals:
+    shadows = {("shadow_error:6", ""): (0.04 * value,), ("shadow_error:16", ""): (0.03 * value,)}
     return BlockSignals(
-        piece=piece,
-        entropy=(value,),
-        kurtosis={"ffn.up": (3.0 + value,), "ffn.down": (float("nan"),)},
-        skewness={"ffn.up": (0.1,)},
-        relative_change=(0.5 * value,),
-        quantization_error={"ffn.up": {8: (0.01 * value,), 4: (0.2,)}, "ffn.down": {8: (0.02 * value,), 4: (0.3,)}},
-        shadow_error={Recipe(L6): (0.04 * value,), Recipe(): (0.03 * value,)} if piece == "blocks.1" else {},
+        piece,
+        {
+            ("entropy", ""): (value,),
+            ("kurtosis", "ffn.up"): (3.0 + value,),
+            ("kurtosis", "ffn.down"): (float("nan"),),
+            ("skewness", "ffn.up"): (0.1,),
+            ("relative_change", ""): (0.5 * value,),
+            ("quantization_error:8", "ffn.up"): (0.01 * value,),
+            ("quantization_error:8", "ffn.down"): (0.02 * value,),
+            ("quantization_error:4", "ffn.up"): (0.2,),
+            ("quantization_error:4", "ffn.down"): (0.3,),
+            **(shadows if piece == "blocks.1" else {}),
+        },
     )
 
 

@@ -19,16 +19,9 @@ from tadp.passes.partition import Piece
 from tadp.passes.quantize import Quantized
 from tadp.passes.sources import Part
 from tadp.precision import Recipe
-from tadp.runtime import signals
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.pieces import Variant
-
-MEASURES = passes.Measures(
-    attention=signals.attention_entropy,
-    moments=signals.activation_moments,
-    rounding=signals.quantization_error,
-    change=signals.relative_change,
-)
+from tadp.runtime.signals import At, signals_at
 
 
 class Variants:
@@ -112,12 +105,12 @@ class Variants:
     def _compile(self, piece: Piece, recipe: Recipe, probing: bool, quantized: Quantized) -> None:
         # A copy: the probe pass and Inductor both write into a graph that another variant is compiled from.
         graph = fx.GraphModule(quantized.graph, copy.deepcopy(quantized.graph.graph))
-        probed = passes.probe(graph, MEASURES) if probing else passes.Probed(graph, (), None)
+        probed = passes.probe(graph, _measures()) if probing else passes.Probed(graph, (), None)
         self._compiled[piece.structure, recipe, probing] = Variant(
             function=passes.lower(probed.graph, _device(piece.graph), self._options),
             values=tuple(source.index for source in quantized.sources if source.part is Part.ITSELF),
             weights=tuple((s.index, s.part.value) for s in quantized.sources if s.part is not Part.ITSELF),
-            readings=tuple((reading.kind, reading.layer) for reading in probed.readings),
+            readings=tuple((reading.signal, reading.layer) for reading in probed.readings),
             stream=probed.stream,
         )
 
@@ -135,6 +128,12 @@ class Variants:
                 self._warned.add(decision.layer)
                 message = f"{decision.layer} stays at 16 bits: {decision.reason}"
                 warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
+
+
+def _measures() -> passes.Measures:
+    """What a probe measures inside a piece, as the signals are declared."""
+    inside = {at: {signal.name: signal.measure for signal in signals_at(at)} for at in At}
+    return passes.Measures(inside[At.ATTENTION], inside[At.LINEAR_INPUT], inside[At.BLOCK])
 
 
 def _device(graph: fx.GraphModule) -> torch.device:

@@ -186,5 +186,5 @@ def _mean_of(signal: str, piece: str, signals: tuple[Signals, ...]) -> float | N
     for forward in signals:
         for block in forward.blocks:
             if block.piece == piece:
-                found += getattr(block, signal)
+                found += block[signal]
     return fmean(found) if found else None

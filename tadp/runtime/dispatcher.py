@@ -52,9 +52,9 @@ class _Bound:
         return any(weight._version != version for weight, version in self.versions)
 
     def named(self, values: Sequence[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
-        """Kind, layer in this block, and value of every reading."""
+        """Signal, layer in this block, and value of every reading."""
         rows = zip(self.variant.readings, values, strict=True)
-        return [(kind, self.names.of(layer), value) for (kind, layer), value in rows]
+        return [(signal, self.names.of(layer) if layer else "", value) for (signal, layer), value in rows]
 
     @property
     def block(self) -> str:

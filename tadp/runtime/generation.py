@@ -10,7 +10,7 @@ from tadp.complexity.score import Score, default_weights, judge
 from tadp.policy import Policy, Seen
 from tadp.policy.plans import scored
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Tick
-from tadp.runtime.signals import Signals, features, guidance_signals, with_deltas
+from tadp.runtime.signals import At, Signals, columns_as_values, features, signals_at, with_deltas
 
 
 @dataclass
@@ -112,4 +112,8 @@ class Generation:
             return {}
         pair = {branch: before, tick.branch: prediction}
         self._prediction = None
-        return guidance_signals(pair[CONDITIONAL], pair[UNCONDITIONAL])
+        found: dict[str, tuple[float, ...]] = {}
+        for signal in signals_at(At.GUIDANCE):
+            measured = signal.measure(pair[CONDITIONAL], pair[UNCONDITIONAL])
+            found |= columns_as_values(signal.name, measured)
+        return found

@@ -55,7 +55,7 @@ class Variant:
         function: takes the values, then the weights; returns the piece's outputs, then the readings.
         values: which of the piece's inputs it takes as they are.
         weights: which of the piece's inputs it takes parts of, and which part.
-        readings: kind and layer of every extra output; empty outside probes.
+        readings: signal and layer of every extra output; empty outside probes.
         stream: position of the output that shadow runs are compared by; None where there is none, and outside probes.
     """
 

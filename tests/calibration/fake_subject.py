@@ -103,7 +103,7 @@ class FakePipeline:
             plan = self.tadp.plan
             error += sum(error_of(recipe) for _, recipe in plan) * noise * content / 10
             probing = step < self.tadp.policy.probe_steps
-            signals = Signals((BlockSignals("blocks.1", entropy=(1 / content,)),)) if probing else None
+            signals = Signals((BlockSignals("blocks.1", {("entropy", ""): (1 / content,)}),)) if probing else None
             self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(seed).random((1, 3, 16, 16, 3), dtype=np.float32) * 0.5

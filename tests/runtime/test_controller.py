@@ -115,8 +115,8 @@ def test_signals_of_the_first_and_the_last_block_do_not_count(monkeypatch: pytes
         assert controller.score is not None
         return controller.score.total
 
-    middle = BlockSignals("blocks.1", entropy=(0.7,))
-    ends = (BlockSignals("blocks.0", entropy=(0.1,)), BlockSignals("blocks.2", entropy=(0.1,)))
+    middle = BlockSignals("blocks.1", {("entropy", ""): (0.7,)})
+    ends = (BlockSignals("blocks.0", {("entropy", ""): (0.1,)}), BlockSignals("blocks.2", {("entropy", ""): (0.1,)}))
     assert scored_with((middle, *ends)) == scored_with((middle,))
 
 

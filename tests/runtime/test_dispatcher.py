@@ -110,8 +110,8 @@ def test_a_shadow_run_gives_the_difference_and_leaves_the_result_alone() -> None
     dispatcher.follow(Order(PLAN, True, {"blocks.1": R6}))
     assert torch.equal(_run(dispatcher), X * 4)
     first, second = dispatcher.take_measured()
-    assert first.shadow_error == {}
-    assert second.shadow_error == {R6: pytest.approx((0.5, 0.5))}  # 3 against 2, of two samples
+    assert first.by_name("shadow_error") == {}
+    assert second.by_name("shadow_error") == {"6": pytest.approx((0.5, 0.5))}  # 3 against 2, of two samples
     assert compiler.runs == [("blocks.0", R8, True), ("blocks.1", R8, True), ("blocks.1", R6, False)]
 
 
@@ -149,7 +149,7 @@ def _ordered(compiler: FakeCompiler, order: Order) -> "Dispatcher[FakePiece]":
 )
 def test_there_are_no_shadow_runs(compiler: FakeCompiler, order: Order) -> None:
     dispatcher = _ordered(compiler, order)
-    assert all(not block.shadow_error for block in dispatcher.take_measured())
+    assert all(not block.by_name("shadow_error") for block in dispatcher.take_measured())
     assert {recipe for _, recipe, _ in compiler.runs} == {R8}
 
 
@@ -157,8 +157,8 @@ def test_a_failed_shadow_run_costs_the_measurement_only() -> None:
     with pytest.warns(PrecisionFallbackWarning, match=r"blocks\.0 at 6 failed .* out of memory"):
         dispatcher = _ordered(FakeCompiler(fails=True), SHADOWED)
     first, _ = dispatcher.take_measured()
-    assert first.shadow_error == {}
-    assert first.relative_change == (1.0, 1.0)
+    assert first.by_name("shadow_error") == {}
+    assert first["relative_change"] == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("role", [None, Role.FFN_UP], ids=["let go", "kept"])
@@ -170,7 +170,7 @@ def test_masters_stay_only_where_the_plan_needs_them(role: Role | None) -> None:
     assert order.keeps_masters == (frozenset() if role is None else {"blocks.0"})
     dispatcher.follow(order)
     _run(dispatcher)
-    assert dispatcher.take_measured()[0].shadow_error == {R16: pytest.approx((0.25, 0.25))}
+    assert dispatcher.take_measured()[0].by_name("shadow_error") == {"16": pytest.approx((0.25, 0.25))}
     assert pool.released == ([] if role else ["blocks.0"])
 
 
