@@ -17,7 +17,9 @@ from torchao.quantization import (
 
 from bench.kernels.floors import Shape, Work
 from tadp.kernels import BitPlaneWeight, cuda, reference
+from tadp.kernels.operators import flatten
 from tadp.kernels.planes import WIDTHS
+from tadp.kernels.values import Codes, Epilogue
 
 BASE = "bfloat16 F.linear"
 
@@ -66,7 +68,7 @@ class Layer:
             for size in ((shape.tokens, shape.columns), (shape.rows, shape.columns))
         )
         x, weight = next(made), next(made) * 0.05
-        return cls(x, weight, BitPlaneWeight.pack(weight))
+        return cls(x, weight, BitPlaneWeight.from_hp(weight))
 
 
 def builds(layer: Layer, kernels: Callable[[int, int], tuple[str, ...]]) -> Iterator[tuple[str, Build]]:
@@ -145,8 +147,8 @@ def _linear(layer: Layer, width: int) -> Candidate:
 
 
 def _product(layer: Layer, width: int, kernel: str) -> Candidate:
-    quantized, planes = torch.ops.tadp.quantize(layer.x), layer.packed.operands(width)
-    arguments = (*quantized, *planes, layer.packed.scale, None, torch.bfloat16, "none", _named(kernel))
+    quantized = Codes(*torch.ops.tadp.quantize(layer.x))
+    arguments = flatten(quantized, layer.packed.planes(width), Epilogue(dtype=torch.bfloat16), _named(kernel))
     return Candidate(
         f"tadp W{width}A8 product, {kernel}",
         Work("int8", 1, width, 2),
@@ -156,18 +158,19 @@ def _product(layer: Layer, width: int, kernel: str) -> Candidate:
 
 
 def _weight_only(layer: Layer, width: int, kernel: str) -> Candidate:
-    planes, scale = layer.packed.operands(width), layer.packed.scale
+    planes = layer.packed.planes(width)
+    arguments = flatten(layer.x, planes, Epilogue(), _named(kernel))
     return Candidate(
         f"tadp W{width}A16, {kernel}",
         Work("bfloat16", 2, width, 2),
-        lambda: torch.ops.tadp.weight_only_linear(layer.x, *planes, scale, None, "none", _named(kernel)),
-        lambda tokens: reference.weight_only_linear(layer.x[tokens], *planes, scale, None, dtype=torch.float64),
+        lambda: torch.ops.tadp.weight_only_linear(*arguments),
+        lambda tokens: reference.weight_only_linear(layer.x[tokens], planes, Epilogue(dtype=torch.float64)),
     )
 
 
 def _exact_product(layer: Layer, width: int, tokens: torch.Tensor) -> torch.Tensor:
     quantized = reference.quantize(layer.x[tokens])
-    return reference.linear(*quantized, *layer.packed.operands(width), layer.packed.scale, None, torch.float64)
+    return reference.linear(quantized, layer.packed.planes(width), Epilogue(dtype=torch.float64))
 
 
 def _bfloat16(layer: Layer) -> Candidate:

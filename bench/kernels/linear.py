@@ -67,7 +67,7 @@ def measure(shape: Shape, seconds: float, mode: Mode) -> dict[str, object]:
 
 def build(x: torch.Tensor, weight: torch.Tensor, mode: Mode) -> dict[str, Callable[[], torch.Tensor]]:
     """One callable a candidate, all on the same input and weight."""
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     wide_x, wide_weight = x.float(), weight.float()  # what a processor without bfloat16 instructions runs better
     candidates: dict[str, Callable[[], torch.Tensor]] = {
         BASE: lambda: functional.linear(x, weight),

@@ -53,7 +53,7 @@ def _quantize(x: torch.Tensor, weight: torch.Tensor) -> Callable[[], object]:
 
 def _tadp(level: Level, x: torch.Tensor, weight: torch.Tensor) -> Callable[[], object]:
     """A layer as passes lower it: quantize and multiply, or multiply with weights only."""
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     operator = "linear" if level.activation == 8 else "weight_only_linear"
     return lambda: apply_variant(Variant(operator), level, x, packed)
 

@@ -55,7 +55,7 @@ def measure(shape: Shape, seconds: float, rivals: list[str]) -> dict[str, object
     tokens, columns, rows = shape
     codes, weight = operands(shape)
     generator = torch.Generator().manual_seed(1)
-    packed = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator))
+    packed = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator))
     quantized = (codes, torch.full((tokens,), SCALE), codes.sum(-1, dtype=torch.int32))
     candidates: dict[str, Callable[[], torch.Tensor]] = {name: RIVALS[name](codes, weight) for name in rivals}
     candidates |= {f"tadp {width}": product(quantized, packed, width) for width in WIDTHS}

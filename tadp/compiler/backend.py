@@ -23,7 +23,7 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
     if any(isinstance(example, torch.SymInt) for example in example_inputs):
         _warn("this graph has symbolic shapes and runs uncompiled at 16 bits: pass dynamic=False to torch.compile")
         return graph.forward
-    pool = WeightPool(BitPlaneWeight.pack)
+    pool = WeightPool(BitPlaneWeight.from_hp)
     capture = Capture(pool, precompile=True, options={})
     controller = capture.control("complexity", blocks=None)
     run = capture(graph, example_inputs)

@@ -117,7 +117,7 @@ def _compile_module(
     guards = guard_filter(options.pop("guard_filter_fn", None))
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
-    pool = WeightPool(BitPlaneWeight.pack)
+    pool = WeightPool(BitPlaneWeight.from_hp)
     packed = pack_blocks(model, pool, group_size, balancing)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     outside = {

@@ -10,6 +10,7 @@ import functools
 import torch
 
 from tadp.kernels.checks import check_linear, check_quantize
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 NAME = "cuda"
 """Forces this product when given to ``linear`` as ``kernel_name``."""
@@ -42,7 +43,7 @@ def serves(tokens: int, width: int, device: torch.device, kernel_name: str = "")
     return kernel_name == NAME if kernel_name else is_rule(tokens, width, device)
 
 
-def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def quantize(x: torch.Tensor, groups: int = 0) -> Codes:
     """The same as reference.quantize, to the bit.
 
     Raises:
@@ -50,35 +51,23 @@ def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tens
             cannot be cut into so many groups.
     """
     check_quantize(x, groups)
-    return torch.ops.tadp.cuda_quantize(x, groups)
+    return Codes(*torch.ops.tadp.cuda_quantize(x, groups))
 
 
-def linear(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-) -> torch.Tensor:
-    """The same as reference.linear, up to rounding; arguments and shapes as in operators.py.
+def linear(codes: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+    """The same as reference.linear, up to rounding.
 
     Raises:
-        RuntimeError: for arguments that do not fit each other, more than ``FEW_TOKENS`` tokens, and where the kernel is
-            asked for by name but not there.
+        RuntimeError: for arguments that do not fit each other, more than ``FEW_TOKENS`` tokens, rows of widths of their
+            own, and where the library has no kernels for this device.
     """
-    torch._check(is_used(codes.device), lambda: f"tadp: the library holds no kernel {NAME!r} for {codes.device}")
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
-    tokens = scale.numel()
+    device, tokens = codes.codes.device, codes.scale.numel()
+    torch._check(is_used(device), lambda: f"tadp: the library holds no kernel {NAME!r} for {device}")
+    check_linear(codes, planes, epilogue)
     torch._check(tokens <= FEW_TOKENS, lambda: f"tadp: kernel {NAME!r} takes up to {FEW_TOKENS} tokens, got {tokens}")
-    return torch.ops.tadp.cuda_few_tokens_linear(
-        codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity
-    )
+    *weight, _ = planes
+    bias, nonlinearity, dtype = epilogue
+    return torch.ops.tadp.cuda_few_tokens_linear(*codes, *weight, bias, dtype, nonlinearity)
 
 
 def _is_built() -> bool:

@@ -20,6 +20,7 @@ rule does. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bit
 and one scale a row. What the operators compute stands in reference.py.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ import torch
 from tadp.kernels import cuda, reference
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
-from tadp.kernels.planes import width_of
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
 _EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
@@ -49,112 +50,125 @@ _SCHEMAS = {
 for _name, _schema in _SCHEMAS.items():
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-torch.library.impl("tadp::dequantize", "CUDA", reference.dequantize)
+
+def flatten(
+    activations: Codes | torch.Tensor, planes: Planes, epilogue: Epilogue, kernel_name: str = ""
+) -> tuple[Any, ...]:
+    """The arguments of a product in the order of its schema: of linear for codes, else of weight_only_linear."""
+    *weight, widths = planes
+    bias, nonlinearity, dtype = epilogue
+    if isinstance(activations, Codes):
+        return (*activations, *weight, bias, dtype, nonlinearity, kernel_name, widths)
+    return (activations, *weight, bias, nonlinearity, kernel_name)
+
+
+def unflatten(operator: str, *flat: Any, **named: Any) -> tuple[Any, Planes, Epilogue, str]:
+    """Undo ``flatten``: activations, planes, epilogue and kernel's name.
+
+    Args:
+        operator: "linear", whose activations are `Codes`, or "weight_only_linear", whose activations are a tensor.
+        flat: arguments in the order of the schema; torch leaves defaults at the end out.
+        named: further arguments by the names that the schema gives them.
+    """
+    names, defaults = _arguments_of(operator)
+    given = {**defaults, **dict(zip(names, flat, strict=False)), **named}
+    codes = operator == "linear"
+    activations = Codes(given["codes"], given["scale"], given["sum"]) if codes else given["x"]
+    planes = Planes(given["high"], given["mid"], given["low"], given["weight_scale"], given.get("widths"))
+    return activations, planes, Epilogue(given["bias"], given["nonlinearity"], given.get("dtype")), given["kernel_name"]
+
+
+@functools.cache
+def _arguments_of(operator: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The names of an operator's arguments, and the defaults of those that have one."""
+    arguments = getattr(torch.ops.tadp, operator).default._schema.arguments
+    defaults = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
+    return tuple(argument.name for argument in arguments), defaults
 
 
 @torch.library.impl("tadp::quantize", "CUDA")
-def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> Codes:
     return cuda.quantize(x, groups) if cuda.is_used(x.device) else reference.quantize(x, groups)
 
 
 @torch.library.impl("tadp::linear", "CUDA")
-def _linear_on_cuda(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-    widths: torch.Tensor | None = None,
-) -> torch.Tensor:
-    if widths is None and cuda.serves(scale.numel(), width_of(mid, low), codes.device, kernel_name):
-        return cuda.linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name)
+def _linear_on_cuda(*flat: Any) -> torch.Tensor:
+    codes, planes, epilogue, kernel_name = unflatten("linear", *flat)
+    device = codes.codes.device
+    if planes.widths is None and cuda.serves(codes.scale.numel(), planes.width, device, kernel_name):
+        return cuda.linear(codes, planes, epilogue)
     message = f"tadp: kernel {cuda.NAME!r} reads all rows at one width"
-    torch._check(widths is None or kernel_name != cuda.NAME, lambda: message)
-    if triton_kernels.is_used(codes.device):
-        from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
-    else:
-        linear = reference.linear
-    return linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name, widths)
+    torch._check(planes.widths is None or kernel_name != cuda.NAME, lambda: message)
+    if not triton_kernels.is_used(device):
+        return reference.linear(codes, planes, epilogue)
+    from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
+
+    return linear(codes, planes, epilogue, kernel_name)
 
 
 @torch.library.impl("tadp::weight_only_linear", "CUDA")
-def _weight_only_linear_on_cuda(x: torch.Tensor, *others: Any) -> torch.Tensor:
+def _weight_only_linear_on_cuda(*flat: Any) -> torch.Tensor:
+    x, planes, epilogue, kernel_name = unflatten("weight_only_linear", *flat)
     if not triton_kernels.is_used(x.device):
-        return reference.weight_only_linear(x, *others)
+        return reference.weight_only_linear(x, planes, epilogue)
     from tadp.kernels.triton.weight_only import weight_only_linear
 
-    return weight_only_linear(x, *others)
+    return weight_only_linear(x, planes, epilogue, kernel_name)
+
+
+@torch.library.impl("tadp::dequantize", "CUDA")
+def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
+    *planes, columns, dtype = flat
+    return reference.dequantize(Planes(*planes), columns, dtype)
 
 
 @torch.library.impl("tadp::attention", "CUDA")
-def _attention_on_cuda(q: torch.Tensor, *others: Any) -> torch.Tensor:
+def _attention_on_cuda(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+    level: int = 8,
+    kernel_name: str = "",
+) -> torch.Tensor:
+    check_attention(q, k, v, mask, level)
     if not triton_kernels.is_used(q.device):
-        return reference.attention(q, *others)
+        return reference.attention(q, k, v, mask, scale)
     from tadp.kernels.triton.attention import attention
 
-    return attention(q, *others)
+    return attention(q, k, v, mask, scale, kernel_name)
 
 
 @torch.library.register_fake("tadp::quantize")
-def _fake_quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _fake_quantize(x: torch.Tensor, groups: int = 0) -> Codes:
     check_quantize(x, groups)
     tokens = x.shape[:-1]
     codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     sums = (*tokens, groups) if groups else tokens
-    return codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(sums, dtype=torch.int32)
+    return Codes(codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(sums, dtype=torch.int32))
 
 
 @torch.library.register_fake("tadp::linear")
-def _fake_linear(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-    widths: torch.Tensor | None = None,
-) -> torch.Tensor:
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, widths)
-    return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
+def _fake_linear(*flat: Any) -> torch.Tensor:
+    codes, planes, epilogue, _ = unflatten("linear", *flat)
+    check_linear(codes, planes, epilogue)
+    return codes.codes.new_empty((*codes.codes.shape[:-1], planes.rows), dtype=epilogue.dtype)
 
 
 @torch.library.register_fake("tadp::weight_only_linear")
-def _fake_weight_only_linear(
-    x: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-) -> torch.Tensor:
-    check_weight_only(x, high, mid, low, weight_scale, bias, nonlinearity)
-    return x.new_empty((*x.shape[:-1], high.shape[0]))
+def _fake_weight_only_linear(*flat: Any) -> torch.Tensor:
+    x, planes, epilogue, _ = unflatten("weight_only_linear", *flat)
+    check_weight_only(x, planes, epilogue)
+    return x.new_empty((*x.shape[:-1], planes.rows))
 
 
 @torch.library.register_fake("tadp::dequantize")
-def _fake_dequantize(
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    columns: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    check_dequantize(high, mid, low, weight_scale, columns, dtype)
-    return torch.empty((high.shape[0], columns), dtype=dtype, device=high.device)
+def _fake_dequantize(*flat: Any) -> torch.Tensor:
+    *weight, columns, dtype = flat
+    planes = Planes(*weight)
+    check_dequantize(planes, columns, dtype)
+    return planes.high.new_empty((planes.rows, columns), dtype=dtype)
 
 
 @torch.library.register_fake("tadp::attention")

@@ -12,8 +12,10 @@ import torch
 
 from tadp.kernels import reference
 from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.kernels.operators import flatten
 from tadp.kernels.registry import Request, Variant, candidates
 from tadp.kernels.table import Measurement
+from tadp.kernels.values import Codes, Epilogue
 from tadp.precision import Level
 
 BASE = "16 bits"
@@ -44,7 +46,7 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     x = torch.randn(request.tokens, request.columns, generator=generator).to(device, request.dtype)
     plain = (torch.randn(request.rows, request.columns, generator=generator) * 0.05).to(device, request.dtype)
     group_size = request.columns // request.groups if request.groups else None
-    weight = BitPlaneWeight.pack(plain, group_size)
+    weight = BitPlaneWeight.from_hp(plain, group_size)
     # What graphs for a GPU quantize with, though there it fuses into what comes before.
     quantize = torch.ops.tadp.quantize if device.type == "cpu" else torch.compile(reference.quantize, dynamic=False)
     calls: dict[str, Callable[[], object]] = {BASE: lambda: torch.nn.functional.linear(x, plain)}
@@ -81,13 +83,11 @@ def apply_variant(
     quantize: Callable[..., tuple[torch.Tensor, ...]] | None = None,
 ) -> torch.Tensor:
     """Run a variant of ``x @ weight.T``: ``(..., rows)`` in x's type; ``quantize`` takes the operator's place."""
-    high, mid, low = weight.operands(level.weight)
+    planes, epilogue = weight.planes(level.weight), Epilogue(dtype=x.dtype)
     if variant.operator == "weight_only_linear":
-        return torch.ops.tadp.weight_only_linear(x, high, mid, low, weight.scale, None, "none", variant.kernel)
-    codes, scale, total = (quantize or torch.ops.tadp.quantize)(x, weight.groups)
-    return torch.ops.tadp.linear(
-        codes, scale, total, high, mid, low, weight.scale, None, x.dtype, "none", variant.kernel
-    )
+        return torch.ops.tadp.weight_only_linear(*flatten(x, planes, epilogue, variant.kernel))
+    codes = Codes(*(quantize or torch.ops.tadp.quantize)(x, weight.groups))
+    return torch.ops.tadp.linear(*flatten(codes, planes, epilogue, variant.kernel))
 
 
 def _timed(call: Callable[[], object], device: torch.device) -> float:

@@ -8,15 +8,18 @@ SiLU that alone reads a linear's result becomes a part of it.
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
 
 from tadp.kernels import reference, registry
+from tadp.kernels.operators import flatten
+from tadp.kernels.values import Codes, Epilogue
 from tadp.passes import attention
 from tadp.passes.decision import Decision, Fastest, bias_of, decide, has_level, nonlinearity_after
 from tadp.passes.partition import EXAMPLE
-from tadp.passes.sources import Part, Planes, Source, is_balanced
+from tadp.passes.sources import Part, PlaneInputs, Source, is_balanced
 from tadp.precision import L16, Level, Recipe
 
 QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, reference.quantize)
@@ -54,7 +57,7 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
         copies[node] = graph.node_copy(node)
         packed = any(user in chosen and user.args[1] is node for user in node.users)
         sources.append(Source(index, Part.MASTER if packed else Part.ITSELF))
-    planes = Planes(graph, sources, {node: index for index, node in enumerate(placeholders)})
+    planes = PlaneInputs(graph, sources, {node: index for index, node in enumerate(placeholders)})
     for node in piece.graph.nodes:
         if node in quantized_weights:
             for level in sorted({chosen[user][0].level for user in node.users if user in quantized}):
@@ -92,9 +95,9 @@ def quantizer(device: torch.device) -> Callable[..., object]:
 class _Writer:
     """Writes quantized linears into a graph; those that read one value share its codes."""
 
-    def __init__(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node], planes: Planes) -> None:
+    def __init__(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node], planes: PlaneInputs) -> None:
         self._graph, self._copies, self._planes = graph, copies, planes
-        self._codes: dict[tuple[fx.Node, int, bool], tuple[fx.Node, ...]] = {}
+        self._codes: dict[tuple[fx.Node, int, bool], Codes] = {}
         self._products: dict[fx.Node, fx.Node] = {}
 
     def linear(self, node: fx.Node, level: Level, variant: registry.Variant, nonlinearity: str) -> fx.Node:
@@ -103,15 +106,15 @@ class _Writer:
         assert isinstance(activation, fx.Node)
         assert isinstance(weight, fx.Node)
         example = weight.meta[EXAMPLE]
-        read = self._planes.of(weight, level)
-        new_bias = self._copies[bias] if isinstance(bias, fx.Node) else None
-        if variant.operator == "weight_only_linear":
-            args = (self._balanced(activation, weight), *read, new_bias, nonlinearity, variant.kernel)
-            return self._graph.call_function(torch.ops.tadp.weight_only_linear.default, args)
-        codes = self._quantized(node, activation, weight)
-        widths = self._planes.widths(weight, level)
-        args = (*codes, *read, new_bias, example.dtype, nonlinearity, variant.kernel, *widths)
-        return self._graph.call_function(torch.ops.tadp.linear.default, args)
+        planes = self._planes.of(weight, level)
+        new_bias: Any = self._copies[bias] if isinstance(bias, fx.Node) else None
+        epilogue = Epilogue(new_bias, nonlinearity, example.dtype)
+        weight_only = variant.operator == "weight_only_linear"
+        activations: Any = (
+            self._balanced(activation, weight) if weight_only else self._quantized(node, activation, weight)
+        )
+        target = getattr(torch.ops.tadp, variant.operator).default
+        return self._graph.call_function(target, flatten(activations, planes, epilogue, variant.kernel))
 
     def _balanced(self, activation: fx.Node, weight: fx.Node) -> fx.Node:
         """An activation as a weight takes it. Layers that read one activation share their factors."""
@@ -123,16 +126,15 @@ class _Writer:
             self._products[activation] = self._graph.call_method("to", (product, weight.meta[EXAMPLE].dtype))
         return self._products[activation]
 
-    def _quantized(self, node: fx.Node, activation: fx.Node, weight: fx.Node) -> tuple[fx.Node, ...]:
+    def _quantized(self, node: fx.Node, activation: fx.Node, weight: fx.Node) -> Codes:
         example = weight.meta[EXAMPLE]
         key = activation, getattr(example, "groups", 0), is_balanced(weight)
         if key not in self._codes:
             args = (self._balanced(activation, weight), key[1])
             both = self._graph.call_function(quantizer(example.device), args)
             both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
-            self._codes[key] = tuple(
-                self._graph.call_function(operator.getitem, (both, position)) for position in range(3)
-            )
+            parts: list[Any] = [self._graph.call_function(operator.getitem, (both, index)) for index in range(3)]
+            self._codes[key] = Codes(*parts)
         return self._codes[key]
 
 

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import torch
 from torch import fx
 
 from tadp.kernels.planes import padded_columns
+from tadp.kernels.values import Planes
 from tadp.passes.partition import EXAMPLE
 from tadp.precision import Level
 
@@ -49,7 +51,7 @@ class Source:
     part: Part
 
 
-class Planes:
+class PlaneInputs:
     """The plane inputs of a graph that is being written, made when first asked for."""
 
     def __init__(self, graph: fx.Graph, sources: list[Source], index: dict[fx.Node, int]) -> None:
@@ -64,15 +66,13 @@ class Planes:
                 self._made[weight, part] = node
                 self._sources.append(Source(self._index[weight], part))
 
-    def of(self, weight: fx.Node, level: Level) -> tuple[fx.Node | None, ...]:
-        """high, mid or None, low or None, scale."""
+    def of(self, weight: fx.Node, level: Level) -> Planes:
+        """What a product at a level reads, as nodes; output channels that have widths of their own bring them along."""
         wanted = PLANES[level.widest]
-        planes = [self._made[weight, part] if part in wanted else None for part in PLANES[8]]
-        return (*planes, self._made[weight, Part.SCALE])
-
-    def widths(self, weight: fx.Node, level: Level) -> tuple[fx.Node, ...]:
-        """The widths of output channels, where they have their own."""
-        return (self._made[weight, Part(f"widths:{level.weight}")],) if level.mixed else ()
+        read: list[Any] = [self._made[weight, part] if part in wanted else None for part in PLANES[8]]
+        read += [self._made[weight, Part.SCALE]]
+        read += [self._made[weight, Part(f"widths:{level.weight}")]] if level.mixed else []
+        return Planes(*read)
 
     def factors(self, weight: fx.Node) -> fx.Node | None:
         """What activations are multiplied by; None where channels are not balanced."""

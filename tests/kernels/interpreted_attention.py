@@ -270,8 +270,6 @@ def test_names() -> None:
     assert torch.equal(rule, attention(q, k, v, None, 32**-0.5))
     with pytest.raises(ValueError, match="no kernel of attention"):
         attention(q, k, v, kernel_name="triton-128x128x32-w8-s3")
-    with pytest.raises(RuntimeError, match="has kernels for 8 bits"):
-        attention(q, k, v, level=6)
 
 
 def test_codes_of_tokens() -> None:

@@ -7,15 +7,17 @@ import torch
 import triton
 
 from tadp.kernels import reference
-from tadp.kernels.triton.linear import linear
+from tadp.kernels.triton.linear import linear as linear_of_values
 from tests.kernels.bounds import finished_bound, linear_bound
-from tests.kernels.cases import WIDTHS, product_bound
+from tests.kernels.cases import WIDTHS, product_bound, taking_arguments
 from tests.kernels.test_linear import integer_product, real_product
 
 NONLINEARITIES = tuple(reference.NONLINEARITIES)
 
 SPLIT = "triton-64x16x32-w4-s4-k4"
 PERSISTENT = "triton-tma-64x32x32-w4-s3"
+
+linear = taking_arguments(linear_of_values)
 
 pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="TRITON_INTERPRET is not set")
 
@@ -36,7 +38,7 @@ def grouped_arguments(
 
 
 def exact(arguments: dict[str, Any], nonlinearity: str = "none") -> torch.Tensor:
-    return reference.linear(**{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity})
+    return taking_arguments(reference.linear)(**{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity})
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -93,7 +95,7 @@ def test_nonlinearities_with_groups(nonlinearity: str) -> None:
 def test_nonlinearities_of_large_values(nonlinearity: str) -> None:
     product = real_product(1, 2, 2, 4, None)
     product.scale[:] = torch.tensor([1e30, 0.0])
-    found = product.run(8, torch.float32, lambda **given: linear(**{**given, "nonlinearity": nonlinearity}))
+    found = linear(**{**product.arguments(8, torch.float32), "nonlinearity": nonlinearity})
     assert not found.isnan().any()
     assert (found[0] >= 0).all()
     assert (found[1] == 0).all()

@@ -43,12 +43,12 @@ def test_a_name_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    product = real_product(1, 17, 8, 64, None).arguments(8, torch.float32)
+    product = real_product(1, 17, 8, 64, None).values(8, torch.float32)
     with pytest.raises(RuntimeError, match="holds no kernel 'cuda' for cpu"):
-        cuda.linear(**product, kernel_name="cuda")
+        cuda.linear(*product)
     with_kernels(monkeypatch)
     with pytest.raises(RuntimeError, match="up to 16 tokens, got 17"):
-        cuda.linear(**product, kernel_name="cuda")
+        cuda.linear(*product)
     with pytest.raises(RuntimeError, match="at most 65536"):
         cuda.quantize(torch.zeros(1, 65537))
 
@@ -75,12 +75,13 @@ def test_operators_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_of_own_widths_are_not_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = real_product(1, 3, 8, 64, None).arguments(8, torch.float32)
+    product = real_product(1, 3, 8, 64, None)
+    arguments = product.arguments(8, torch.float32)
     with_kernels(monkeypatch)
     monkeypatch.setattr(triton_kernels, "is_used", lambda device=None: False)
     run = partial(torch.ops.tadp.linear.default.redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA))
     widths = random_widths(1, 8)
-    assert torch.equal(run(*arguments.values(), "", widths), reference.linear(**arguments, widths=widths))
+    assert torch.equal(run(*arguments.values(), "", widths), product.run(8, torch.float32, reference.linear, widths))
     with pytest.raises(RuntimeError, match="kernel 'cuda' reads all rows at one width"):
         run(*arguments.values(), "cuda", widths)
 
@@ -194,8 +195,7 @@ def test_unaligned_arguments_and_other_streams() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_opcheck(width: int) -> None:
     product = real_product(3, 2, 8, 64, torch.float32)
-    high, mid, low = product.weight.operands(width)
-    given = (product.codes, product.scale, product.sum, high, mid, low, product.weight.scale, product.bias)
-    on_gpu = tuple(None if argument is None else argument.cuda() for argument in given)
-    torch.library.opcheck(torch.ops.tadp.linear.default, (*on_gpu, torch.bfloat16))
+    given = product.arguments(width, torch.bfloat16).values()
+    on_gpu = tuple(argument.cuda() if isinstance(argument, torch.Tensor) else argument for argument in given)
+    torch.library.opcheck(torch.ops.tadp.linear.default, on_gpu)
     torch.library.opcheck(torch.ops.tadp.quantize.default, (torch.randn(2, 64).cuda(),))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels import planes, reference
+from tadp.kernels.values import Codes, Epilogue, Planes
 from tests.kernels.cases import COLUMNS, FLOATS, SEEDS, WIDTHS, random_codes, tokens_with_outliers
 from tests.kernels.test_linear import real_product
 
@@ -42,7 +43,7 @@ def pointer(tensor: torch.Tensor | None) -> ctypes.c_void_p:
 def few_tokens(
     library: ctypes.CDLL,
     quantized: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    cut: tuple[torch.Tensor, ...],
+    cut: tuple[torch.Tensor | None, ...],
     weight_scale: torch.Tensor,
 ) -> torch.Tensor:
     codes, scale, total = quantized
@@ -70,7 +71,7 @@ def test_product_has_the_bits_of_the_cpu(
     product = real_product(seed, tokens, rows, columns, None)
     weight = product.weight
     quantized = (product.codes, product.scale, product.sum)
-    found = few_tokens(library, quantized, weight.plane_tensors(width), weight.scale)
+    found = few_tokens(library, quantized, weight.planes(width)[:3], weight.scale)
     assert torch.equal(found, product.run(width, torch.float32))
 
 
@@ -105,7 +106,9 @@ def test_product_takes_groups_in_their_order(
 
     found = few_tokens(library, (codes, scale, total), cut, weight_scale)
     assert torch.equal(found, expected)
-    exact = reference.linear(codes, scale, total, high, mid, low, weight_scale, None, torch.float64)
+    exact = reference.linear(
+        Codes(codes, scale, total), Planes(high, mid, low, weight_scale), Epilogue(dtype=torch.float64)
+    )
     # Of each group as in cases.product_bound; what is added up is rounded once a group, relative to all that was added.
     size_of_terms = (codes.double().abs() @ (2.0**8 * weight_scale.double().abs()[:, group_of_column]).T) * scale[
         :, None

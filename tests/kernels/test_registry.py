@@ -52,7 +52,7 @@ def test_a_measured_variant_wins_where_it_is_offered() -> None:
 
 def test_every_offered_kernel_is_one_that_its_operator_has() -> None:
 
-    weight = BitPlaneWeight.pack(torch.randn(8, 16))
+    weight = BitPlaneWeight.from_hp(torch.randn(8, 16))
     for level in (L8, Level.parse("w8a16")):
         for tokens in (1, 17):
             request = replace(REQUEST, level=level, tokens=tokens, columns=16, rows=8, dtype=torch.float32)

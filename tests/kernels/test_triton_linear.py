@@ -14,10 +14,11 @@ import torch
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_linear
+from tadp.kernels.operators import unflatten
 from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
 from tests.kernels.bounds import linear_bound, weight_only_bound
-from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, tokens_with_outliers
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, taking_arguments, tokens_with_outliers
 from tests.kernels.test_linear import real_product
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -149,7 +150,11 @@ def test_refuses() -> None:
     product = real_product(1, 3, 8, 16, torch.float32)
     good = product.arguments(8, torch.float32)
     high, mid, low = good["high"], good["mid"], good["low"]
-    check_linear(**good)
+
+    def check(**arguments: Any) -> None:
+        check_linear(*unflatten("linear", **arguments)[:3])
+
+    check(**good)
     long = torch.zeros(1, 65540, dtype=torch.int8)
     widths = random_widths(1, 8)
     long_high = torch.zeros(8, 32770, dtype=torch.uint8)
@@ -177,10 +182,10 @@ def test_refuses() -> None:
         ({"widths": widths.to("meta")}, "must be on one device"),
     ):
         with pytest.raises(RuntimeError, match=message):
-            check_linear(**{**good, "nonlinearity": "none", **changes})
+            check(**{**good, "nonlinearity": "none", **changes})
     grouped = real_product(1, 3, 8, 128, None, group_size=64).arguments(8, torch.float32)
     with pytest.raises(RuntimeError, match="widths of single rows need one scale a row, not groups"):
-        check_linear(**grouped, widths=widths)
+        check(**grouped, widths=widths)
 
 
 @pytest.mark.gpu
@@ -193,10 +198,7 @@ def test_refuses() -> None:
 def test_a_gpu_gives_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, width: int) -> None:
     for dtype in FLOATS:
         product = real_product(3, tokens, rows, columns, dtype)
-        planes_read = product.weight.operands(width)
-        arguments = (product.codes, product.scale, product.sum, *planes_read, product.weight.scale, product.bias)
-        on_gpu = [None if argument is None else argument.cuda() for argument in arguments]
-        found = torch.ops.tadp.linear(*on_gpu, dtype)
+        found = torch.ops.tadp.linear(**on_gpu(product.arguments(width, dtype)))
         assert torch.equal(found.cpu(), product.run(width, dtype))
 
 
@@ -242,7 +244,9 @@ def test_groups_on_a_gpu(nonlinearity: str, size: int, width: int) -> None:
         sums = reference.sum_codes(product.codes, 1536 // size)
         arguments = {**product.arguments(width, torch.float32), "sum": sums, "weight_scale": scale}
         found = torch.ops.tadp.linear(**on_gpu({**arguments, "nonlinearity": nonlinearity})).cpu()
-        exact = reference.linear(**{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity})
+        exact = taking_arguments(reference.linear)(
+            **{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity}
+        )
         assert ((found.double() - exact).abs() <= linear_bound(arguments, nonlinearity)).all()
 
 
@@ -253,13 +257,15 @@ def test_groups_on_a_gpu(nonlinearity: str, size: int, width: int) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", [0, 64, 128])
 def test_weight_only_on_a_gpu(size: int, dtype: torch.dtype, width: int) -> None:
-    weight = BitPlaneWeight.pack(torch.randn(130, 1536, generator=torch.Generator().manual_seed(1)), size or None)
-    high, mid, low = weight.operands(width)
-    arguments = {"high": high, "mid": mid, "low": low, "weight_scale": weight.scale, "bias": torch.ones(130)}
+    weight = BitPlaneWeight.from_hp(torch.randn(130, 1536, generator=torch.Generator().manual_seed(1)), size or None)
+    high, mid, low, scale, _ = weight.planes(width)
+    arguments = {"high": high, "mid": mid, "low": low, "weight_scale": scale, "bias": torch.ones(130)}
     groups = 1536 // size if size else 0
     for tokens in (1, 50, 300):
         x = tokens_with_outliers(tokens, (tokens, 1536), dtype)
-        exact = reference.weight_only_linear(x, **arguments, dtype=torch.float64)
+        exact = taking_arguments(reference.weight_only_linear, "weight_only_linear")(
+            x, **arguments, dtype=torch.float64
+        )
         fits = exact.abs() < torch.finfo(dtype).max
         capability, activations = torch.cuda.get_device_capability(), 8 * x.itemsize
         for name in kernels_for(tokens, 130, 1536, width, capability, activations=activations, groups=groups):

@@ -19,6 +19,7 @@ from tadp.kernels.planes import padded_columns
 from tadp.kernels.registry import Request
 from tadp.kernels.triton.linear import linear
 from tadp.kernels.triton.weight_only import weight_only_linear
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 CAPABILITIES = ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
 """Of NVIDIA's GPUs from Ampere to Blackwell."""
@@ -86,18 +87,16 @@ def _compiling_for(architecture: str) -> Iterator[None]:
 
 def _compile(product: Product) -> None:
     request = product.request
-    high, mid, low = _planes(request)
-    scale_shape = (request.rows, request.groups) if request.groups else (request.rows,)
-    weight_scale = _empty(*scale_shape, dtype=torch.float32)
-    bias = _empty(request.rows, dtype=request.dtype) if product.biased else None
+    planes, epilogue = _planes(request), Epilogue(None, product.nonlinearity, request.dtype)
+    if product.biased:
+        epilogue = epilogue._replace(bias=_empty(request.rows, dtype=request.dtype))
     if request.level.activation == 16:
-        x = _empty(request.tokens, request.columns, dtype=request.dtype)
-        weight_only_linear(x, high, mid, low, weight_scale, bias, product.nonlinearity)
+        weight_only_linear(_empty(request.tokens, request.columns, dtype=request.dtype), planes, epilogue)
         return
     codes = _empty(request.tokens, request.columns, dtype=torch.int8)
     scale = _empty(request.tokens, dtype=torch.float32)
     total = _empty(request.tokens, *((request.groups,) if request.groups else ()), dtype=torch.int32)
-    linear(codes, scale, total, high, mid, low, weight_scale, bias, request.dtype, product.nonlinearity)
+    linear(Codes(codes, scale, total), planes, epilogue)
 
 
 class _CompileOnly:
@@ -128,11 +127,12 @@ def _no_launcher(source: object, metadata: object) -> Any:
     return lambda *arguments: None
 
 
-def _planes(request: Request) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+def _planes(request: Request) -> Planes:
     padded, width = padded_columns(request.columns), request.level.weight
     pairs = _empty(request.rows, padded // 4, dtype=torch.uint8)
     high = _empty(request.rows, padded // 2, dtype=torch.uint8)
-    return high, pairs if width >= 6 else None, pairs if width == 8 else None
+    scale = _empty(*((request.rows, request.groups) if request.groups else (request.rows,)), dtype=torch.float32)
+    return Planes(high, pairs if width >= 6 else None, pairs if width == 8 else None, scale)
 
 
 def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:

@@ -328,7 +328,6 @@ def attention(
     v: torch.Tensor,
     mask: torch.Tensor | None = None,
     scale: float | None = None,
-    level: int = 8,
     kernel_name: str = "",
 ) -> torch.Tensor:
     """The same as reference.attention, within the bound above; arguments and shapes as in operators.py.
@@ -340,7 +339,7 @@ def attention(
             no 32-bit numbers.
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that the GPU has no instructions for.
     """
-    check_attention(q, k, v, mask, level)
+    check_attention(q, k, v, mask)
     (batch, heads, queries, dim), keys = q.shape, k.shape[2]
     most = 2**31 // padded_dim(dim) - 128
     torch._check(keys <= most, lambda: f"tadp: attention on GPUs takes up to {most} keys of this dim, got {keys}")
