@@ -17,8 +17,8 @@ from torchao.quantization import (
 
 from bench.kernels.floors import Shape, Work
 from tadp.kernels import BitPlaneWeight, cuda, reference
+from tadp.kernels.formats import WIDTHS
 from tadp.kernels.operators import flatten
-from tadp.kernels.planes import WIDTHS
 from tadp.kernels.values import Codes, Epilogue
 
 BASE = "bfloat16 F.linear"

@@ -6,7 +6,7 @@ from bench.kernels.interleaving import medians
 from bench.kernels.planes import DISTRIBUTIONS, signal_to_noise
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.planes import GROUP_SIZES, WIDTHS
+from tadp.kernels.formats import GROUP_SIZES, WIDTHS
 
 COLUMNS, ROWS = 1536, 1536
 TOKENS = (1, 16, 512)

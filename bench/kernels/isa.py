@@ -12,9 +12,9 @@ import torch
 from bench.kernels.interleaving import medians
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.formats import WIDTHS
 from tadp.kernels.isa import NAMES, cpu_isa, is_available
 from tadp.kernels.operators import flatten
-from tadp.kernels.planes import WIDTHS
 from tadp.kernels.values import Codes, Epilogue
 
 TOKENS, COLUMNS, ROWS = 512, 1536, 1536

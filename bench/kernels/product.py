@@ -17,7 +17,7 @@ from bench.kernels.isa import product
 from bench.kernels.linear import LAYERS, TOKENS, Shape
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.planes import WIDTHS
+from tadp.kernels.formats import WIDTHS
 
 SHAPES: tuple[Shape, ...] = tuple((tokens, *layer) for layer in LAYERS for tokens in TOKENS if tokens >= 512)
 SHORT: tuple[Shape, ...] = ((512, 384, 1536), (512, 1536, 1536))

@@ -13,7 +13,7 @@ from bench.kernels.interleaving import medians
 from bench.kernels.isa import product
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.planes import WIDTHS
+from tadp.kernels.formats import WIDTHS
 
 SHAPES = ((512, 1536, 1536), (4, 1536, 8960))  # tokens, columns, rows
 

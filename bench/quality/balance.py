@@ -21,6 +21,7 @@ from tadp.calibration.sensitivity import change, predict
 from tadp.compiler.balancing import balance, by_group
 from tadp.demo.scenes import sample_scene
 from tadp.kernels import planes
+from tadp.kernels.formats import FORMATS
 from tadp.passes.blocks import block_linears
 from tadp.policy.complexity import PROBE_STEPS
 
@@ -137,7 +138,7 @@ def rounded_weight(weight: torch.Tensor, width: int, group: int | None) -> torch
     """A weight as its planes restore it at a width."""
     codes, scale = planes.encode(weight, group)
     shift = 8 - width
-    steps = (codes >> shift << shift).float() - planes.ZERO_POINT[width]
+    steps = (codes >> shift << shift).float() - FORMATS[width].zero_point
     owners = planes.group_of_columns(weight.shape[1], scale.shape[1]) if scale.dim() == 2 else None
     return steps * (scale[:, owners] if owners is not None else scale[:, None])
 

@@ -15,9 +15,8 @@ from tadp.kernels.table import lookup
 from tadp.passes.annotate import LINEAR, module_path
 from tadp.passes.decision import Decision
 from tadp.passes.partition import EXAMPLE, Partition, Piece
-from tadp.passes.sources import Part
 from tadp.policy import Policy, Seen
-from tadp.precision import L16, Plan, Recipe, Role
+from tadp.precision import ITSELF, L16, Plan, Recipe, Role
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller
 from tadp.runtime.dispatcher import Dispatcher, Variant
@@ -100,8 +99,8 @@ class Capture:
             probed = passes.probe(quantized.graph, MEASURES) if probing else passes.Probed(quantized.graph, (), None)
             self._variants[key] = Variant(
                 function=passes.lower(quantized.graph, _device(piece.graph), self._options),
-                values=tuple(source.index for source in quantized.sources if source.part is Part.ITSELF),
-                weights=tuple((s.index, s.part.value) for s in quantized.sources if s.part is not Part.ITSELF),
+                values=tuple(source.index for source in quantized.sources if source.part == ITSELF),
+                weights=tuple((s.index, s.part) for s in quantized.sources if s.part != ITSELF),
                 readings=tuple((reading.kind, reading.layer) for reading in probed.readings),
                 stream=probed.stream,
             )

@@ -15,7 +15,7 @@ from tadp.errors import UnsupportedModelError
 from tadp.files.calibration import Calibration, load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
-from tadp.kernels.planes import GROUP_SIZES
+from tadp.kernels.formats import GROUP_SIZES
 from tadp.passes.blocks import block_paths
 from tadp.policy import Policy, parse
 from tadp.policy.calibrated import check_levels

@@ -17,17 +17,9 @@ from torchao.core.config import AOBaseConfig
 from torchao.quantization.transform_module import register_quantize_module_handler
 from torchao.utils import TorchAOBaseTensor
 
+from tadp.kernels.formats import GROUP_SIZES, PLANE_BITS, WIDTHS
 from tadp.kernels.operators import flatten
-from tadp.kernels.planes import (
-    GROUP_SIZES,
-    WIDTHS,
-    cut,
-    encode,
-    group_count,
-    join,
-    laid_out_by_group,
-    padded_columns,
-)
+from tadp.kernels.planes import cut, encode, group_count, join, laid_out_by_group, plane_shape
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -113,11 +105,8 @@ class BitPlaneWeight(TorchAOBaseTensor):
         _check_dtype(weight.dtype)
         if not torch.isfinite(weight).all():
             raise ValueError("the weight holds NaN or infinite values; it cannot be packed")
-        if group_size is not None and (group_size not in GROUP_SIZES or weight.shape[1] % group_size):
-            sizes = " or ".join(map(str, GROUP_SIZES))
-            raise ValueError(
-                f"groups are of {sizes} columns and divide a row; {group_size} of {weight.shape[1]} do not"
-            )
+        if group_size is not None and not group_count(weight.shape[1], group_size):
+            raise ValueError(f"groups divide a row; {group_size} of {weight.shape[1]} columns do not")
         if factors is not None and (factors.shape != weight.shape[1:] or not (factors > 0).all()):
             raise ValueError(f"factors are {weight.shape[1]} numbers above 0, one for each column")
         encoded = weight.detach() if factors is None else weight.detach().float() / factors
@@ -137,8 +126,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         """
         if width not in WIDTHS:
             raise ValueError(f"a weight is readable at {WIDTHS} bits, not at {width}")
-        read = {8: 3, 6: 2, 4: 1}[width]
-        return Planes(self.high, self.mid if read > 1 else None, self.low if read > 2 else None, self.scale)
+        return Planes(self.high, self.mid, self.low, self.scale).at(width)
 
     def unpack(self, width: int = 8) -> torch.Tensor:
         """Codes u_b at a width: ``(rows, columns)`` uint8 below 2^width."""
@@ -252,8 +240,6 @@ def pack_linear_(module: nn.Module, group_size: int | None = None, factors: torc
     """
     if not isinstance(module, nn.Linear):
         raise TypeError(f"only nn.Linear can be packed, not {type(module).__name__}")
-    if group_size not in (None, *GROUP_SIZES):
-        raise ValueError(f"groups are of {' or '.join(map(str, GROUP_SIZES))} columns, not of {group_size}")
     if not isinstance(module.weight, BitPlaneWeight):
         fitting = group_size if group_count(module.in_features, group_size) else None
         packed = BitPlaneWeight.from_hp(module.weight.detach(), fitting, factors)
@@ -307,17 +293,17 @@ def unflatten_state_dict(
             parts = [rest.pop(f"{name}.{part}") for part in BitPlaneWeight.tensor_data_names]
         except KeyError as missing:
             raise ValueError(f"the packed weight {name} lacks its part {missing.args[0]}") from None
-        rows, padded = parts[0].shape[0], padded_columns(about["columns"])
-        shapes = [tuple(part.shape) for part in parts]
-        scales = [(rows,), *((rows, about["columns"] // size) for size in GROUP_SIZES)]
-        if shapes[:3] != [(rows, padded // 2), (rows, padded // 4), (rows, padded // 4)] or shapes[3] not in scales:
-            raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
+        rows, columns = parts[0].shape[0], about["columns"]
+        *shapes, scale_shape = (tuple(part.shape) for part in parts)
+        scales = [(rows,), *((rows, columns // size) for size in GROUP_SIZES)]
+        if shapes != [plane_shape(plane, rows, columns) for plane in PLANE_BITS] or scale_shape not in scales:
+            raise ValueError(f"the parts of the packed weight {name} do not fit {columns} columns")
         high, mid, low, scale = parts
         factors = rest.pop(f"{name}.factors", None)
-        if factors is not None and factors.shape != (about["columns"],):
-            raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
+        if factors is not None and factors.shape != (columns,):
+            raise ValueError(f"the parts of the packed weight {name} do not fit {columns} columns")
         if scale.dim() == 2:
             scale = laid_out_by_group(scale)  # files know no strides
         dtype = getattr(torch, about["dtype"])
-        packed[name] = BitPlaneWeight(high, mid, low, scale, about["columns"], dtype, factors)
+        packed[name] = BitPlaneWeight(high, mid, low, scale, columns, dtype, factors)
     return {**rest, **packed}

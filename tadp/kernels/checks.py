@@ -5,12 +5,10 @@ Each check raises RuntimeError, as the compiled library does.
 
 import torch
 
-from tadp.kernels.planes import GROUP_SIZES, padded_columns
+from tadp.kernels.formats import GROUP_SIZES, MAX_COLUMNS, PLANE_BITS
+from tadp.kernels.planes import plane_shape
 from tadp.kernels.reference import NONLINEARITIES
 from tadp.kernels.values import Codes, Epilogue, Planes
-
-MAX_COLUMNS = 65536
-"""Longest row whose sums fit 32 bits: 65,536 * 255 * 127 < 2^31."""
 
 MAX_KEYS = 2**24
 """Up to here float32 counts keys exactly, as the sums of weights need."""
@@ -107,16 +105,16 @@ def check_dequantize(planes: Planes, columns: int, dtype: torch.dtype | None) ->
     torch._check(dtype in FLOATS, lambda: f"tadp: dtype must be float32, bfloat16 or float16, got {dtype}")
     torch._check(columns <= MAX_COLUMNS, lambda: f"tadp: at most {MAX_COLUMNS} columns, got {columns}")
     torch._check(mid is not None or low is None, lambda: "tadp: the low plane needs the mid plane before it")
-    for name, plane, per_byte in (("high", high, 2), ("mid", mid, 4), ("low", low, 4)):
+    for name, plane in zip(PLANE_BITS, (high, mid, low), strict=True):
         if plane is None:
             continue
         fits = plane.dtype == torch.uint8 and plane.dim() == 2 and plane.shape[0] == high.shape[0]
         torch._check(fits, lambda name=name: f"tadp: {name} must be uint8, two-dimensional, with as many rows as high")
         torch._check(
-            plane.shape[1] == padded_columns(columns) // per_byte,
+            plane.shape == plane_shape(name, planes.rows, columns),
             lambda name=name: f"tadp: {name} does not fit a weight of {columns} columns",
         )
-    rows = high.shape[0]
+    rows = planes.rows
     torch._check(
         weight_scale.dtype == torch.float32 and weight_scale.dim() in (1, 2) and weight_scale.shape[0] == rows,
         lambda: f"tadp: weight_scale must be float32 of shape ({rows},) or ({rows}, groups)",

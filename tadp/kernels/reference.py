@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from tadp.kernels.planes import WIDTHS, ZERO_POINT, group_of_columns, join
+from tadp.kernels.formats import FORMATS
+from tadp.kernels.planes import group_of_columns, join
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 NONLINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -90,7 +91,8 @@ def weight_only_linear(x: torch.Tensor, planes: Planes, epilogue: Epilogue) -> t
 def dequantize(planes: Planes, columns: int, dtype: torch.dtype) -> torch.Tensor:
     """Weights ``(rows, columns)`` restored from planes, rounded to ``dtype`` once."""
     codes = join(planes.high, planes.mid, planes.low, columns)
-    steps = 2 ** (8 - planes.width) * codes.double() - ZERO_POINT[planes.width]
+    found = FORMATS[planes.width]
+    steps = 2**found.shift * codes.double() - found.zero_point
     scale = planes.scale.double()
     if not planes.groups:
         return (steps * scale[:, None]).to(dtype)
@@ -101,9 +103,8 @@ def _dequantize_rows(planes: Planes, columns: int, dtype: torch.dtype) -> torch.
     """Each row at its own width."""
     weight = torch.full((planes.rows, columns), torch.nan, dtype=dtype, device=planes.high.device)
     assert planes.widths is not None
-    for width in WIDTHS:
-        mid, low = (planes.mid if width >= 6 else None, planes.low if width == 8 else None)
-        whole = dequantize(planes._replace(mid=mid, low=low), columns, dtype)
+    for width in FORMATS:
+        whole = dequantize(planes.at(width), columns, dtype)
         weight = torch.where((planes.widths == width)[:, None], whole, weight)
     return weight
 

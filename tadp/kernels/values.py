@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from tadp.kernels.formats import FORMATS
 from tadp.kernels.planes import width_of
 
 
@@ -52,6 +53,12 @@ class Planes(NamedTuple):
     def width(self) -> int:
         """The width of the weight; where rows have widths of their own, the widest."""
         return width_of(self.mid, self.low)
+
+    def at(self, width: int) -> "Planes":
+        """The same, without the planes that a width does not read."""
+        read = FORMATS[width].planes
+        mid, low = (plane if name in read else None for name, plane in (("mid", self.mid), ("low", self.low)))
+        return self._replace(mid=mid, low=low)
 
     @property
     def groups(self) -> int:

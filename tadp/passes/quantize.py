@@ -19,8 +19,8 @@ from tadp.kernels.values import Codes, Epilogue
 from tadp.passes import attention
 from tadp.passes.decision import Decision, Fastest, bias_of, decide, has_level, nonlinearity_after
 from tadp.passes.partition import EXAMPLE
-from tadp.passes.sources import Part, PlaneInputs, Source, is_balanced
-from tadp.precision import L16, Level, Recipe
+from tadp.passes.sources import PlaneInputs, Source, is_balanced
+from tadp.precision import ITSELF, L16, MASTER, Level, Recipe
 
 QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, reference.quantize)
 """The operator, and the function whose plain operations a compiler sees."""
@@ -56,7 +56,7 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
             continue
         copies[node] = graph.node_copy(node)
         packed = any(user in chosen and user.args[1] is node for user in node.users)
-        sources.append(Source(index, Part.MASTER if packed else Part.ITSELF))
+        sources.append(Source(index, MASTER if packed else ITSELF))
     planes = PlaneInputs(graph, sources, {node: index for index, node in enumerate(placeholders)})
     for node in piece.graph.nodes:
         if node in quantized_weights:
@@ -76,8 +76,8 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
         follower, nonlinearity = nonlinearity_after(node)
         copies[node] = copies[follower] = writer.linear(node, chosen[node][0].level, quantized[node], nonlinearity)
         copies[node].meta = dict(node.meta)
-    order = [index for index, source in enumerate(sources) if source.part is Part.ITSELF]
-    order += [index for index, source in enumerate(sources) if source.part is not Part.ITSELF]
+    order = [index for index, source in enumerate(sources) if source.part == ITSELF]
+    order += [index for index, source in enumerate(sources) if source.part != ITSELF]
     _reorder_placeholders(graph, order)
     decisions = tuple(decision for decision, _ in chosen.values())
     return Quantized(fx.GraphModule(piece, graph), tuple(sources[index] for index in order), decisions)

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import Plan, Recipe
+from tadp.precision import MASTER, Part, Plan, Recipe
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
 
@@ -59,7 +59,7 @@ class Variant:
 
     function: Callable[..., Sequence[torch.Tensor]]
     values: tuple[int, ...]
-    weights: tuple[tuple[int, str], ...]
+    weights: tuple[tuple[int, Part], ...]
     readings: tuple[tuple[str, str], ...] = ()
     stream: int | None = None
 
@@ -91,7 +91,7 @@ class _Bound:
 
     @property
     def needs_masters(self) -> bool:
-        return any(part == "master" for _, part in self.variant.weights)
+        return any(part == MASTER for _, part in self.variant.weights)
 
 
 @dataclass(frozen=True)

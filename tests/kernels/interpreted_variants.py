@@ -7,6 +7,7 @@ import torch
 import triton
 
 from tadp.kernels import reference
+from tadp.kernels.formats import FORMATS
 from tadp.kernels.triton.linear import linear as linear_of_values
 from tests.kernels.bounds import finished_bound, linear_bound
 from tests.kernels.cases import WIDTHS, product_bound, taking_arguments
@@ -64,7 +65,7 @@ def test_groups_are_added_in_order(width: int) -> None:
     weights = reference.join(arguments["high"], arguments["mid"], arguments["low"], 512).int()
     for group in range(8):
         here = reference.group_of_columns(512, 8) == group
-        zero = reference.ZERO_POINT[width]
+        zero = FORMATS[width].zero_point
         whole = 2 ** (8 - width) * (codes[:, here] @ weights[:, here].T) - int(zero) * parts[:, group, None]
         value = whole.float() - (zero % 1) * parts[:, group, None].float()
         total = total + value * arguments["weight_scale"][:, group]

@@ -7,6 +7,7 @@ import torch
 
 from tadp.kernels import cuda, planes, reference, registry
 from tadp.kernels import triton as triton_kernels
+from tadp.kernels.formats import GROUP_SIZES
 from tadp.kernels.reference import NONLINEARITIES
 from tadp.kernels.registry import Request, Variant
 from tadp.precision import L8, Level
@@ -117,7 +118,7 @@ def test_quantize_equals_the_reference_to_the_bit(columns: int, dtype: torch.dty
     assert_quantizes(x[1:].t().contiguous().t())
     wide = tokens_with_outliers(1, (11, columns + 1), dtype)
     assert_quantizes(wide[:, 1:])
-    for size in planes.GROUP_SIZES:
+    for size in GROUP_SIZES:
         if columns % size == 0:
             assert_quantizes(x, columns // size)
 
@@ -144,7 +145,7 @@ def test_linear_has_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, wi
 @pytest.mark.gpu
 @needs_kernels
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("size", planes.GROUP_SIZES)
+@pytest.mark.parametrize("size", GROUP_SIZES)
 @pytest.mark.parametrize("columns", [128, 1536, 2176, 13824])
 def test_linear_with_groups_has_the_bits_of_the_cpu(columns: int, size: int, width: int) -> None:
     for tokens in (1, 2, 3, 8, 13):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels import planes, reference
+from tadp.kernels.formats import FORMATS
 from tadp.kernels.values import Codes, Epilogue, Planes
 from tests.kernels.cases import COLUMNS, FLOATS, SEEDS, WIDTHS, random_codes, tokens_with_outliers
 from tests.kernels.test_linear import real_product
@@ -95,7 +96,7 @@ def test_product_takes_groups_in_their_order(
 
     unpacked = planes.join(high, mid, low, columns).long()
     group_of_column = planes.group_of_columns(columns, groups)
-    zero = planes.ZERO_POINT[width]
+    zero = FORMATS[width].zero_point
     expected = torch.full((tokens, rows), -0.0)
     for group in range(groups):
         here = group_of_column == group

@@ -14,6 +14,7 @@ import torch
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_linear
+from tadp.kernels.formats import FORMATS
 from tadp.kernels.operators import unflatten
 from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
@@ -134,7 +135,7 @@ def test_ptx_unpacks_exact_values(type: str, width: int) -> None:
     cut = planes.cut(torch.arange(256, dtype=torch.uint8).repeat(1, 4))  # each quarter holds every code
     high, mid, low = (plane.view(-1, 4).view(torch.int32).flatten().tolist() for plane in cut)
     rule = values(width, type)
-    assert rule.zero + rule.offset == planes.ZERO_POINT[width] * 2 ** (width - 8)
+    assert rule.zero + rule.offset == FORMATS[width].zero_point * 2 ** (width - 8)
     assert rule.factor * rule.unit == 2 ** (8 - width)
     expected = ((torch.arange(256) >> (8 - width)).double() - rule.zero) * rule.unit
     for quarter in range(4):

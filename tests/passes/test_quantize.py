@@ -10,8 +10,7 @@ from tadp.passes import Measures, probe, quantize
 from tadp.passes.annotate import ATTENTION
 from tadp.passes.attention import OPERATOR, is_attention
 from tadp.passes.decision import Decision
-from tadp.passes.sources import Part
-from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
+from tadp.precision import ITSELF, L4, L6, L8, L16, MASTER, Level, Part, Recipe, Role
 from tests.conftest import tiny_inputs, tiny_transformer
 from tests.kernels.cases import tokens_with_outliers
 from tests.passes.capture import pieces_of
@@ -42,16 +41,16 @@ def test_every_linear_is_quantized_and_shared_inputs_are_quantized_once() -> Non
 
 def test_a_width_reads_only_its_planes() -> None:
     parts = {level: {source.part for source in quantize(_block(), Recipe(level)).sources} for level in (L8, L6, L4)}
-    assert parts[L8] == {Part.ITSELF, Part.HIGH, Part.MID, Part.LOW, Part.SCALE}
-    assert parts[L6] == {Part.ITSELF, Part.HIGH, Part.MID, Part.SCALE}
-    assert parts[L4] == {Part.ITSELF, Part.HIGH, Part.SCALE}
+    assert parts[L8] == {ITSELF, *map(Part, ("high", "mid", "low", "scale"))}
+    assert parts[L6] == {ITSELF, *map(Part, ("high", "mid", "scale"))}
+    assert parts[L4] == {ITSELF, *map(Part, ("high", "scale"))}
 
 
 def test_at_16_bits_the_graph_is_the_original_on_masters() -> None:
     block = _block()
     quantized = quantize(block, Recipe(L16))
     assert _count(quantized.graph, LINEAR) == 0
-    assert sum(source.part is Part.MASTER for source in quantized.sources) == 10
+    assert sum(source.part == MASTER for source in quantized.sources) == 10
     assert {source.index for source in quantized.sources} == set(range(len(quantized.sources)))
 
 
@@ -89,7 +88,7 @@ def test_a_measured_variant_is_taken_where_it_is_offered() -> None:
 
 def test_values_come_before_weights_in_the_order_of_the_sources() -> None:
     quantized = quantize(_block(), Recipe(L8, ((Role.FFN_UP, L4),)))
-    kinds = [source.part is Part.ITSELF for source in quantized.sources]
+    kinds = [source.part == ITSELF for source in quantized.sources]
     assert kinds == sorted(kinds, reverse=True)
     assert len(kinds) == len(quantized.graph.graph.find_nodes(op="placeholder"))
 
@@ -179,7 +178,7 @@ def test_inductor_quantizes_as_the_operator_does_but_at_ties(groups: int) -> Non
 def test_a_mixed_level_reads_all_planes_and_the_widths_of_channels() -> None:
     quantized = quantize(_block(), Recipe(Level.parse("6m")))
     parts = {source.part for source in quantized.sources}
-    assert parts == {Part.ITSELF, Part.HIGH, Part.MID, Part.LOW, Part.SCALE, Part.WIDTHS_6}
+    assert parts == {ITSELF, *map(Part, ("high", "mid", "low", "scale")), Part("widths", 6)}
     nodes = quantized.graph.graph.find_nodes(op="call_function", target=LINEAR)
     assert {str(node.args[11]).rpartition("_widths_")[2] for node in nodes} == {"6"}
     assert {str(decision.level) for decision in quantized.decisions if decision.shape} == {"6m"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import L6, L8, Plan, Recipe
+from tadp.precision import L6, L8, MASTER, Plan, Recipe
 from tadp.runtime.dispatcher import Dispatcher, Variant
 from tadp.runtime.pool import WeightPool
 
@@ -66,7 +66,7 @@ class FakeCompiler:
             return (result, torch.ones(len(x), 1)) if probing else (result,)
 
         readings = (("change", ""),) if probing else ()
-        weights = ((1, "master"),) if recipe == R16 else ()
+        weights = ((1, MASTER),) if recipe == R16 else ()
         return Variant(function, (0,), weights, readings, self.stream if probing else None)
 
     def dispatcher(self, pool: WeightPool | None = None) -> "Dispatcher[FakePiece]":

@@ -15,7 +15,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from tadp.kernels.planes import padded_columns
+from tadp.kernels.formats import PLANE_BITS
+from tadp.kernels.planes import plane_shape
 from tadp.kernels.registry import Request
 from tadp.kernels.triton.linear import linear
 from tadp.kernels.triton.weight_only import weight_only_linear
@@ -128,11 +129,10 @@ def _no_launcher(source: object, metadata: object) -> Any:
 
 
 def _planes(request: Request) -> Planes:
-    padded, width = padded_columns(request.columns), request.level.weight
-    pairs = _empty(request.rows, padded // 4, dtype=torch.uint8)
-    high = _empty(request.rows, padded // 2, dtype=torch.uint8)
-    scale = _empty(*((request.rows, request.groups) if request.groups else (request.rows,)), dtype=torch.float32)
-    return Planes(high, pairs if width >= 6 else None, pairs if width == 8 else None, scale)
+    rows, columns = request.rows, request.columns
+    high, mid, low = (_empty(*plane_shape(plane, rows, columns), dtype=torch.uint8) for plane in PLANE_BITS)
+    scale = _empty(*((rows, request.groups) if request.groups else (rows,)), dtype=torch.float32)
+    return Planes(high, mid, low, scale).at(request.level.weight)
 
 
 def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:

@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 
 from tadp.kernels.planes import padded_columns
 
-GROUP_BYTES = (16, 32)
-"""Bytes of a quarter that groups of 64 and of 128 columns take."""
-
 _NAME = re.compile(r"triton-(tma-)?(\d+)x(\d+)x(\d+)-w(\d+)-s(\d+)(?:-k(\d+))?")
 
 _LEAST_SHARED = 99 * 1024
