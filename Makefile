@@ -39,7 +39,7 @@ DEMO_PROMPTS := \
 	"a large blue square moves left, then bounces and a small yellow star moves up on a gray background" \
 	"a green circle orbits, a small purple star moves left, a large orange triangle bounces, a white square grows and a cyan circle moves down on a checkered background"
 
-.PHONY: help demo test lint bench micro install clean
+.PHONY: help demo test lint bench micro docs wheel install clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
@@ -79,6 +79,13 @@ micro: install ## Time every operator under pytest-benchmark, on three shapes; M
 	$(BIN)/python -m pytest bench/kernels/micro.py -q --benchmark-only --benchmark-quiet --benchmark-json=$(MICRO_JSON) $(MICRO_ARGS)
 	$(BIN)/python -m bench.kernels.ratios $(MICRO_JSON)
 
+docs: install $(STAMPS)/docs ## Build the documentation into out/site; fails for a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+wheel: $(STAMPS)/build-tools ## Build the source distribution and the wheel into dist
+	$(PIP) install build -c constraints.txt
+	$(BIN)/python -m build --no-isolation
+
 clean: ## Remove what was built, cached or generated; keeps the virtual environment and training runs
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	rm -f tadp/*.so $(STAMPS)/project
@@ -114,4 +121,8 @@ $(STAMPS)/build-tools: constraints.txt | $(STAMPS)/torch
 
 $(STAMPS)/project: pyproject.toml constraints.txt $(BUILD_SOURCES) | $(STAMPS)/build-tools
 	$(PIP) install --no-build-isolation -e '.[dev]' -c constraints.txt
+	@touch $@
+
+$(STAMPS)/docs: pyproject.toml constraints.txt | $(STAMPS)/project
+	$(PIP) install --no-build-isolation -e '.[dev,docs]' -c constraints.txt
 	@touch $@

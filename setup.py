@@ -1,4 +1,4 @@
-"""Builds tadp/_C.so through CMakeLists.txt; everything else about the package stands in pyproject.toml."""
+"""Builds tadp/_C.so through CMakeLists.txt and names the wheel; pyproject.toml holds everything else."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 
@@ -27,7 +28,7 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
             "-DCMAKE_BUILD_TYPE=Release",
         ]
-        # 0 leaves the CUDA kernels out, 1 demands them; CMakeLists.txt decides where nothing is said.
+        # 0 leaves the CUDA kernels out, 1 demands them. Without a value CMakeLists.txt decides.
         wish = os.environ.get("TADP_CUDA")
         if wish:
             configure.append(f"-DTADP_CUDA={'OFF' if wish == '0' else 'ON'}")
@@ -39,4 +40,19 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--build", str(build)], check=True, env=environment)
 
 
-setup(ext_modules=[Extension("tadp._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+class AnyPython(bdist_wheel):
+    """A wheel for one platform and every Python.
+
+    The library is opened by `torch.ops.load_library`. It uses LibTorch's stable ABI and no function of Python, not even
+    the limited API that a tag `abi3` stands for. So the tag is ``py3-none-PLATFORM``; `requires-python` says which
+    versions of Python are supported.
+    """
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[Extension("tadp._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": AnyPython},
+)

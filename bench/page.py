@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.record import cell
+from tadp.writing import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("kernels", "models", "quality")
@@ -35,10 +36,8 @@ def main() -> None:
         for path in (results / f"{name}.json", *sorted(results.glob(f"{name}@*.json"))):
             if path.exists():
                 sections.append(section(path.stem, json.loads(path.read_text())))
-    page = ROOT / "docs" / "results.md"
-    partial = page.with_suffix(".partial")
-    partial.write_text("\n".join(sections))
-    partial.replace(page)
+    with replacing(ROOT / "docs" / "results.md") as temporary:
+        temporary.write_text("\n".join(sections))
 
 
 def section(title: str, result: Mapping[str, object]) -> str:

@@ -14,6 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tadp.writing import replacing
+
 PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton")
 
 
@@ -80,10 +82,8 @@ def write(name: str, rows: Sequence[Mapping[str, object]], path: Path, **facts: 
         "rows": list(rows),
         **facts,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def cell(value: object) -> str:

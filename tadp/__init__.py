@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
 from tadp.precision import Level, Plan, Recipe, Role
+from tadp.version import VERSION
 
 if TYPE_CHECKING:
     from tadp.compiler import compile
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Level",

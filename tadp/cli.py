@@ -11,6 +11,7 @@ from typing import Any
 
 from tadp.commands.errors import InputError
 from tadp.commands.settings import OPTIONS, Settings, merge
+from tadp.errors import MissingExtraError
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -40,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(library).setLevel(logging.ERROR)  # what they say at import is about kernels not used here
     arguments = vars(build_parser().parse_args(argv))
     command, show_traceback = arguments.pop("command"), arguments.pop("traceback")
-    flags: dict[str, bool] = {name: arguments.pop(name) for name in ("json", "tune") if name in arguments}
+    given: dict[str, Any] = {name: arguments.pop(name) for name in ("json", "tune", "file") if name in arguments}
     try:
         settings = merge(arguments, arguments.pop("config", None))
         with _plain_warnings():
-            return _run(command, settings, flags)
-    except InputError as error:
+            return _run(command, settings, given)
+    except (InputError, MissingExtraError) as error:
         if show_traceback:
             raise
         print(f"tadp {command}: error: {error}", file=sys.stderr)
@@ -89,8 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--tune", action="store_true", help="keep the times: compilations on this device choose by them")
     calibrate = commands.add_parser(
         "calibrate",
-        help="measure what quantizing costs a model, for the score and for budgets",
-        description="Measure what lower levels cost a model on sample prompts, fit the complexity score to it, and "
+        help="measure errors and costs of lower levels on a model, for the score and for budgets",
+        description="Measure errors and costs of lower levels on sample prompts, fit the complexity score to them, and "
         "write calibration.json and calibration.safetensors. An interrupted run goes on where it was.",
         epilog=_CALIBRATE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -107,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="draw what quality a model has left at which speed, from its calibration",
         description="Solve budgets from a calibration, and print and draw predicted quality over time.",
     )
-    curve.add_argument("calibration", metavar="CALIBRATION", help="the file that `tadp calibrate` wrote")
+    curve.add_argument("file", type=Path, metavar="CALIBRATION", help="the file that `tadp calibrate` wrote")
     for command in (explain, precompile, bench, calibrate):
         command.add_argument(
             "model",
@@ -125,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         "curve": curve,
     }
     for name, command in parsers.items():
-        positional = {"generate": "prompts", "curve": "calibration"}.get(name, "model")
+        positional = "prompts" if name == "generate" else "model"
         for option in OPTIONS:
             if name in option.commands and option.name != positional:
                 command.add_argument(
@@ -136,7 +137,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(command: str, settings: Settings, flags: Mapping[str, bool]) -> int:
+def _run(command: str, settings: Settings, given: Mapping[str, Any]) -> int:
+    """Call a command with its settings and with what is given to it alone."""
     # Imported here, so that --help and wrong arguments answer without loading PyTorch.
     if command == "generate":
         from tadp.commands.generate import generate
@@ -149,18 +151,18 @@ def _run(command: str, settings: Settings, flags: Mapping[str, bool]) -> int:
     if command == "bench":
         from tadp.commands.bench import bench
 
-        return bench(settings, tune=flags["tune"], as_json=flags["json"])
+        return bench(settings, tune=given["tune"], as_json=given["json"])
     if command == "calibrate":
-        from tadp.commands.calibrate import calibrate
+        from tadp.commands.calibrate import write_calibration
 
-        return calibrate(settings)
+        return write_calibration(settings)
     if command == "curve":
         from tadp.commands.curve import curve
 
-        return curve(settings)
+        return curve(given["file"].expanduser(), settings.out)
     from tadp.commands.explain import explain
 
-    return explain(settings, as_json=flags["json"])
+    return explain(settings, as_json=given["json"])
 
 
 @contextmanager

@@ -5,6 +5,14 @@ class UnsupportedModelError(ValueError):
     """The model has no repeated transformer blocks, so there is nothing whose precision could be chosen."""
 
 
+class MissingExtraError(ImportError):
+    """Something needs a package that is not installed; the message names the extra of tadp that installs it."""
+
+
+class MissingExtraWarning(UserWarning):
+    """Something is left out because it needs a package that is not installed; the message names the extra."""
+
+
 class PrecisionFallbackWarning(UserWarning):
     """A layer or a generation runs at 16 bits although the policy asked for less; the message names what and why."""
 

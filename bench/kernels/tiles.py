@@ -21,11 +21,11 @@ from bench.quality.balance import ARGUMENTS, FIRST_SCENE, rounded_rows, rounded_
 from bench.record import parser, record
 from tadp.calibration.channel_widths import channel_widths
 from tadp.calibration.gradient import estimate
+from tadp.calibration.prediction_error import predict, prediction_error
 from tadp.calibration.recording import Step
 from tadp.calibration.recording import record as record_steps
-from tadp.calibration.sensitivity import change, predict
+from tadp.compiler.layers import block_linears
 from tadp.demo.scenes import sample_scene
-from tadp.passes.blocks import block_linears
 from tadp.planning.solver import Limit, choose
 
 WIDTHS = (8, 6, 4)
@@ -152,7 +152,7 @@ def _error(
         module.forward = _forward(module, widths(layer))  # type: ignore[method-assign]
     guidance = float(ARGUMENTS["guidance_scale"])  # type: ignore[arg-type]
     errors = [
-        change(predict(model, step), reference, guidance).visual
+        prediction_error(predict(model, step), reference, guidance).visual
         for step, reference in zip(steps, references, strict=True)
     ]
     for layer, module in layers.items():

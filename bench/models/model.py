@@ -1,6 +1,8 @@
 """Models for benchmarks: the embedded one, and two blocks of Wan2.1-1.3B's shape, each with inputs."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -9,6 +11,9 @@ from diffusers import WanPipeline, WanTransformer3DModel
 from torch.nn import functional
 
 from tadp.demo import PIPELINE_DIR
+from tadp.files.calibration import load
+from tadp.files.fingerprint import versions
+from tadp.planning.calibration import Calibration
 
 GENERATION = {
     "height": 64,
@@ -38,6 +43,15 @@ def demo_pipeline(dtype: torch.dtype = torch.bfloat16) -> WanPipeline:
     pipeline = WanPipeline.from_pretrained(PIPELINE_DIR, torch_dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def demo_calibration(path: Path) -> Calibration:
+    """A calibration of the embedded pipeline, also one that an earlier version of tadp or torch measured.
+
+    Benchmarks compare policies with each other, for which it need not be of this version; of these weights it must be.
+    """
+    found = load(path)
+    return replace(found, key={**found.key, "versions": versions()})
 
 
 def demo_inputs(dtype: torch.dtype = torch.bfloat16, timestep: float = 900.0) -> dict[str, object]:

@@ -13,7 +13,7 @@ from diffusers import WanPipeline
 from tqdm import tqdm
 
 import tadp
-from bench.models.model import demo_pipeline
+from bench.models.model import demo_calibration, demo_pipeline
 from bench.quality.correlation import spearman
 from bench.quality.pareto import ARGUMENTS, FIRST_SCENE
 from bench.record import parser, record
@@ -22,7 +22,6 @@ from tadp.calibration.run import PROBE
 from tadp.calibration.samples import Sample
 from tadp.complexity.score import judge
 from tadp.demo.scenes import sample_scene
-from tadp.files.calibration import load
 from tadp.policy import Policy, parse
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.plans import scored
@@ -36,7 +35,7 @@ def main() -> None:
     options.add_argument("--prompts", type=int, default=16)
     options.add_argument("--policy", default="budget:quality=46,ends=free", help="whose probe is compared")
     chosen = options.parse_args()
-    calibration = load(chosen.calibration)
+    calibration = demo_calibration(chosen.calibration)
     pipeline = tadp.compile(demo_pipeline(torch.float32), policy="static:16", calibration=calibration)
     captions = [sample_scene(FIRST_SCENE + index, 1 + index % 5).caption for index in range(chosen.prompts)]
     found: list[list[dict[str, float]]] = []

@@ -12,9 +12,9 @@ import tadp
 from bench.models.model import GENERATION, demo_pipeline
 from bench.models.probing import Probing
 from tadp.precision import L6, Recipe
-from tadp.report.files import replacing
-from tadp.runtime.controller import StepRecord
+from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals
+from tadp.writing import replacing
 
 PROMPTS = (
     "a red circle stands still on a black background",

@@ -15,14 +15,14 @@ from torch.nn.functional import linear
 from bench.models.model import GENERATION, demo_pipeline
 from bench.record import parser, record
 from tadp.calibration.channels import channel_peaks
+from tadp.calibration.prediction_error import predict, prediction_error
 from tadp.calibration.recording import Step, stage_of, stages_of
 from tadp.calibration.recording import record as record_steps
-from tadp.calibration.sensitivity import change, predict
 from tadp.compiler.balancing import balance, by_group
+from tadp.compiler.layers import block_linears
 from tadp.demo.scenes import sample_scene
 from tadp.kernels import planes
 from tadp.kernels.formats import FORMATS
-from tadp.passes.blocks import block_linears
 from tadp.policy.complexity import PROBE_STEPS
 
 WIDTHS = {"W8A8": (8, 8), "W4A8": (4, 8), "W6A6": (6, 6)}
@@ -121,7 +121,9 @@ class Rounded:
                 module.forward = self._forward(module, factors(layer, stage))  # type: ignore[method-assign]
             for step, reference in steps:
                 guidance = float(GENERATION["guidance_scale"])  # type: ignore[arg-type]
-                errors.setdefault(stage, []).append(change(predict(self._model, step), reference, guidance).visual)
+                errors.setdefault(stage, []).append(
+                    prediction_error(predict(self._model, step), reference, guidance).visual
+                )
             for layer, module in self._layers.items():
                 module.forward = plain[layer]  # type: ignore[method-assign]
         every = [error for found in errors.values() for error in found]

@@ -13,16 +13,15 @@ import torch
 from tqdm import tqdm
 
 import tadp
-from bench.models.model import demo_pipeline
+from bench.models.model import demo_calibration, demo_pipeline
 from bench.quality.pareto import ARGUMENTS, FIRST_SCENE
 from bench.record import parser, record
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.samples import SampleFile
 from tadp.calibration.subject import prepare
+from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
 from tadp.demo.scenes import sample_scene
-from tadp.files.calibration import load
-from tadp.passes.blocks import block_linears
 from tadp.policy import parse
 
 BALANCES = (None, 0.5, 0.75)
@@ -41,7 +40,9 @@ def main() -> None:
     pipeline = demo_pipeline(torch.float32)
     layers = {found.layer: found.module for found in block_linears(pipeline.transformer)}
     subject = prepare(pipeline, learnt, ARGUMENTS, layers, lambda whole, policy: tadp.compile(whole, policy=policy))
-    calibration = replace(load(chosen.calibration), channel_peaks=subject.peaks, channel_widths=subject.channel_widths)
+    calibration = replace(
+        demo_calibration(chosen.calibration), channel_peaks=subject.peaks, channel_widths=subject.channel_widths
+    )
     rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -52,18 +53,18 @@ def main() -> None:
             file = SampleFile(directory / f"{balance}.jsonl", {})
             measurer = ClipMeasurer(compiled, ARGUMENTS, file, directory / "references")
             for policy in map(parse, (*UNIFORM, *(MIXED if balance is None else ()))):
-                damage = [
+                outcomes = [
                     measurer.measure(prompt, seed, policy)
                     for seed, prompt in enumerate(tqdm(prompts, desc=f"{policy}, balance {balance}", unit="clip"))
                 ]
-                psnr = np.array([found.psnr for found in damage])
+                psnr = np.array([found.psnr for found in outcomes])
                 rows.append(
                     {
                         "policy": str(policy),
                         "balance": "" if balance is None else balance,
                         "PSNR, dB": psnr.mean(),
                         "lowest": psnr.min(),
-                        "temporal error": float(np.mean([found.temporal_error or 0.0 for found in damage])),
+                        "temporal error": float(np.mean([found.temporal_error or 0.0 for found in outcomes])),
                     }
                 )
     record("channels", rows, chosen.json, prompts=len(prompts))

@@ -65,9 +65,9 @@ def main() -> None:
         for kind, (identity, _) in kinds.items()
     }
     policies = [policy for _, chosen_policies in kinds.values() for policy in chosen_policies]
-    samples = whole_samples(files, list(map(str, policies)))
+    samples = whole_samples(files, [policy.key for policy in policies])
     check = check_seconds(compiled, ARGUMENTS, calibration, policies, chosen.check) if chosen.check else None
-    proof = Proof(tuple(samples), calibration, str(PROBE), STATIC, ADAPTIVE)
+    proof = Proof(tuple(samples), calibration, PROBE.key, STATIC, ADAPTIVE)
     write_report(proof, chosen.out, chosen.json, planned=len(pairs), check=check)
 
 
@@ -78,9 +78,9 @@ def whole_samples(files: dict[str, list[SampleFile]], policies: list[str]) -> li
         for sample in file.samples:
             known = found.get((sample.prompt, sample.seed), Sample(sample.prompt, sample.seed))
             features = {**sample.features, **known.features}
-            damage = {**known.damage, **sample.damage}
-            found[sample.prompt, sample.seed] = Sample(sample.prompt, sample.seed, features, damage)
-    return [sample for sample in found.values() if all(policy in sample.damage for policy in policies)]
+            outcomes = {**known.outcomes, **sample.outcomes}
+            found[sample.prompt, sample.seed] = Sample(sample.prompt, sample.seed, features, outcomes)
+    return [sample for sample in found.values() if all(policy in sample.outcomes for policy in policies)]
 
 
 def measure(

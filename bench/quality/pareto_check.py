@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bench.quality.pareto_report import seconds_of
 from tadp.demo.scenes import sample_scene
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration
 from tadp.policy import Policy
 
 FIRST_SCENE = 9 * 10**9
@@ -34,8 +34,8 @@ def check_seconds(
             records = [record for record in pipeline.tadp.history if record.generation == generation]
             recipes = Counter(str(recipe) for record in records for _, recipe in record.plan)
             if index >= 0:  # the first round compiles
-                measured.setdefault(str(policy), []).append(seconds)
-                told.setdefault(str(policy), []).append(seconds_of(recipes, calibration))
+                measured.setdefault(policy.key, []).append(seconds)
+                told.setdefault(policy.key, []).append(seconds_of(recipes, calibration))
     return [
         {
             "policy": name,

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from bench.quality.correlation import draws, interval, spearman
 from bench.record import cell, machine, record, versions
 from tadp.calibration.fit import candidates
-from tadp.calibration.samples import Damage, Sample
+from tadp.calibration.samples import Outcome, Sample
 from tadp.complexity.score import judge
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration
 from tadp.precision import Recipe
 
 THIRDS = ("low", "medium", "high")
@@ -28,7 +28,7 @@ class Proof:
     """What was measured.
 
     Attributes:
-        samples: with the damage of every policy.
+        samples: with the outcome of every policy.
         calibration: that scores and adaptive policies come from.
         probe: the policy whose probe measured the features.
         static, adaptive: names of policies; the first of `static` is the reference.
@@ -57,17 +57,17 @@ class Proof:
         """The prompt of every sample."""
         return np.array([sample.prompt for sample in self.samples])
 
-    def damage(self, policy: str) -> list[Damage]:
+    def outcomes(self, policy: str) -> list[Outcome]:
         """Of every sample."""
-        return [sample.damage[policy] for sample in self.samples]
+        return [sample.outcomes[policy] for sample in self.samples]
 
     def psnr(self, policy: str) -> np.ndarray:
         """Of every sample, in dB."""
-        return np.array([found.psnr for found in self.damage(policy)])
+        return np.array([found.psnr for found in self.outcomes(policy)])
 
     def seconds(self, policy: str) -> np.ndarray:
         """Of every sample, from the recipes that its blocks ran at."""
-        return np.array([seconds_of(found.recipes, self.calibration) for found in self.damage(policy)])
+        return np.array([seconds_of(found.recipes, self.calibration) for found in self.outcomes(policy)])
 
 
 def seconds_of(recipes: Mapping[str, int], calibration: Calibration) -> float:
@@ -84,9 +84,9 @@ def table_of_policies(proof: Proof) -> list[dict[str, object]]:
     """A row per policy."""
     rows = []
     for policy in (*proof.static, proof.probe, *proof.adaptive):
-        damage, psnr = proof.damage(policy), proof.psnr(policy)
-        aligned = [found.alignment or 0.0 for found in damage]
-        reference = [found.alignment or 0.0 for found in proof.damage(proof.static[0])]
+        outcomes, psnr = proof.outcomes(policy), proof.psnr(policy)
+        aligned = [found.alignment or 0.0 for found in outcomes]
+        reference = [found.alignment or 0.0 for found in proof.outcomes(proof.static[0])]
         seconds = float(proof.seconds(policy).mean())
         rows.append(
             {
@@ -97,12 +97,12 @@ def table_of_policies(proof: Proof) -> list[dict[str, object]]:
                 "lowest": float(psnr.min()),
                 "5 % are below": float(np.percentile(psnr, 5, method="lower")),
                 "PSNR of the mean error": _psnr_of_mean_error(psnr),
-                "SSIM": float(np.mean([found.ssim for found in damage])),
-                **_where_measured("MS-SSIM", [found.ms_ssim for found in damage]),
-                **_where_measured("LPIPS", [found.lpips for found in damage]),
-                "temporal error": float(np.mean([found.temporal_error for found in damage])),
+                "SSIM": float(np.mean([found.ssim for found in outcomes])),
+                **_where_measured("MS-SSIM", [found.ms_ssim for found in outcomes]),
+                **_where_measured("LPIPS", [found.lpips for found in outcomes]),
+                "temporal error": float(np.mean([found.temporal_error for found in outcomes])),
                 "alignment - that of 16 bits": float(np.mean(aligned) - np.mean(reference)),
-                "weights, MB": float(np.mean([found.weight_bytes or 0 for found in damage])) / 1e6,
+                "weights, MB": float(np.mean([found.weight_bytes or 0 for found in outcomes])) / 1e6,
             }
         )
     return rows
@@ -115,35 +115,35 @@ def _where_measured(name: str, values: Sequence[float | None]) -> dict[str, floa
 
 
 def correlations(proof: Proof) -> list[dict[str, object]]:
-    """Of the score and of each signal with the damage of static levels, each with its 95 % interval.
+    """Of the score and of each signal with the error of static levels, each with its 95 % interval.
 
-    The second row takes the means over the seeds of every prompt: what is left of the damage when noise evens out.
+    The second row takes the means over the seeds of every prompt: what is left of the error when noise evens out.
     """
     known = [candidates(sample) for sample in proof.samples]
     signals = {
         name: np.array([found[name] for found in known]) for name in known[0] if all(name in found for found in known)
     }
-    losses = {level: -proof.psnr(level) for level in LEVELS}
-    means = {level: _means(loss, proof.prompts) for level, loss in losses.items()}
+    errors = {level: -proof.psnr(level) for level in LEVELS}
+    means = {level: _means(error, proof.prompts) for level, error in errors.items()}
     of_prompts = _means(proof.scores, proof.prompts)
     rows = []
     for name, values in signals.items():
         span = proof.calibration.ranges.get(name)
-        rows.append(_correlation(name, abs(span.weight) if span else "", values, losses, proof.prompts))
+        rows.append(_correlation(name, abs(span.weight) if span else "", values, errors, proof.prompts))
     return [
-        _correlation("calibrated score", "", proof.scores, losses, proof.prompts),
+        _correlation("calibrated score", "", proof.scores, errors, proof.prompts),
         _correlation("the same, means of prompts", "", of_prompts, means, np.arange(len(of_prompts))),
         *sorted(rows, key=lambda row: -abs(float(str(row[LEVELS[2]]).split()[0]))),
     ]
 
 
 def _correlation(
-    name: str, weight: object, values: np.ndarray, losses: Mapping[str, np.ndarray], clusters: np.ndarray
+    name: str, weight: object, values: np.ndarray, errors: Mapping[str, np.ndarray], clusters: np.ndarray
 ) -> dict[str, object]:
     row = {"predictor": name, "weight": weight}
-    for level, loss in losses.items():
-        low, high = interval(values, loss, clusters)
-        row[level] = f"{spearman(values, loss):+.2f} ({low:+.2f} to {high:+.2f})"
+    for level, error in errors.items():
+        low, high = interval(values, error, clusters)
+        row[level] = f"{spearman(values, error):+.2f} ({low:+.2f} to {high:+.2f})"
     return row
 
 
@@ -154,7 +154,7 @@ def _means(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
 
 
 def between_seeds(proof: Proof) -> list[dict[str, object]]:
-    """How much of the damage is chance: how far the seeds of one prompt lie apart."""
+    """How much of the error is chance: how far the seeds of one prompt lie apart."""
     members = [np.flatnonzero(proof.prompts == prompt) for prompt in np.unique(proof.prompts)]
     rows = []
     for level in LEVELS:
@@ -284,7 +284,7 @@ def write_report(
         "Policies": table_of_policies(proof),
         "Against the line between static settings": above_the_line(proof),
         "By third of complexity": by_third(proof),
-        "What predicts the damage (Spearman, 95 % intervals over prompts)": correlations(proof),
+        "What predicts the error (Spearman, 95 % intervals over prompts)": correlations(proof),
         "Between seeds of one prompt": between_seeds(proof),
     }
     if check:

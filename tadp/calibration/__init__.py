@@ -1,1 +1,1 @@
-"""What quantizing costs, measured on sample content: by content, and what predicts it."""
+"""Errors and costs of lower levels, measured on sample content, and the score that predicts the errors."""

@@ -1,40 +1,30 @@
 """Clips of a compiled pipeline from the same noise at several precisions, and what each is off by."""
 
 import hashlib
-import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from tadp.calibration.samples import Damage, SampleFile
+from tadp.calibration.samples import Outcome, SampleFile
+from tadp.pipelines import first_clip, takes
 from tadp.policy import Policy, parse
 from tadp.policy.plans import scored
-from tadp.precision import Plan
 from tadp.quality.fidelity import MS_SSIM_SIDE, SSIM_WINDOW, ms_ssim, ssim
 from tadp.quality.perceptual import LPIPS_SIDE, lpips, missing
 from tadp.quality.temporal import temporal_error
-from tadp.runtime.signals import Signals, features
+from tadp.runtime.compiled import Compiled, latest_records
+from tadp.runtime.signals import features
+from tadp.writing import replacing
 
 REFERENCE = "static:16"
 
 Align = Callable[[torch.Tensor, str], float]
-
-
-class StepRecord(Protocol):
-    """What is read of the records in a controller's history."""
-
-    @property
-    def generation(self) -> int: ...
-    @property
-    def signals(self) -> Signals | None: ...
-    @property
-    def plan(self) -> Plan: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class ClipMeasurer:
         align: how much of a prompt a clip shows, in [0, 1].
     """
 
-    pipeline: Any
+    pipeline: Compiled
     arguments: Mapping[str, Any]
     file: SampleFile
     references: Path
@@ -72,22 +62,22 @@ class ClipMeasurer:
             (prompt, seed, policy)
             for prompt, seed in prompts
             for policy in wanted
-            if str(policy) not in self.file.sample(prompt, seed).damage
+            if policy.key not in self.file.sample(prompt, seed).outcomes
         ]
 
-    def measure(self, prompt: str, seed: int, policy: Policy) -> Damage:
-        """Generate a clip, compare it with the one at 16 bits, and keep the damage.
+    def measure(self, prompt: str, seed: int, policy: Policy) -> Outcome:
+        """Generate a clip, compare it with the one at 16 bits, and keep the outcome.
 
         What a policy's own probe measures is kept as the features of the sample, unless there are some.
         """
-        if str(policy) == REFERENCE:
+        if policy.key == REFERENCE:
             self._make_reference(prompt, seed)
         else:
             reference = self._reference(prompt, seed)
             made = self._generate(prompt, seed, policy)
             self._keep_features(prompt, seed)
-            self._keep_damage(prompt, seed, str(policy), made, reference)
-        return self.file.sample(prompt, seed).damage[str(policy)]
+            self._keep_outcome(prompt, seed, policy.key, made, reference)
+        return self.file.sample(prompt, seed).outcomes[policy.key]
 
     def _reference(self, prompt: str, seed: int) -> torch.Tensor:
         """The clip at 16 bits, from its file where there is one."""
@@ -99,20 +89,17 @@ class ClipMeasurer:
 
     def _make_reference(self, prompt: str, seed: int) -> torch.Tensor:
         made = self._generate(prompt, seed, parse(REFERENCE))
-        path = self._path(prompt, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file({"clip": made.clip}, str(partial))
-        partial.replace(path)
-        self._keep_damage(prompt, seed, REFERENCE, made, made.clip)
+        with replacing(self._path(prompt, seed)) as temporary:
+            save_file({"clip": made.clip}, str(temporary))
+        self._keep_outcome(prompt, seed, REFERENCE, made, made.clip)
         return made.clip
 
     def _path(self, prompt: str, seed: int) -> Path:
         return self.references / f"{hashlib.sha256(f'{seed} {prompt}'.encode()).hexdigest()[:24]}.safetensors"
 
-    def _keep_damage(self, prompt: str, seed: int, policy: str, made: _Made, reference: torch.Tensor) -> None:
+    def _keep_outcome(self, prompt: str, seed: int, policy: str, made: _Made, reference: torch.Tensor) -> None:
         clip, side = made.clip, min(made.clip.shape[1:3])
-        damage = Damage(
+        outcome = Outcome(
             mse=(clip - reference).square().mean().item(),
             ssim=ssim(clip, reference) if side >= SSIM_WINDOW else None,
             temporal_error=temporal_error(clip, reference) if len(clip) > 1 else None,
@@ -123,7 +110,7 @@ class ClipMeasurer:
             ms_ssim=ms_ssim(clip, reference) if side >= MS_SSIM_SIDE else None,
             lpips=lpips(clip, reference) if side >= LPIPS_SIDE and not missing() else None,
         )
-        self.file.add_damage(prompt, seed, policy, damage)
+        self.file.add_outcome(prompt, seed, policy, outcome)
 
     def _generate(self, prompt: str, seed: int, policy: Policy) -> _Made:
         controller, most = self.pipeline.tadp, 0
@@ -135,23 +122,20 @@ class ClipMeasurer:
 
         controller.use(policy)
         arguments = {**self.arguments, "output_type": "np"}
-        if "callback_on_step_end" in inspect.signature(type(self.pipeline).__call__).parameters:
+        if takes(self.pipeline, "callback_on_step_end"):
             arguments["callback_on_step_end"] = note
         started = time.perf_counter()
         result = self.pipeline(prompt, generator=torch.Generator().manual_seed(seed), **arguments)
         seconds = time.perf_counter() - started
-        clip = result.frames[0] if hasattr(result, "frames") else result.images[:1]
-        return _Made(torch.from_numpy(clip).float().contiguous(), seconds, most or None)
-
-    def _latest_records(self) -> list[StepRecord]:
-        controller = self.pipeline.tadp
-        return [record for record in controller.history if record.generation == controller.clock.generation]
+        return _Made(torch.from_numpy(first_clip(result)).contiguous(), seconds, most or None)
 
     def _recipes(self) -> dict[str, int]:
-        return dict(Counter(str(recipe) for record in self._latest_records() for _, recipe in record.plan))
+        return dict(Counter(str(recipe) for record in latest_records(self.pipeline.tadp) for _, recipe in record.plan))
 
     def _keep_features(self, prompt: str, seed: int) -> None:
-        probed = [(record.signals, record.plan) for record in self._latest_records() if record.signals is not None]
+        probed = [
+            (record.signals, record.plan) for record in latest_records(self.pipeline.tadp) if record.signals is not None
+        ]
         blocks = tuple(dict.fromkeys(block for _, plan in probed for block, _ in plan))
         found = features([signals for signals, _ in probed], scored(blocks))
         if found and not self.file.sample(prompt, seed).features:

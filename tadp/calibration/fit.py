@@ -1,22 +1,23 @@
-"""Which features tell how much quantizing costs some content, which way each goes, and how much it weighs.
+"""Which features tell how large the error of quantizing is for some content, which way each goes, and what it weighs.
 
-Features whose rank correlation with the damage could be chance weigh nothing. Each of the others is placed between its
-5th and its 95th percentile, the way round in which it rises with the damage, and the damage is fitted by their sum with
+Features whose rank correlation with the error could be chance weigh nothing. Each of the others is placed between its
+5th and its 95th percentile, the way round in which it rises with the error, and the error is fitted by their sum with
 weights of at least 0 (non-negative least squares, Lawson and Hanson 1974, with a ridge). What results is monotone in
-every feature. The damage counts by its rank, as normal scores: a single clip that is hardly damaged at all would
-otherwise decide the fit.
+every feature. Errors count by their rank, as normal scores: a single clip that hardly differs from the one at 16
+bits would otherwise decide the fit.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.stats import norm, rankdata, spearmanr
 
 from tadp.calibration.samples import Sample
 from tadp.complexity import text
 from tadp.complexity.score import FeatureRange, FeatureRanges, ScoreWeights, judge, part_of
+from tadp.extras import need
+
+optimize, stats = (need(f"scipy.{part}", "calibrate", "fitting a score needs SciPy") for part in ("optimize", "stats"))
 
 LOW, HIGH = 5, 95  # percentiles
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -33,8 +34,8 @@ class ScoreFit:
 
     Attributes:
         ranges, weights: of the score, as policies take them.
-        left_out: rank correlation of the score with the damage of contents that it was not fitted to, each in turn.
-        correlations: of every candidate with the damage, also of those that weigh nothing.
+        left_out: rank correlation of the score with the error of contents that it was not fitted to, each in turn.
+        correlations: of every candidate with the error, also of those that weigh nothing.
         ridge: that was chosen.
     """
 
@@ -57,21 +58,21 @@ def candidates(sample: Sample) -> dict[str, float]:
     return wording | {name: value for name, value in sample.features.items() if not name.startswith("shadow_error")}
 
 
-def fit(features: Sequence[Mapping[str, float]], damage: Sequence[float]) -> ScoreFit:
-    """Fit a score to the damage of some contents.
+def fit(features: Sequence[Mapping[str, float]], errors: Sequence[float]) -> ScoreFit:
+    """Fit a score to the errors of some contents.
 
     Args:
         features: of every content; those that all have are candidates.
-        damage: of every content; only its order counts.
+        errors: of every content; only their order counts.
 
     Raises:
-        ValueError: for fewer than `FEWEST` contents, or damage that is all the same.
+        ValueError: for fewer than `FEWEST` contents, or errors that are all the same.
     """
-    if len(damage) < FEWEST:
-        raise ValueError(f"a score is fitted to {FEWEST} contents or more, got {len(damage)}")
-    if np.ptp(damage) == 0:
-        raise ValueError("quantizing costs all contents the same: there is nothing to predict")
-    target = normal_scores(damage)
+    if len(errors) < FEWEST:
+        raise ValueError(f"a score is fitted to {FEWEST} contents or more, got {len(errors)}")
+    if np.ptp(errors) == 0:
+        raise ValueError("the error of all contents is the same: there is nothing to predict")
+    target = normal_scores(errors)
     names = [name for name in features[0] if all(name in found for found in features)]
     values = np.array([[found[name] for name in names] for found in features])
     outside = {ridge: _left_out(names, values, target, ridge) for ridge in RIDGES}
@@ -81,9 +82,9 @@ def fit(features: Sequence[Mapping[str, float]], damage: Sequence[float]) -> Sco
     return ScoreFit(ranges, weights, _rank(outside[ridge], target), found, ridge)
 
 
-def normal_scores(damage: Sequence[float]) -> np.ndarray:
-    """The damage by rank, as if it were normally distributed; equal damage has equal scores."""
-    return np.asarray(norm.ppf((rankdata(damage) - 0.5) / len(damage)))
+def normal_scores(errors: Sequence[float]) -> np.ndarray:
+    """Errors by rank, as if they were normally distributed; equal errors have equal scores."""
+    return np.asarray(stats.norm.ppf((stats.rankdata(errors) - 0.5) / len(errors)))
 
 
 def _fit(
@@ -94,10 +95,10 @@ def _fit(
     kept = list(spans)
     columns = placed - placed.mean(0)
     penalty = np.sqrt(ridge * len(target)) * np.eye(len(kept)) * float(columns.std(0).mean() or 1.0)
-    found, _ = nnls(
+    found, _ = optimize.nnls(
         np.vstack([columns, penalty]), np.concatenate([target - target.mean(), np.zeros(len(kept))]), maxiter=10_000
     )
-    if not found.any():  # nothing rises with the damage: the best single one, so that there is a score at all
+    if not found.any():  # nothing rises with the error: the best single one, so that there is a score at all
         found[int(np.argmax([abs(_rank(placed[:, index], target)) for index in range(len(kept))]))] = 1.0
     found = found / found.sum()
     ranges = {
@@ -128,7 +129,7 @@ def _placed(names: Sequence[str], values: np.ndarray, target: np.ndarray) -> tup
 
 
 def _left_out(names: Sequence[str], values: np.ndarray, target: np.ndarray, ridge: float) -> np.ndarray:
-    """What each content is predicted to cost by a fit to all others, in the unit of the damage."""
+    """The error that a fit to all other contents predicts for each, in the unit of the errors."""
     found = np.empty(len(target))
     for index in range(len(target)):
         others = np.arange(len(target)) != index
@@ -147,4 +148,4 @@ def _score(features: Mapping[str, float], ranges: FeatureRanges, weights: ScoreW
 
 def _rank(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Spearman's correlation; 0 where one of both does not vary."""
-    return float(spearmanr(ours, theirs).statistic) if np.ptp(ours) > 0 and np.ptp(theirs) > 0 else 0.0
+    return float(stats.spearmanr(ours, theirs).statistic) if np.ptp(ours) > 0 and np.ptp(theirs) > 0 else 0.0

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tadp.writing import replacing
+
 
 class Journal:
     """Reads what is there, then appends."""
@@ -30,9 +32,8 @@ class Journal:
         text = path.read_text() if path.exists() else ""
         kept = text[: text.rfind("\n") + 1] or header + "\n"  # a killed run may have left half a line behind
         if kept != text:
-            partial = path.with_suffix(".partial")
-            partial.write_text(kept)
-            partial.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(kept)
         lines = kept.splitlines()
         if lines[0] != header:
             raise ValueError(

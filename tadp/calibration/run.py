@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tadp.calibration.changes import Changes, role_sensitivity
 from tadp.calibration.clips import REFERENCE, ClipMeasurer
 from tadp.calibration.fit import ScoreFit, candidates, fit, normal_scores
+from tadp.calibration.line import fit_line, log_error
+from tadp.calibration.prediction_error import PredictionError, PredictionErrorFile, alone, predict
 from tadp.calibration.recording import stage_of
 from tadp.calibration.samples import Sample, SampleFile
-from tadp.calibration.sensitivity import Change, alone, predict
+from tadp.calibration.sensitivity import role_sensitivity
 from tadp.calibration.subject import Subject
-from tadp.calibration.table import Row, line, log_damage
 from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration, Row
 from tadp.planning.costs import BlockCost, Costs
 from tadp.policy import Policy, Seen, Static, parse
 from tadp.policy.complexity import PROBE_STEPS
@@ -28,6 +28,7 @@ from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged
 from tadp.precision import L4, L6, L8, L16, Level, Recipe
+from tadp.writing import replacing
 
 MENU = (
     *(Static(level, attention=attention).recipe for level in (L16, L8, L6, L4) for attention in (L16, L8)),
@@ -35,8 +36,8 @@ MENU = (
 )
 """The recipes whose costs are measured, and that budgets choose from."""
 BASE = Static(L8, attention=L8)
-"""What damage is measured in units of."""
-STATIC = (str(BASE), "static:8", "static:6", "static:4")
+"""The policy whose error is the unit of all errors."""
+STATIC = (BASE.key, "static:8", "static:6", "static:4")
 PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 
 
@@ -53,20 +54,20 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
     """
     seeded = [(prompt, subject.seed + index) for index, prompt in enumerate(prompts)]
     blocks = _blocks(subject)
-    changes = Changes(work / "blocks.jsonl", subject)
+    known = PredictionErrorFile(work / "blocks.jsonl", subject)
     errors = {
-        (block, recipe): changes.of(alone(block, recipe))
+        (block, recipe): known.of(alone(block, recipe))
         for block in tqdm(blocks, desc="lowering blocks one by one", unit="block")
         for recipe in MENU
     }
     first = replace(subject, recorded=subject.recorded[: len(subject.counts)])
-    sensitivity = role_sensitivity(first, blocks, Changes(work / "roles.jsonl", first))
+    sensitivity = role_sensitivity(first, blocks, PredictionErrorFile(work / "roles.jsonl", first))
     seconds, outside = _seconds(subject, blocks, prompts[0], work / "seconds.json")
     memory = _bytes(subject, blocks)
     samples = measure_clips(subject, seeded, work)
     found = _fit_score(samples)
     scores = [found.score(candidates(sample)) for sample in samples]
-    base = line(scores, [log_damage(sample, str(BASE)) for sample in samples])
+    base = fit_line(scores, [log_error(sample, BASE.key) for sample in samples])
     per_stage = {
         pair: tuple(_mean(of_step, subject, stage) for stage in range(len(subject.counts)))
         for pair, of_step in errors.items()
@@ -100,11 +101,13 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
         sensitivity=sensitivity,
         samples=len(samples),
         bias=_bias(costs, scores, samples, blocks),
+        channel_peaks=subject.peaks,
+        channel_widths=subject.channel_widths,
     )
 
 
 def measure_clips(subject: Subject, prompts: Sequence[tuple[str, int]], work: Path) -> list[Sample]:
-    """The damage of static policies, and of the base recipe in one stage after the other, for every prompt and seed."""
+    """The outcomes of static policies, and of the base recipe in one stage after the other, for every prompt."""
     file = SampleFile(work / "samples.jsonl", subject.key)
     measurer = ClipMeasurer(subject.pipeline, subject.arguments, file, work / "references")
     policies = (parse(REFERENCE), PROBE, *map(parse, STATIC), *windows(subject.stages))
@@ -128,16 +131,16 @@ def _blocks(subject: Subject) -> tuple[str, ...]:
     return blocks
 
 
-def _mean(changes: Sequence[Change], subject: Subject, stage: int) -> float:
+def _mean(errors: Sequence[PredictionError], subject: Subject, stage: int) -> float:
     """Mean visual error over the recorded steps of a stage."""
-    steps = zip(changes, subject.recorded, strict=True)
-    return statistics.fmean(change.visual for change, step in steps if stage_of(step.noise, subject.stages) == stage)
+    steps = zip(errors, subject.recorded, strict=True)
+    return statistics.fmean(error.visual for error, step in steps if stage_of(step.noise, subject.stages) == stage)
 
 
 def _shares(subject: Subject, samples: Sequence[Sample]) -> tuple[float, ...]:
     """What each stage contributes to the squared error at the base recipe, as far as single stages tell."""
     alone = [
-        statistics.median(sample.damage[str(policy)].mse / sample.damage[str(BASE)].mse for sample in samples)
+        statistics.median(sample.outcomes[policy.key].mse / sample.outcomes[BASE.key].mse for sample in samples)
         for policy in windows(subject.stages)
     ]
     return tuple(share / sum(alone) for share in alone)
@@ -154,9 +157,8 @@ def _seconds(
         outside = seconds_outside_forwards(subject.pipeline, subject.model, prompt, subject.arguments)
         rows = [[block, str(recipe), seconds] for (block, recipe), seconds in measured.items()]
         known = {"key": key, "outside": outside, "blocks": rows}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(known))
-        partial.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(known))
     return {(block, Recipe.parse(recipe)): seconds for block, recipe, seconds in known["blocks"]}, known["outside"]
 
 
@@ -177,9 +179,9 @@ def _bytes(subject: Subject, blocks: Sequence[str]) -> dict[tuple[str, Recipe], 
 
 
 def _fit_score(samples: Sequence[Sample]) -> ScoreFit:
-    """The score that predicts the damage of static policies, the mean of its normal scores."""
-    damage = [normal_scores([log_damage(sample, policy) for sample in samples]) for policy in STATIC]
-    return fit([candidates(sample) for sample in samples], np.mean(damage, axis=0).tolist())
+    """The score that predicts the errors of static policies, the mean of its normal scores."""
+    errors = [normal_scores([log_error(sample, policy) for sample in samples]) for policy in STATIC]
+    return fit([candidates(sample) for sample in samples], np.mean(errors, axis=0).tolist())
 
 
 def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blocks: Sequence[str]) -> tuple[Row, ...]:
@@ -187,8 +189,8 @@ def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blo
     rows = []
     for policy in (PROBE, *map(parse, STATIC)):
         schedule = [policy.plan(Seen(tuple(blocks)))] * len(costs.steps)
-        damage = [log_damage(sample, str(policy)) for sample in samples]
-        rows.append(Row(str(policy), line(scores, damage), costs.seconds(schedule), costs.bytes(schedule)))
+        errors = [log_error(sample, policy.key) for sample in samples]
+        rows.append(Row(policy.key, fit_line(scores, errors), costs.seconds(schedule), costs.bytes(schedule)))
     return tuple(rows)
 
 
@@ -198,8 +200,8 @@ def _bias(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], bloc
         plan = policy.plan(Seen(tuple(blocks)))
         schedule = [plan] * len(costs.steps)
         misses = [
-            costs.psnr(schedule, score) + 10 * log_damage(sample, str(policy))
+            costs.psnr(schedule, score) + 10 * log_error(sample, policy.key)
             for score, sample in zip(scores, samples, strict=True)
         ]
-        found[str(policy)] = statistics.fmean(misses)
+        found[policy.key] = statistics.fmean(misses)
     return found

@@ -8,12 +8,12 @@ from typing import Any
 
 from tadp.calibration.journal import Journal
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
-class Damage:
-    """How far a clip is from the one at 16 bits of the same prompt and seed, and what it took.
+class Outcome:
+    """The error of a clip, which is its distance to the one at 16 bits of the same prompt and seed, and what it cost.
 
     Attributes:
         mse: mean squared error of values in [0, 1].
@@ -45,12 +45,12 @@ class Damage:
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt and seed: what its probe measured, and the damage of every policy that was tried."""
+    """One prompt and seed: what its probe measured, and the outcome of every policy that was tried."""
 
     prompt: str
     seed: int
     features: Mapping[str, float] = field(default_factory=dict)
-    damage: Mapping[str, Damage] = field(default_factory=dict)
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 class SampleFile:
@@ -87,13 +87,15 @@ class SampleFile:
         """Keep what the probe measured; it is on disk when this returns."""
         self._journal.add({"prompt": prompt, "seed": seed, "features": dict(features)})
 
-    def add_damage(self, prompt: str, seed: int, policy: str, damage: Damage) -> None:
-        """Keep the damage of a policy; it is on disk when this returns."""
-        self._journal.add({"prompt": prompt, "seed": seed, "damage": {policy: asdict(damage)}})
+    def add_outcome(self, prompt: str, seed: int, policy: str, outcome: Outcome) -> None:
+        """Keep the outcome of a policy, by its key; it is on disk when this returns."""
+        self._journal.add({"prompt": prompt, "seed": seed, "outcomes": {policy: asdict(outcome)}})
 
     def _take(self, content: dict[str, Any]) -> None:
         prompt, seed = content["prompt"], content["seed"]
         known = self.sample(prompt, seed)
-        damage = {policy: Damage(**values) for policy, values in content.get("damage", {}).items()}
+        outcomes = {policy: Outcome(**values) for policy, values in content.get("outcomes", {}).items()}
         features = content.get("features", {})
-        self._samples[prompt, seed] = Sample(prompt, seed, {**known.features, **features}, {**known.damage, **damage})
+        self._samples[prompt, seed] = Sample(
+            prompt, seed, {**known.features, **features}, {**known.outcomes, **outcomes}
+        )

@@ -1,140 +1,61 @@
-"""What a lower level of a part of a model changes in the model's prediction, on inputs as they occur in generations.
+"""How sensitive the roles of every block are to a lower level."""
 
-Each part is lowered alone, everything else stays at 16 bits, and the inputs are those of a generation at 16 bits:
-errors of one step do not travel to the next. What they do to a whole clip is measured by stages, see `run`.
-"""
+import statistics
+from collections.abc import Sequence
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from tqdm import tqdm
 
-import torch
+from tadp.calibration.prediction_error import QUALITY_OF_ROLE, PredictionErrorFile, predict, role_alone
+from tadp.calibration.subject import Subject
+from tadp.extras import need
+from tadp.planning.calibration import RoleSensitivity
+from tadp.policy import parse
+from tadp.precision import L4, L8, L16, Level, Role
 
-from tadp.calibration.recording import Step
-from tadp.policy.fixed import Fixed
-from tadp.precision import L16, Level, Plan, Recipe, Role
-from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL
-from tadp.runtime.signals import prediction_of
+stats = need("scipy.stats", "calibrate", "rank correlations need SciPy")
 
-_FRAMES = 2  # the dimension of frames in (batch, channels, frames, height, width)
-
-QUALITIES = ("visual", "text", "temporal")
-"""What layers influence, with the metric that fits it: "visual" the guided prediction, "text" what the prompt adds to
-it, "temporal" its changes from frame to frame (ViDiT-Q, arXiv 2406.02540, metric-decoupled mixed precision).
-"""
-
-QUALITY_OF_ROLE: Mapping[Role, str] = {
-    Role.CROSS_ATTN_Q: "text",
-    Role.CROSS_ATTN_KV: "text",
-    Role.CROSS_ATTN_OUT: "text",
-    Role.SELF_ATTN_QKV: "temporal",
-    Role.SELF_ATTN_OUT: "temporal",
-    Role.ATTENTION: "temporal",
-    Role.FFN_UP: "visual",
-    Role.FFN_DOWN: "visual",
-    Role.MODULATION: "visual",
-}
-"""Full self-attention is what moves information between frames; where it attends within frames, motion depends on it
-less, and the visual quality more.
-"""
+ROLE_LEVELS = (L8, L4)
 
 
-@dataclass(frozen=True)
-class Change:
-    """Squared relative errors of a prediction by quality; None where it cannot be measured.
-
-    Attributes:
-        visual: ``|dp|^2 / |p|^2`` of the guided prediction p.
-        text: the same of the difference between both guidance branches; None without them.
-        temporal: the same of the changes of p from frame to frame; None for single images.
-    """
-
-    visual: float
-    text: float | None = None
-    temporal: float | None = None
-
-    def of(self, role: Role) -> float:
-        """By the metric that fits a role; where that is missing, of the guided prediction."""
-        found = getattr(self, QUALITY_OF_ROLE.get(role, "visual"))
-        return self.visual if found is None else float(found)
-
-
-Predictions = Mapping[str, torch.Tensor]
-"""What a model predicts in a step, float32, by guidance branch."""
-
-
-def predict(model: Any, step: Step) -> dict[str, torch.Tensor]:
-    """Run all branches of a step."""
-    found = {}
-    for branch, inputs in step.inputs.items():
-        prediction = prediction_of(model(**inputs))
-        assert prediction is not None
-        found[branch] = prediction.detach().float().clone()
-    return found
-
-
-def change(ours: Predictions, reference: Predictions, guidance_scale: float) -> Change:
-    """How far predictions are from those of reference.
-
-    Args:
-        ours: by branch, ``(batch, channels, frames, height, width)`` or of other shapes.
-        reference: likewise.
-        guidance_scale: of classifier-free guidance, which weighs the errors of both branches.
-    """
-    guided, other = (_guided(predictions, guidance_scale) for predictions in (ours, reference))
-    text = None
-    if {CONDITIONAL, UNCONDITIONAL} <= set(reference):
-        gaps = [found[CONDITIONAL] - found[UNCONDITIONAL] for found in (ours, reference)]
-        text = _squared_error(*gaps)
-    moves = guided.dim() == 5 and guided.shape[_FRAMES] > 1
-    temporal = _squared_error(guided.diff(dim=_FRAMES), other.diff(dim=_FRAMES)) if moves else None
-    return Change(_squared_error(guided, other), text, temporal)
-
-
-def changes_of(
-    model: Any,
-    steps: Sequence[Step],
-    references: Sequence[Predictions],
-    plans: Iterable[Plan],
-    guidance_scale: float,
-    progress: Callable[[], object] = lambda: None,
-) -> list[list[Change]]:
-    """What each plan changes in each step.
-
-    Args:
-        model: compiled; left under the last plan.
-        steps: recorded.
-        references: `predict` of every step at 16 bits.
-        plans: to be tried.
-        guidance_scale: of the recorded generation.
-        progress: called after every plan.
-    """
+def role_sensitivity(
+    subject: Subject, blocks: Sequence[str], known: PredictionErrorFile
+) -> tuple[RoleSensitivity, ...]:
+    """Every role of every block at every level; roles that the model does not have are left out."""
+    subject.model.tadp.use(parse("static:8+attention"))
+    predict(subject.model, subject.recorded[0])
+    roles: dict[str, dict[str, list[str]]] = {}
+    for row in subject.model.tadp.explain().rows:
+        layers = roles.setdefault(str(row["piece"]), {}).setdefault(str(row["role"]), [])
+        layers.append(str(row["layer"]))
     found = []
-    for plan in plans:
-        model.tadp.use(Fixed(plan))
-        pairs = zip(steps, references, strict=True)
-        found.append([change(predict(model, step), reference, guidance_scale) for step, reference in pairs])
-        progress()
+    for block in tqdm(blocks, desc="lowering roles one by one", unit="block"):
+        for role in (role for role in QUALITY_OF_ROLE if str(role) in roles.get(block, {})):
+            for level in ROLE_LEVELS if role is not Role.ATTENTION else (L8,):
+                measured = known.of(role_alone(block, role, level))
+                found.append(
+                    RoleSensitivity(
+                        block=block,
+                        role=role,
+                        level=level,
+                        quality=QUALITY_OF_ROLE[role],
+                        error=statistics.fmean(error.of(role) for error in measured),
+                        visual=statistics.fmean(error.visual for error in measured),
+                        estimate=_estimate_of(subject, roles[block][str(role)], level),
+                    )
+                )
+    return tuple(found)
+
+
+def _estimate_of(subject: Subject, layers: Sequence[str], level: Level) -> float | None:
+    known = [subject.estimates[layer][level.weight].whole for layer in layers if layer in subject.estimates]
+    return sum(known) if known and level != L16 else None
+
+
+def gradient_agreement(sensitivity: Sequence[RoleSensitivity]) -> dict[str, float]:
+    """Rank correlation of what gradients estimate with what was measured, over blocks and roles, by level."""
+    found = {}
+    for level in dict.fromkeys(item.level for item in sensitivity):
+        pairs = [(s.estimate, s.visual) for s in sensitivity if s.level == level and s.estimate is not None]
+        if len(pairs) > 2:
+            found[str(level)] = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
     return found
-
-
-def alone(block: str, recipe: Recipe) -> Plan:
-    """The plan that lowers one block."""
-    return Plan.of({block: recipe})
-
-
-def role_alone(block: str, role: Role, level: Level) -> Plan:
-    """The plan that lowers one role of one block."""
-    return alone(block, Recipe(L16, ((role, level),)))
-
-
-def _guided(predictions: Predictions, scale: float) -> torch.Tensor:
-    if not {CONDITIONAL, UNCONDITIONAL} <= set(predictions):
-        return next(iter(predictions.values()))
-    without = predictions[UNCONDITIONAL]
-    return without + scale * (predictions[CONDITIONAL] - without)
-
-
-def _squared_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
-    size = reference.square().sum().item()
-    return (ours - reference).square().sum().item() / size if size > 0 else 0.0

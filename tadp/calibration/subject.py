@@ -17,6 +17,7 @@ from tadp.files.fingerprint import calibration_key, fingerprint
 from tadp.policy import Policy, parse
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.precision import MIXED_AVERAGES
+from tadp.runtime.compiled import Compiled
 
 STAGES = 3  # after the probe
 
@@ -39,8 +40,8 @@ class Subject:
         seed: of the first prompt; the next ones follow.
     """
 
-    pipeline: Any
-    model: Any
+    pipeline: Compiled
+    model: Compiled
     key: Mapping[str, object]
     arguments: Mapping[str, Any]
     recorded: tuple[Step, ...]

@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from tadp.calibration.prediction_error import predict
 from tadp.calibration.recording import Step
-from tadp.calibration.sensitivity import predict
+from tadp.planning.blocks import by_list
 from tadp.policy.fixed import Fixed
 from tadp.precision import Plan, Recipe
+from tadp.runtime.compiled import Compiled, latest_records
 
 ROUNDS = 5
 
 
 def seconds_of_recipes(
-    model: Any, step: Step, blocks: Sequence[str], menu: Sequence[Recipe], rounds: int = ROUNDS
+    model: Compiled, step: Step, blocks: Sequence[str], menu: Sequence[Recipe], rounds: int = ROUNDS
 ) -> dict[tuple[str, Recipe], float]:
     """Time a step with all blocks of one list at one recipe and the others at 16 bits.
 
@@ -34,9 +36,7 @@ def seconds_of_recipes(
     Returns:
         Seconds of a block in one step by block and recipe.
     """
-    lists: dict[str, list[str]] = {}
-    for block in blocks:
-        lists.setdefault(block.rpartition(".")[0], []).append(block)
+    lists = by_list(blocks)
     candidates = {(name, recipe): Plan.of(dict.fromkeys(own, recipe)) for name, own in lists.items() for recipe in menu}
     found: dict[tuple[str, Recipe], list[float]] = {key: [] for key in candidates}
     for turn in tqdm(range(rounds + 1), desc="timing recipes", unit="round"):
@@ -57,16 +57,15 @@ def seconds_of_recipes(
     }
 
 
-def seconds_outside_forwards(pipeline: Any, model: Any, prompt: str, arguments: Mapping[str, Any]) -> float:
+def seconds_outside_forwards(pipeline: Compiled, model: Compiled, prompt: str, arguments: Mapping[str, Any]) -> float:
     """What a generation takes besides the forwards of its transformer: text encoder, sampler, decoder."""
     started = time.perf_counter()
     pipeline(prompt, generator=torch.Generator().manual_seed(0), **{**arguments, "output_type": "np"})
     whole = time.perf_counter() - started
-    generation = model.tadp.clock.generation
-    return max(whole - sum(r.seconds for r in model.tadp.history if r.generation == generation), 0.0)
+    return max(whole - sum(record.seconds for record in latest_records(model.tadp)), 0.0)
 
 
-def _timed(model: Any, step: Step) -> float:
+def _timed(model: Compiled, step: Step) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     started = time.perf_counter()

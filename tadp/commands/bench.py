@@ -3,11 +3,9 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
-from rich.table import Table as Printed
 from tqdm import tqdm
 
 from tadp.commands.capture import capture, distinct_layers
@@ -17,6 +15,11 @@ from tadp.kernels import registry, table, tuning
 from tadp.kernels.planes import group_count
 from tadp.kernels.registry import Request
 from tadp.precision import Level
+from tadp.report.console import console
+from tadp.report.console import table as plain_table
+
+if TYPE_CHECKING:
+    from rich.table import Table as Printed
 
 LEVELS = tuple(map(Level.parse, ("8", "6", "4", "w8a16", "w6a16", "w4a16")))
 
@@ -50,7 +53,7 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     Raises:
         InputError: for a model that cannot be used as given.
     """
-    compiled, _ = capture(replace(settings, policy="static:8"), precompile=False)
+    compiled = capture(replace(settings, policy="static:8"), precompile=False).pipeline
     device = compiled.device
     rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
     wanted = list(requests(rows, device, getattr(torch, settings.dtype), settings.group_size))
@@ -64,7 +67,7 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     if as_json:
         print(json.dumps([_to_json(timing) for timing in timings], indent=1))
     else:
-        Console(width=max(Console().width, 120)).print(_printed(timings, table.device_name(device)))
+        console(least=120).print(_printed(timings, table.device_name(device)))
     if tune:
         print(f"kept in {table.table_path(table.device_name(device))}; compilations on this device choose by it")
     return 0
@@ -106,10 +109,9 @@ def keeper(device: torch.device) -> Callable[[table.Measurement], None]:
     return keep
 
 
-def _printed(timings: Sequence[Timing], device: str) -> Printed:
-    printed = Printed(title=f"linear layers on {device}, milliseconds")
-    for column in ("layer", "level", "16 bits", "fastest", "", "times as fast", "others"):
-        printed.add_column(column, overflow="fold")
+def _printed(timings: Sequence[Timing], device: str) -> "Printed":
+    columns = ("layer", "level", "16 bits", "fastest", "", "times as fast", "others")
+    printed = plain_table(f"linear layers on {device}, milliseconds", *columns)
     for timing in timings:
         request, times = timing.measurement.request, dict(timing.measurement.milliseconds)
         names = [timing.fastest, *(name for name in times if name != timing.fastest)]

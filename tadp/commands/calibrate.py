@@ -1,26 +1,24 @@
-"""`tadp calibrate`: measure what lower levels cost a model, and write it down."""
+"""`tadp calibrate`: measure errors and costs of lower levels on a model, and write them down."""
 
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from tadp.calibration.changes import gradient_agreement
-from tadp.calibration.run import calibrate as run
+from tadp.calibration.run import calibrate
+from tadp.calibration.sensitivity import gradient_agreement
 from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
 from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
 from tadp.commands.settings import Settings, collect_prompts
+from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
-from tadp.files.calibration import Calibration, save
-from tadp.files.channels import path_beside, save_channels
-from tadp.passes.blocks import block_linears, unpackable
+from tadp.files.calibration import save
+from tadp.planning.calibration import Calibration
+from tadp.report.console import console, table
 
 COMPONENT = "transformer"
 
 
-def calibrate(settings: Settings) -> int:
+def write_calibration(settings: Settings) -> int:
     """Calibrate the model that the settings name on their prompts.
 
     Returns:
@@ -38,22 +36,20 @@ def calibrate(settings: Settings) -> int:
     arguments = call_arguments(pipeline, settings)
     _check_components(pipeline)
     pipeline.set_progress_bar_config(disable=True)
-    layers = {
-        linear.layer: linear.module for linear in block_linears(getattr(pipeline, COMPONENT)) if not unpackable(linear)
-    }
+    linears = block_linears(getattr(pipeline, COMPONENT))
+    layers = {linear.layer: linear.module for linear in linears if not linear.reason}
     directory = settings.out / "calibration.work"
     try:
         subject = prepare(
             pipeline, prompts, arguments, layers, compile_pipeline, component=COMPONENT, seed=settings.seed
         )
-        found = run(subject, prompts, directory)
+        found = calibrate(subject, prompts, directory)
     except ValueError as error:
         raise InputError(str(error)) from error
     path = settings.out / "calibration.json"
     save(found, path)
-    save_channels(path_beside(path), found.key, subject.stages, subject.peaks, subject.channel_widths)
     _print(found)
-    Console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
+    console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
     return 0
 
 
@@ -67,24 +63,20 @@ def _check_components(pipeline: Any) -> None:
 
 
 def _print(found: Calibration) -> None:
-    console = Console()
-    table = Table(title="what predicts damage")
-    for column in ("feature", "correlation", "weight in the score"):
-        table.add_column(column)
+    features = table("what predicts the error", "feature", "correlation", "weight in the score")
     for name, correlation in sorted(found.correlations.items(), key=lambda item: -abs(item[1])):
         span = found.ranges.get(name)
-        table.add_row(name, f"{correlation:+.2f}", f"{abs(span.weight):.2f}" if span else "0")
-    console.print(table)
-    console.print(
-        f"score against damage, contents left out of the fit: {found.left_out:.2f} ({found.samples} contents)"
+        features.add_row(name, f"{correlation:+.2f}", f"{abs(span.weight):.2f}" if span else "0")
+    console().print(features)
+    console().print(
+        f"score against error, contents left out of the fit: {found.left_out:.2f} ({found.samples} contents)"
     )
-    table = Table(title="static plans: expected PSNR by score")
-    for column in ("policy", "0", "0.5", "1", "error of the cost model, dB", "s", "MB"):
-        table.add_column(column)
+    columns = ("policy", "0", "0.5", "1", "error of the cost model, dB", "s", "MB")
+    plans = table("static plans: expected PSNR by score", *columns)
     for row in found.table:
-        expected = (f"{row.damage.psnr(score):.1f}" for score in (0, 0.5, 1))
+        expected = (f"{row.error.psnr(score):.1f}" for score in (0, 0.5, 1))
         bias = f"{found.bias[row.policy]:+.1f}" if row.policy in found.bias else ""
-        table.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
-    console.print(table)
+        plans.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
+    console().print(plans)
     agreement = gradient_agreement(found.sensitivity)
-    console.print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")
+    console().print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")

@@ -1,13 +1,12 @@
 """A model compiled and run for one step, and its layers: for commands that look at compiled code and make no clips."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from tadp.commands.errors import InputError
-from tadp.commands.generate import read_policies
-from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
+from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline, read_policies
 from tadp.commands.settings import Settings
 from tadp.policy import Policy
 
@@ -15,20 +14,25 @@ Layer = tuple[int, int, int, str, bool]
 """Tokens, rows, columns, nonlinearity, and whether there is a bias."""
 
 
-def capture(settings: Settings, precompile: bool) -> tuple[Any, Policy]:
+class Captured(NamedTuple):
+    """A compiled pipeline that ran for one step, and the policy with the name that it was asked for by."""
+
+    pipeline: Any
+    policy: Policy
+    name: str
+
+
+def capture(settings: Settings, precompile: bool) -> Captured:
     """Load a pipeline, compile it, and run it for one step at the size asked for; latents are left undecoded.
 
     Args:
         settings: model, policy and size.
         precompile: compile all variants that the policy may choose, not only those that this step runs.
 
-    Returns:
-        The compiled pipeline and the policy.
-
     Raises:
         InputError: for a model, policy or size that cannot be used as given.
     """
-    (policy,) = read_policies([settings.policy], is_embedded(settings.model)).values()
+    ((name, policy),) = read_policies([settings.policy], is_embedded(settings.model)).items()
     pipeline = load_pipeline(settings)
     request = {**call_arguments(pipeline, settings), "num_inference_steps": 1, "output_type": "latent"}
     compiled = compile_pipeline(
@@ -39,7 +43,7 @@ def capture(settings: Settings, precompile: bool) -> tuple[Any, Policy]:
         compiled(prompt="a red circle", generator=torch.Generator("cpu").manual_seed(0), **request)
     except ValueError as error:
         raise InputError(f"{type(compiled).__name__} cannot run at this size: {error}") from error
-    return compiled, policy
+    return Captured(compiled, policy, name)
 
 
 def distinct_layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:

@@ -22,11 +22,11 @@ def explain(settings: Settings, as_json: bool = False) -> int:
         InputError: for a model or policy that cannot be used as given.
     """
     # Variants that this one step does not run would only be compiled to be thrown away.
-    compiled, policy = capture(settings, precompile=False)
+    compiled, _, policy = capture(settings, precompile=False)
     explanations = {name: controller.explain() for name, controller in controllers(compiled).items()}
     if as_json:
         rows = {name: to_json(explanation.rows) for name, explanation in explanations.items()}
-        print(json.dumps({"policy": str(policy), "modules": rows}, indent=1))
+        print(json.dumps({"policy": policy, "modules": rows}, indent=1))
         return 0
     for name, explanation in explanations.items():
         print(f"{name} under {policy}\n{explanation}\n")

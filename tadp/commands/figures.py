@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 
 from tadp.demo.captions.alignment import alignment, parse_caption
-from tadp.quality.fidelity import psnr, ssim
+from tadp.quality.fidelity import SSIM_WINDOW, psnr, ssim
 
 _FRAMES_AT_ONCE = 8  # SSIM holds several filtered copies of what it is given
-_SMALLEST_SIDE = 11  # pixels of SSIM's window
 
 
 def measure(prompt: str, clip: np.ndarray, baseline: np.ndarray | None) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def measure(prompt: str, clip: np.ndarray, baseline: np.ndarray | None) -> dict[
     if baseline is not None and np.isfinite(baseline).all():
         figures["identical"] = bool(np.array_equal(clip, baseline))
         figures["psnr"] = psnr(clip, baseline)
-        if min(clip.shape[1:3]) >= _SMALLEST_SIDE:
+        if min(clip.shape[1:3]) >= SSIM_WINDOW:
             figures["ssim"] = _mean_ssim(clip, baseline)
     return figures
 

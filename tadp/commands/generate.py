@@ -5,14 +5,11 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from rich.console import Console
 
 from tadp.commands.errors import InputError
 from tadp.commands.figures import measure
@@ -23,19 +20,24 @@ from tadp.commands.model import (
     count_tokens,
     is_embedded,
     load_pipeline,
+    read_policies,
     read_tokens,
-    takes,
 )
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.complexity import text
-from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
-from tadp.policy import Complexity, Policy, parse
-from tadp.report.clips import write_clip
+from tadp.complexity.content import text_score
+from tadp.demo import PIPELINE_DIR
+from tadp.pipelines import first_clip, takes
+from tadp.policy import Complexity, Policy
+from tadp.quality.fidelity import image_metrics
+from tadp.report.clips import need_encoder, write_clip
+from tadp.report.console import console, need_rich
 from tadp.report.document import describe_run, new_document, to_json, write_document
 from tadp.report.files import policy_slug, unique_slugs
-from tadp.report.plot import draw_plan
+from tadp.report.plot import draw_plan, need_matplotlib
 from tadp.report.run import Observed, Run
 from tadp.report.table import Row, print_table, shorten
+from tadp.runtime.compiled import Control
 
 BASELINE = "static:16"
 
@@ -73,18 +75,20 @@ def generate(settings: Settings) -> int:
     names = list(policies)
     _make_directory(settings.out)
     pipeline = load_pipeline(settings)
+    _check_extras(pipeline, compares=len(policies) > 1 and BASELINE in policies)
     arguments = call_arguments(pipeline, settings)
     tokens = warn_of_long_prompts(pipeline, prompts, arguments)
     compiled = compile_pipeline(
         pipeline, policies[names[0]], group_size=settings.group_size, calibration=settings.calibration
     )
     document = new_document(settings, _describe_model(pipeline, settings, arguments), names)
-    console, rows = Console(), list[Row]()
+    rows = list[Row]()
     try:
         for number, (prompt, stem) in enumerate(zip(prompts, unique_slugs(prompts), strict=True)):
             label = f"[{number + 1}/{len(prompts)}] {shorten(prompt, 30)}"
             runs = [
-                run_policy(compiled, policy, prompt, arguments, settings.seed, label) for policy in policies.values()
+                run_policy(compiled, name, policy, prompt, arguments, settings.seed, label)
+                for name, policy in policies.items()
             ]
             entry, new_rows = _write_prompt(settings, prompt, stem, runs, policies)
             document["prompts"].append({**entry, "tokens": tokens[number]})
@@ -93,28 +97,11 @@ def generate(settings: Settings) -> int:
             write_document(settings.out / "report.json", document)
     finally:
         if rows:
-            print_table(rows, console)
-            console.print(
+            print_table(rows)
+            console().print(
                 f"{len(document['prompts'])} of {len(prompts)} prompts written to {settings.out}", highlight=False
             )
     return 0
-
-
-def read_policies(names: Sequence[str], embedded: bool) -> dict[str, Policy]:
-    """Policies by their own names, each once, in the order given; read before any model is loaded.
-
-    The embedded model's signals have known ranges, which the complexity policy then uses.
-
-    Raises:
-        InputError: for an unknown policy or level; the message lists the known ones.
-    """
-    try:
-        policies = list(map(parse, names))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if embedded:
-        policies = [replace(p, ranges=FEATURE_RANGES) if isinstance(p, Complexity) else p for p in policies]
-    return {str(policy): policy for policy in policies}
 
 
 def warn_of_long_prompts(pipeline: Any, prompts: Sequence[str], arguments: Mapping[str, Any]) -> list[int | None]:
@@ -132,7 +119,7 @@ def warn_of_long_prompts(pipeline: Any, prompts: Sequence[str], arguments: Mappi
 
 
 def run_policy(
-    pipeline: Any, policy: Policy, prompt: str, arguments: Mapping[str, Any], seed: int, label: str = ""
+    pipeline: Any, name: str, policy: Policy, prompt: str, arguments: Mapping[str, Any], seed: int, label: str = ""
 ) -> Run:
     """Generate one clip under one policy and gather what the controllers recorded meanwhile."""
     watched = controllers(pipeline)
@@ -141,7 +128,7 @@ def run_policy(
     earlier = {name: _last_generation(controller) for name, controller in watched.items()}
     timer = StepTimer(pipeline.device)
     observing = {"callback_on_step_end": timer} if takes(pipeline, "callback_on_step_end") else {}
-    pipeline.set_progress_bar_config(desc=f"{label} {policy}", leave=False, file=sys.stderr)
+    pipeline.set_progress_bar_config(desc=f"{label} {name}", leave=False, file=sys.stderr)
     started = time.perf_counter()
     try:
         output = pipeline(
@@ -155,22 +142,22 @@ def run_policy(
         raise InputError(f"{type(pipeline).__name__} cannot generate this: {error}") from error
     seconds = time.perf_counter() - started
     observed = {
-        name: Observed(
-            history=tuple(record for record in controller.history if record.generation > earlier[name]),
+        component: Observed(
+            history=tuple(record for record in controller.history if record.generation > earlier[component]),
             score=controller.score,
             plan=controller.plan,
             weight_bytes=controller.weight_bytes(),
         )
-        for name, controller in watched.items()
+        for component, controller in watched.items()
     }
-    return Run(str(policy), _first_clip(output), seconds, observed, timer.seconds)
+    return Run(name, first_clip(output), seconds, observed, timer.seconds)
 
 
 def _write_prompt(
     settings: Settings, prompt: str, name: str, runs: Sequence[Run], policies: Mapping[str, Policy]
 ) -> tuple[dict[str, Any], list[Row]]:
     """Write the files of a prompt; its entry in the report and its rows in the table."""
-    text_score = text.score(prompt)
+    score = text_score([prompt], text.score)
     baseline = next((run.clip for run in runs if run.policy == BASELINE), None)
     entries, rows = [], []
     for position, run in enumerate(runs):
@@ -179,7 +166,7 @@ def _write_prompt(
         files = write_clip(settings.out, stem, run.clip, settings.fps)
         policy = policies[run.policy]
         thresholds = (policy.low, policy.high) if isinstance(policy, Complexity) else ()
-        draw_plan(settings.out / f"{stem}.plan.png", prompt, run, text_score, thresholds)
+        draw_plan(settings.out / f"{stem}.plan.png", prompt, run, score, thresholds)
         files["plan"] = f"{stem}.plan.png"
         quality = measure(prompt, run.clip, None if run.policy == BASELINE else baseline)
         entries.append(describe_run(run, quality, files))
@@ -195,7 +182,21 @@ def _write_prompt(
                 ssim=quality["ssim"],
             )
         )
-    return {"prompt": prompt, "seed": settings.seed, "text": to_json(text_score), "runs": entries}, rows
+    return {"prompt": prompt, "seed": settings.seed, "text": to_json(score), "runs": entries}, rows
+
+
+def _check_extras(pipeline: Any, compares: bool) -> None:
+    """Find what is missing for the files and figures of a run before anything is computed for them.
+
+    Raises:
+        MissingExtraError: naming the extra.
+    """
+    need_rich()
+    need_matplotlib()
+    if takes(pipeline, "num_frames"):
+        need_encoder()
+    if compares:
+        image_metrics()
 
 
 def _make_directory(path: Path) -> None:
@@ -223,11 +224,5 @@ def _describe_model(pipeline: Any, settings: Settings, arguments: Mapping[str, A
     }
 
 
-def _first_clip(output: Any) -> np.ndarray:
-    """The clip of a pipeline's output, ``(frames, height, width, 3)``; an image is a clip of one frame."""
-    frames = output.frames[0] if hasattr(output, "frames") else output.images[:1]
-    return np.asarray(frames, dtype=np.float32)
-
-
-def _last_generation(controller: Any) -> int:
+def _last_generation(controller: Control) -> int:
     return max((record.generation for record in controller.history), default=-1)

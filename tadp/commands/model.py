@@ -1,10 +1,10 @@
 """From a model's name to a compiled pipeline: defaults, checks of the files on disk, loading, compiling."""
 
-import inspect
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 import tadp
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
-from tadp.demo import PIPELINE_DIR
-from tadp.policy import Policy
+from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
+from tadp.pipelines import call_parameters
+from tadp.policy import Complexity, Policy, parse
+from tadp.runtime.compiled import Control
 
 EMBEDDED_DEFAULTS: Mapping[str, Any] = {
     "num_inference_steps": 20,
@@ -75,6 +77,26 @@ def load_pipeline(settings: Settings) -> Any:
     return pipeline.to(device)
 
 
+def read_policies(names: Sequence[str], embedded: bool) -> dict[str, Policy]:
+    """Policies by the keys of what was asked for, each once, in the order given; read before any model is loaded.
+
+    The embedded model's signals have known ranges, which the complexity policy then uses.
+
+    Raises:
+        InputError: for an unknown policy or level; the message lists the known ones.
+    """
+    try:
+        policies = {policy.key: policy for policy in map(parse, names)}
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if not embedded:
+        return policies
+    return {
+        key: replace(policy, ranges=FEATURE_RANGES) if isinstance(policy, Complexity) else policy
+        for key, policy in policies.items()
+    }
+
+
 def check_files(directory: Path, redo: str) -> None:
     """Find missing and damaged weight files of a pipeline before loading, when the file at fault can still be named.
 
@@ -108,7 +130,7 @@ def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:
         InputError: for a setting that this pipeline does not have, or an input that it needs and settings cannot give.
     """
     arguments = dict(EMBEDDED_DEFAULTS) if is_embedded(settings.model) else {}
-    parameters = inspect.signature(type(pipeline).__call__).parameters
+    parameters = call_parameters(pipeline)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for setting, argument in _ARGUMENT_NAMES.items():
         value = getattr(settings, setting)
@@ -125,16 +147,11 @@ def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:
     return arguments
 
 
-def takes(pipeline: Any, argument: str) -> bool:
-    """Whether a pipeline's call has an argument."""
-    return argument in inspect.signature(type(pipeline).__call__).parameters
-
-
 def read_tokens(pipeline: Any, arguments: Mapping[str, Any]) -> int | None:
     """How many tokens of a prompt the pipeline reads; None where it does not say."""
     if "max_sequence_length" in arguments:
         return int(arguments["max_sequence_length"])
-    parameter = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
+    parameter = call_parameters(pipeline).get("max_sequence_length")
     return parameter.default if parameter is not None and isinstance(parameter.default, int) else None
 
 
@@ -160,7 +177,7 @@ def compile_pipeline(
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
 
 
-def controllers(pipeline: Any) -> dict[str, Any]:
+def controllers(pipeline: Any) -> dict[str, Control]:
     """The controllers of a compiled pipeline by component name: two for models with two transformers."""
     components = sorted(pipeline.components.items())
     return {name: part.tadp for name, part in components if hasattr(part, "tadp")}

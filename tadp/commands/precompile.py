@@ -32,7 +32,7 @@ def precompile(settings: Settings) -> int:
         return _for_architectures(settings)
     before = dict(counters["inductor"])
     started = time.perf_counter()
-    _, policy = capture(settings, precompile=True)
+    policy = capture(settings, precompile=True).name
     seconds = time.perf_counter() - started
     new, found = (
         counters["inductor"][name] - before.get(name, 0) for name in ("fxgraph_cache_miss", "fxgraph_cache_hit")
@@ -51,7 +51,7 @@ def _for_architectures(settings: Settings) -> int:
             ahead_of_time.capability_of(architecture)
         except ValueError as error:
             raise InputError(f"--arch: {error}") from error
-    compiled, policy = capture(settings, precompile=False)
+    compiled, policy, name = capture(settings, precompile=False)
     rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
     layers = distinct_layers(rows)
     started = time.perf_counter()
@@ -64,7 +64,7 @@ def _for_architectures(settings: Settings) -> int:
         ahead_of_time.compile_for(architecture, tqdm(products, desc=architecture, unit="kernel", leave=False))
     names, seconds = ", ".join(settings.arch), time.perf_counter() - started
     print(
-        f"{policy}: kernels of {len(layers)} linear layers ready for {names} in {seconds:.1f} s; they are kept in "
+        f"{name}: kernels of {len(layers)} linear layers ready for {names} in {seconds:.1f} s; they are kept in "
         f"{ahead_of_time.cache_directory()}. The graphs around them are compiled when the model first runs on the GPU."
     )
     return 0

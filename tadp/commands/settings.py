@@ -1,15 +1,18 @@
 """Settings of the command line: one list of options, read from arguments and from a YAML file by the same rules."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tadp.commands.errors import InputError
+from tadp.extras import need
 
 DTYPES = ("bfloat16", "float16", "float32")
 _PROMPT_SOURCES = ("prompts", "prompts_file")
+_POLICY = re.compile(r"[A-Za-z_]+\s*(:|$)")
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if the file cannot be read, is no mapping, or has an unknown key; the message names the nearest.
     """
-    import yaml
-
+    yaml = need("yaml", "cli", "configuration files need PyYAML")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -153,6 +155,19 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_text(entry) for entry in entries))
 
 
+def _policies(value: Any) -> tuple[str, ...]:
+    """Policies, whose settings have commas of their own: each begins with a word alone or before a colon."""
+    if not isinstance(value, str):
+        return _names(value)
+    entries: list[str] = []
+    for part in value.split(","):
+        if entries and not _POLICY.match(part.strip()):
+            entries[-1] += f",{part}"
+        else:
+            entries.append(part)
+    return _names(entries)
+
+
 def _path(value: Any) -> Path:
     return Path(_text(value)).expanduser()
 
@@ -202,7 +217,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("calibration", _path, "what `tadp calibrate` measured of this model", "FILE", _COMPILING),
     Option(
-        "compare", _names, "policies to run again from the same seed, e.g. static:16,static:8", "POLICIES", _GENERATE
+        "compare", _policies, "policies to run again from the same seed, e.g. static:16,static:8", "POLICIES", _GENERATE
     ),
     Option("seed", _whole(0), "seed of every generation (default: 0)", "N", _SAMPLING),
     Option("out", _path, "directory for what is written (default: out)", "DIR", (*_SAMPLING, "curve")),

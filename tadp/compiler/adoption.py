@@ -15,6 +15,7 @@ import torch
 from torch._dynamo.exc import TorchDynamoException, TorchRuntimeError
 
 from tadp.complexity import image as pictures
+from tadp.families.family import TIMESTEP_NAMES, Family
 from tadp.runtime.controller import Controller
 
 CAPTURES_PER_BLOCK_CLASS = 256
@@ -40,14 +41,13 @@ SHAPE_COMPLAINTS = (
     "expected input",
     "normalized_shape",
 )
-TIMESTEP_NAMES = ("timestep", "timesteps", "t", "sigma", "time")
 
 
 Relocate = Callable[[Callable[[torch.Tensor], torch.Tensor], Callable[[], object]], object]
 """Applies a function to packed weights in its own way, and calls back for everything else."""
 
 
-def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Relocate) -> None:
+def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Relocate, family: Family) -> None:
     """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``."""
     names = tuple(inspect.signature(model.forward).parameters)
     base = type(model)
@@ -59,9 +59,8 @@ def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Reloc
         tensors = _floating(given)
         try:
             with torch.no_grad(), settings:
-                return controller.step(
-                    timestep_of(given), lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors
-                )
+                timestep = timestep_of(given, family.timestep)
+                return controller.step(timestep, lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors)
         except RuntimeError as error:
             inside_compiler = isinstance(error, TorchDynamoException) and not isinstance(error, TorchRuntimeError)
             if inside_compiler or not _is_about_shapes(error):
@@ -104,9 +103,9 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
     pipeline.__class__ = type(base.__name__, (base,), members)
 
 
-def timestep_of(arguments: Mapping[str, object]) -> float | None:
+def timestep_of(arguments: Mapping[str, object], names: tuple[str, ...] = TIMESTEP_NAMES) -> float | None:
     """The timestep among a forward's arguments; of several, one per sample or token, the largest."""
-    for name in TIMESTEP_NAMES:
+    for name in names:
         value = arguments.get(name)
         if isinstance(value, torch.Tensor) and value.numel():
             return float(value.max() if value.numel() > 1 else value)

@@ -10,7 +10,7 @@ from tadp.compiler.adoption import timestep_of
 from tadp.compiler.capture import Capture
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.bitplanes import BitPlaneWeight
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
 from tadp.runtime.pool import WeightPool
 
 

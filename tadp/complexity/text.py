@@ -49,6 +49,7 @@ def score(prompt: str) -> TextScore:
 
     Raises:
         TypeError: if the prompt is not a string.
+        MissingExtraError: without the dictionaries of its language.
     """
     return recall(_score, prompt)
 

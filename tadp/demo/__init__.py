@@ -19,6 +19,6 @@ FEATURE_RANGES: FeatureRanges = {
 """Where this model's signals lie: 5th and 95th percentile over 25 captions of one to five objects.
 
 Entropy falls with the number of objects (correlation -0.75). Kurtosis rises with it less clearly (0.56) and relative
-change hardly does (0.13): they weigh nothing. How well any of them predicts the damage of quantization was not
+change hardly does (0.13): they weigh nothing. How well any of them predicts the error of quantization was not
 measured.
 """

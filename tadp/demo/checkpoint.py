@@ -1,13 +1,14 @@
 """Training state on disk: safetensors for tensors, JSON for the rest, written aside and renamed into place."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+from tadp.writing import replacing
 
 
 def save_state(
@@ -21,11 +22,9 @@ def save_state(
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / "state.safetensors.partial"
-    metadata = {"progress": json.dumps(progress)}
-    save_file({key: value.detach().contiguous().clone() for key, value in tensors.items()}, partial, metadata=metadata)
-    os.replace(partial, directory / "state.safetensors")
+    copies = {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+    with replacing(directory / "state.safetensors") as temporary:
+        save_file(copies, temporary, metadata={"progress": json.dumps(progress)})
 
 
 def load_state(

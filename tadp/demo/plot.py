@@ -3,16 +3,18 @@
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from tadp.extras import need
+from tadp.writing import replacing
 
 
 def plot_training(log: Path, picture: Path) -> None:
     """Draw loss over steps, one colour a clip size, and write it as a PNG."""
+    need("matplotlib", "cli", "the picture of a training run needs matplotlib")
+    from matplotlib.figure import Figure
+
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
     for size in sorted({line["size"] for line in lines}):
         chosen = [line for line in lines if line["size"] == size]
         label = f"clips of {size:.0f}x{size:.0f}"
@@ -20,7 +22,5 @@ def plot_training(log: Path, picture: Path) -> None:
     axes.set(xlabel="step", ylabel="flow-matching loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
-    partial = picture.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=120)
-    plt.close(figure)
-    partial.replace(picture)
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,10 +1,11 @@
 """What a calibration holds for: a model, how it is called, and the versions that measured it."""
 
 import hashlib
-import importlib.metadata
 from collections.abc import Mapping
 
 import torch
+
+from tadp.version import VERSION
 
 _SAMPLED = 4096  # values of a tensor that are read: enough to tell any two trainings apart
 
@@ -36,4 +37,4 @@ def calibration_key(models: Mapping[str, str], arguments: Mapping[str, object]) 
 
 def versions() -> dict[str, str]:
     """What measures; a build of torch for another device is the same version."""
-    return {"tadp": importlib.metadata.version("tadp"), "torch": torch.__version__.partition("+")[0]}
+    return {"tadp": VERSION, "torch": torch.__version__.partition("+")[0]}

@@ -6,7 +6,6 @@ believed. Measuring is tuning.py's business.
 
 import datetime
 import functools
-import importlib.metadata
 import json
 import math
 import os
@@ -23,6 +22,8 @@ import torch
 from tadp.cache import cache_directory
 from tadp.kernels.registry import Request, candidates
 from tadp.precision import Level
+from tadp.version import VERSION
+from tadp.writing import replacing
 
 FORMAT = 1
 SIMILAR = 2.0
@@ -85,7 +86,7 @@ class Table:
         """Write the table; an earlier file is replaced at once and as a whole."""
         content = {
             "format": FORMAT,
-            "tadp": _version(),
+            "tadp": VERSION,
             "torch": torch.__version__,
             "device": self.device,
             "date": datetime.date.today().isoformat(),
@@ -94,10 +95,8 @@ class Table:
                 for entry in self.measurements
             ],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        partial.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
 
     @staticmethod
     def load(path: Path, device: str) -> "Table":
@@ -114,7 +113,7 @@ class Table:
             measurements = tuple(_measurement_from_json(row) for row in content["measurements"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StaleTableError(f"the table of kernel times {path} is damaged ({error}): {redo}") from error
-        wanted = (FORMAT, _version(), device)
+        wanted = (FORMAT, VERSION, device)
         if made_by != wanted:
             raise StaleTableError(f"the table of kernel times {path} is of {made_by}, not of {wanted}: {redo}")
         return Table(device, measurements)
@@ -173,11 +172,6 @@ def _measurement_from_json(row: dict[str, Any]) -> Measurement:
     if not times or not isinstance(fields["dtype"], torch.dtype):
         raise ValueError("a row without times or type")
     return Measurement(Request(**fields), times)
-
-
-@functools.cache
-def _version() -> str:
-    return importlib.metadata.version("tadp")
 
 
 @functools.cache

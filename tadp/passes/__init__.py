@@ -1,9 +1,10 @@
-"""Passes from a captured graph to compiled variants, in this order: annotate, partition, quantize, probe, lower."""
+"""Passes from a captured graph to compiled variants: normalize, annotate, partition, quantize, probe, lower."""
 
 from tadp.passes.annotate import annotate
 from tadp.passes.lower import lower
+from tadp.passes.normalize import normalize
 from tadp.passes.partition import partition
 from tadp.passes.probe import Measures, Probed, Reading, probe
 from tadp.passes.quantize import quantize
 
-__all__ = ["Measures", "Probed", "Reading", "annotate", "lower", "partition", "probe", "quantize"]
+__all__ = ["Measures", "Probed", "Reading", "annotate", "lower", "normalize", "partition", "probe", "quantize"]

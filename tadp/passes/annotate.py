@@ -1,66 +1,83 @@
-"""First pass: say of every node which block it lies in, and of every linear and attention product its layer and role.
+"""Second pass: say of every node which block it lies in, and of every linear and attention product its layer and role.
 
-Dynamo tags nodes with the path of the module that they were traced in. A block is a child of a list of modules, hence
-the first numbered part of that path: ``blocks.3`` in ``blocks.3.attn1.to_out.0``.
+Dynamo tags nodes with the path of the module that they were traced in.
 """
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import fx
 
+from tadp.families.family import Family, plain_name
+from tadp.families.generic import GENERIC
+from tadp.families.names import KEY_VALUE, QUERY
+from tadp.passes.operations import ATTENTION, EXAMPLE, is_linear
 from tadp.precision import Role
-
-LINEAR = (torch.nn.functional.linear, torch._C._nn.linear)
-ATTENTION = (torch.nn.functional.scaled_dot_product_attention, torch._C._nn.scaled_dot_product_attention)
 
 _META = "tadp"
 _BLOCK = re.compile(r"(?:^|.*?\.)(?P<list>[A-Za-z_]\w*)\.(?P<index>\d+)(?=\.|$)")
 
-_QUERY = re.compile(r"(^|\.)(add_|to_)?(q|query)(_proj|_linear)?$")
-_KEY_VALUE = re.compile(r"(^|\.)(add_|to_|added_)?(k|v|kv|key|value)(_proj|_linear|_img)?$")
-_FUSED = re.compile(r"(^|\.)(to_|c_|in_)?(qkv|qkv_proj|added_qkv)(_proj|_mlp)?$")
-_ATTN_OUT = re.compile(r"(attn|attention)[\w.]*\.(to_out|to_add_out|o|o_proj|out_proj|wo|proj|dense)(\.0)?$")
-_MODULATION = re.compile(r"(^|\.)(norm\w*\.linear|\w*modulation\w*|ada_?ln\w*|adaln\w*)(\.\w+)*$", re.IGNORECASE)
-_FFN_UP = re.compile(r"(net\.0(\.proj)?|fc1|fc_in|w1|w3|up_proj|gate_proj|linear_?1|proj_mlp|proj_in|mlp\.0|ffn\.0)$")
-_FFN_DOWN = re.compile(r"(net\.2|fc2|fc_out|w2|down_proj|linear_?2|proj_out|mlp\.2|ffn\.2)$")
-
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of a node: the block's path, its own layer's path and its role; None where there is none."""
+    """What is known of a node: the block's path, its own layer's path and its role; None where there is none.
+
+    `stays_at_16` says why the layer is not to be quantized; "" where it may be.
+    """
 
     block: str | None = None
     layer: str | None = None
     role: Role | None = None
+    stays_at_16: str = ""
 
 
-def annotate(graph: fx.GraphModule, prefix: str = "", blocks: frozenset[str] | None = None) -> fx.GraphModule:
-    """Attach an `Annotation` to every node of a graph captured by Dynamo; changes nothing else.
+def annotate(
+    graph: fx.GraphModule,
+    prefix: str = "",
+    blocks: frozenset[str] | None = None,
+    family: Family = GENERIC,
+    stays_at_16: Mapping[str, str] = MappingProxyType({}),
+    layer_of: Callable[[fx.Node], str | None] = lambda weight: None,
+) -> fx.GraphModule:
+    """Attach an `Annotation` to every node of a normalized graph; changes nothing else.
 
     Args:
-        graph: what Dynamo hands to a backend.
+        graph: what `normalize` made of a graph from Dynamo.
         prefix: path of the module that was captured, for graphs that hold only a part of the model.
         blocks: paths of the model's blocks where they are known; otherwise lists of two or more modules of one class
             count as lists of blocks.
+        family: says the roles of layers.
+        stays_at_16: layers that are not to be quantized, each with the reason.
+        layer_of: the layer that a weight, an input of the graph, is known to belong to; where it is not, the module
+            that a linear was traced in is its layer.
     """
     paths = {node: ".".join(filter(None, (prefix, module_path(node)))) for node in graph.graph.nodes}
+    for node in graph.graph.nodes:
+        if is_linear(node) and isinstance(node.args[1], fx.Node):
+            paths[node] = layer_of(node.args[1]) or paths[node]
     known = _repeated(graph, prefix) if blocks is None else blocks
     seen_block = False
     for node, path in paths.items():
-        block = block_of(path) if node.op not in ("placeholder", "output") else None
-        block = block if block in known else None
+        block = _block_in(path, known) if node.op not in ("placeholder", "output") else None
         seen_block |= block is not None
         layer = role = None
         if node.op == "call_function" and node.target in ATTENTION:
             layer, role = path, Role.ATTENTION
-        elif node.op == "call_function" and node.target in LINEAR:
+        elif is_linear(node):
             outside = Role.HEAD if seen_block else Role.EMBED
-            layer, role = path, _linear_role(node, path, paths) if block else outside
-        node.meta[_META] = Annotation(block, layer, role)
+            layer, role = path, _linear_role(node, path, block, paths, family) if block else outside
+        node.meta[_META] = Annotation(block, layer, role, stays_at_16.get(layer or "", ""))
     return graph
+
+
+def _block_in(path: str, known: frozenset[str]) -> str | None:
+    """The block that a module path lies in: blocks do not lie within each other, so at most one begins the path."""
+    parts = path.split(".")
+    return next((found for end in range(1, len(parts) + 1) if (found := ".".join(parts[:end])) in known), None)
 
 
 def _repeated(graph: fx.GraphModule, prefix: str) -> frozenset[str]:
@@ -103,45 +120,23 @@ def block_of(path: str) -> str | None:
     return path[: match.end()] if match else None
 
 
-def role_of(layer: str, rows: int, columns: int, self_attention: bool = True) -> Role | None:
-    """The role that a linear layer's name tells, or else its shape ``(rows, columns)``; None where neither does."""
-    block = block_of(layer)
-    name = layer[len(block) + 1 :] if block else layer
-    if _MODULATION.search(name):
-        return Role.MODULATION
-    if _FUSED.search(name):
-        return Role.SELF_ATTN_QKV
-    if _QUERY.search(name):
-        return Role.SELF_ATTN_QKV if self_attention else Role.CROSS_ATTN_Q
-    if _KEY_VALUE.search(name):
-        return Role.SELF_ATTN_QKV if self_attention else Role.CROSS_ATTN_KV
-    if _ATTN_OUT.search(name):
-        return Role.SELF_ATTN_OUT if self_attention else Role.CROSS_ATTN_OUT
-    if _FFN_UP.search(name):
-        return Role.FFN_UP
-    if _FFN_DOWN.search(name):
-        return Role.FFN_DOWN
-    if rows >= 2 * columns:
-        return Role.FFN_UP
-    return Role.FFN_DOWN if columns >= 2 * rows else None
-
-
-def _linear_role(node: fx.Node, layer: str, paths: dict[fx.Node, str]) -> Role | None:
+def _linear_role(node: fx.Node, layer: str, block: str, paths: dict[fx.Node, str], family: Family) -> Role | None:
     weight = node.args[1]
-    if not isinstance(weight, fx.Node) or "example_value" not in weight.meta:
+    if not isinstance(weight, fx.Node) or EXAMPLE not in weight.meta:
         return None
-    rows, columns = weight.meta["example_value"].shape
-    return role_of(layer, rows, columns, _is_self_attention(layer, paths))
+    rows, columns = weight.meta[EXAMPLE].shape
+    return family.role(layer[len(block) + 1 :], rows, columns, _is_self_attention(layer, paths))
 
 
 def _is_self_attention(layer: str, paths: dict[fx.Node, str]) -> bool:
     """Whether the attention module around a layer projects its queries and its keys from the same tensor."""
-    parent = re.sub(r"\.(to_out\.0|[^.]+)$", "", layer) + "."
+    parent = re.sub(r"\.(to_out\.0|[^.]+)$", "", plain_name(layer)) + "."
     sources: dict[str, object] = {}
     for node, path in paths.items():
-        if node.op == "call_function" and node.target in LINEAR and path.startswith(parent):
-            if _QUERY.search(path):
+        name = plain_name(path)
+        if is_linear(node) and name.startswith(parent):
+            if QUERY.search(name):
                 sources.setdefault("query", node.args[0])
-            elif _KEY_VALUE.search(path):
+            elif KEY_VALUE.search(name):
                 sources.setdefault("key", node.args[0])
     return sources.get("query") is sources.get("key")

@@ -11,8 +11,7 @@ from torch import fx
 from torch.fx.node import Argument
 
 from tadp.kernels.checks import attention_obstacle
-from tadp.passes.annotate import ATTENTION
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import ATTENTION, EXAMPLE
 from tadp.precision import Level
 
 OPERATOR = torch.ops.tadp.attention.default

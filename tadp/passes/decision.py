@@ -9,8 +9,8 @@ from torch import fx
 
 from tadp.kernels import registry
 from tadp.passes import attention
-from tadp.passes.annotate import LINEAR, annotation
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.annotate import annotation
+from tadp.passes.operations import EXAMPLE, LINEAR
 from tadp.precision import L16, Level, Recipe, Role
 
 GELU = (torch.nn.functional.gelu, torch._C._nn.gelu)
@@ -62,7 +62,7 @@ def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, r
     example = weight.meta[EXAMPLE]
     level = L16 if found.block is None or found.role is None else recipe[found.role]
     groups = getattr(example, "groups", 0)
-    obstacle = _GROUPED if level.mixed and groups else ""
+    obstacle = found.stays_at_16 or (_GROUPED if level.mixed and groups else "")
     level = L16 if obstacle else level
     plain = Decision(
         layer,

@@ -1,8 +1,6 @@
 """Last pass: one Inductor compilation for a graph whose inputs are known by shape and type."""
 
-import functools
 import hashlib
-import importlib.metadata
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ from torch._inductor.compile_fx import compile_fx
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
+from tadp.version import VERSION
 
 Compiled = Callable[..., Sequence[torch.Tensor]]
 
@@ -35,17 +34,12 @@ def lower(graph: fx.GraphModule, device: torch.device, options: dict[str, object
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # without one Inductor's disk cache is bypassed
     with mode:
         inputs: list[Any] = [_like(node.meta[EXAMPLE], device) for node in graph.graph.find_nodes(op="placeholder")]
-    tag = f"{torch.compiler.config.cache_key_tag}tadp-{_version()}"
+    # Graphs on disk hold calls of this package's operators, so those of another version must not be found.
+    tag = f"{torch.compiler.config.cache_key_tag}tadp-{VERSION}"
     settings = torch.compiler.config.patch(cache_key_tag=tag)  # type: ignore[attr-defined]
     with torch.no_grad(), tracing(TracingContext(mode)), settings:
         patches = {"unsafe_marked_cacheable_functions": _cacheable_functions(graph), **(options or {})}
         return cast(Compiled, compile_fx(graph, inputs, config_patches=patches))
-
-
-@functools.cache
-def _version() -> str:
-    """Compiled graphs on disk hold calls of this package's operators, so those of another version must not be found."""
-    return importlib.metadata.version("tadp")
 
 
 def _cacheable_functions(graph: fx.GraphModule) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Second pass: cut the captured graph at block edges into pieces that are compiled on their own.
+"""Third pass: cut the captured graph at block edges into pieces that are compiled on their own.
 
 Nodes keep their order; every maximal run of nodes of one block, or of none, is a piece, so that pieces only depend on
 earlier ones. Weights enter a piece as inputs, hence equal blocks give equal graphs and share one structure.
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from tadp.passes.annotate import LINEAR, annotation
-
-EXAMPLE = "example_value"
+from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.passes.annotate import annotation
+from tadp.passes.operations import EXAMPLE, LINEAR
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,20 @@ def structure_of(graph: fx.GraphModule) -> str:
     index = {node: position for position, node in enumerate(graph.graph.nodes)}
     digest = hashlib.sha256()
     for node in graph.graph.nodes:
-        target = node.target if isinstance(node.target, str) else f"{node.target.__module__}.{node.target.__qualname__}"
+        target = node.target if isinstance(node.target, str) else _name_of(node.target)
         if node.op == "placeholder":
             target = _signature(node.meta.get(EXAMPLE))
         elif node.op == "get_attr":
             target = _constant(graph, str(node.target))
         args = fx.node.map_arg((node.args, node.kwargs), lambda argument: f"%{index[argument]}")
-        digest.update(repr((node.op, target, args, str(annotation(node).role))).encode())
+        digest.update(repr((node.op, target, args, str(annotation(node).role), annotation(node).stays_at_16)).encode())
     return digest.hexdigest()[:16]
+
+
+def _name_of(target: object) -> str:
+    """What tells a function or an operator from others; higher-order operators are objects without a qualified name."""
+    name = getattr(target, "__qualname__", None) or getattr(target, "__name__", None) or repr(target)
+    return f"{getattr(target, '__module__', '')}.{name}"
 
 
 def _runs(graph: fx.GraphModule) -> list[tuple[str | None, list[fx.Node]]]:
@@ -149,12 +155,16 @@ def _names(runs: list[tuple[str | None, list[fx.Node]]]) -> Iterator[str]:
 
 
 def _first_weight(nodes: list[fx.Node], slots: dict[fx.Node, int]) -> int | None:
-    for node in nodes:
-        if node.op == "call_function" and node.target in LINEAR:
-            weight = node.args[1]
-            if isinstance(weight, fx.Node) and weight.op == "placeholder":
-                return slots[weight]
-    return None
+    """The first packed weight, which no other block has; without any the first weight."""
+    found = [
+        node.args[1]
+        for node in nodes
+        if node.op == "call_function" and node.target in LINEAR and isinstance(node.args[1], fx.Node)
+    ]
+    weights = [weight for weight in found if weight.op == "placeholder"]
+    packed = (weight for weight in weights if isinstance(weight.meta.get(EXAMPLE), BitPlaneWeight))
+    chosen = next(packed, weights[0] if weights else None)
+    return None if chosen is None else slots[chosen]
 
 
 def _external_inputs(nodes: list[fx.Node]) -> list[fx.Node]:
@@ -213,6 +223,8 @@ def _signature(value: object) -> str:
 
 def _constant(graph: fx.GraphModule, name: str) -> str:
     value = operator.attrgetter(name)(graph)
+    if isinstance(value, fx.GraphModule):  # what a higher-order operator calls, such as the mask of flex attention
+        return structure_of(value)
     if isinstance(value, torch.Tensor):
         content = hashlib.sha256(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return f"{_signature(value)} {content.hexdigest()}"

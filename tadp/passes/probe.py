@@ -1,4 +1,4 @@
-"""Fourth pass: let a variant also return what is measured in it. What is measured is the caller's business."""
+"""Fifth pass: let a variant also return what is measured in it. What is measured is the caller's business."""
 
 import operator
 from collections.abc import Callable
@@ -9,9 +9,9 @@ import torch
 from torch import fx
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from tadp.passes.annotate import LINEAR, annotation
+from tadp.passes.annotate import annotation
 from tadp.passes.attention import arguments_of, is_attention
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE, LINEAR
 from tadp.passes.quantize import QUANTIZERS
 
 LINEAR_INPUTS = (*LINEAR, *QUANTIZERS, torch.ops.tadp.weight_only_linear.default)

@@ -1,4 +1,4 @@
-"""Third pass: give every linear and attention product of a piece the level that a recipe names for its role.
+"""Fourth pass: give every linear and attention product of a piece the level that a recipe names for its role.
 
 The level is written into the graph as operators and as inputs: a variant takes the planes that its width reads, or the
 16-bit master, and never asks at run time. Linears that share their input share one quantized copy of it, and a GELU or
@@ -18,7 +18,7 @@ from tadp.kernels.operators import flatten
 from tadp.kernels.values import Codes, Epilogue
 from tadp.passes import attention
 from tadp.passes.decision import Decision, Fastest, bias_of, decide, has_level, nonlinearity_after
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
 from tadp.passes.sources import PlaneInputs, Source, is_balanced
 from tadp.precision import ITSELF, L16, MASTER, Level, Recipe
 
@@ -47,15 +47,16 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
     placeholders = list(piece.graph.find_nodes(op="placeholder"))
     chosen = {node: decide(node, recipe, fastest) for node in piece.graph.nodes if has_level(node)}
     quantized = {node: variant for node, (_, variant) in chosen.items() if variant is not None}
-    quantized_weights = {node.args[1] for node in quantized}
+    readers = {node: node.args[1] for node in chosen if not attention.is_attention(node)}
+    quantized_weights = {readers[node] for node in quantized}
     sources: list[Source] = []
     copies: dict[fx.Node, fx.Node] = {}
     for index, node in enumerate(placeholders):
-        only_weight = all(user in chosen and user.args[1] is node for user in node.users)
+        only_weight = all(readers.get(user) is node for user in node.users)
         if node in quantized_weights and only_weight:
             continue
         copies[node] = graph.node_copy(node)
-        packed = any(user in chosen and user.args[1] is node for user in node.users)
+        packed = any(readers.get(user) is node for user in node.users)
         sources.append(Source(index, MASTER if packed else ITSELF))
     planes = PlaneInputs(graph, sources, {node: index for index, node in enumerate(placeholders)})
     for node in piece.graph.nodes:

@@ -9,7 +9,7 @@ from torch import fx
 from tadp.kernels.formats import FORMATS, PLANE_BITS
 from tadp.kernels.planes import plane_shape
 from tadp.kernels.values import Planes
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
 from tadp.precision import Level, Part
 
 SCALE, FACTORS = Part("scale"), Part("factors")

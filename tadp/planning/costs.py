@@ -1,4 +1,4 @@
-"""What recipes cost a model, as calibration measured it, and what a schedule of plans comes to."""
+"""Errors and costs of a model's recipes, as calibration measured them, and what a schedule of plans comes to."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Schedule = tuple[Plan, ...]
 
 @dataclass(frozen=True)
 class BlockCost:
-    """What one block costs at one recipe.
+    """The error and the costs of one block at one recipe.
 
     Attributes:
         error: by stage, squared relative error of the model's guided prediction with this block alone at this recipe.
@@ -63,6 +63,11 @@ class Costs:
     other_seconds: float
     other_bytes: int
 
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Every recipe that was measured."""
+        return tuple(next(iter(self.blocks.values())))
+
     def weight(self, stage: int) -> float:
         """What a unit of block error in a stage counts in the squared error of a clip, content aside."""
         return self._weights[stage]
@@ -72,7 +77,7 @@ class Costs:
         at_base = [cost[self.base].error for cost in self.blocks.values()]
         return tuple(share / sum(error[stage] for error in at_base) for stage, share in enumerate(self.shares))
 
-    def damage(self, block: str, recipe: Recipe) -> float:
+    def error(self, block: str, recipe: Recipe) -> float:
         """Squared error of a clip with one block at a recipe throughout, in units of that of all blocks at `base`."""
         error = self.blocks[block][recipe].error
         return sum(self.weight(stage) * error[stage] for stage in range(len(error)))
@@ -84,12 +89,12 @@ class Costs:
         timing cannot tell apart.
         """
         known = self.blocks[block]
-        damage = {recipe: self.damage(block, recipe) for recipe in menu}
+        errors = {recipe: self.error(block, recipe) for recipe in menu}
 
         def beaten(recipe: Recipe) -> bool:
             own = known[recipe]
             return any(
-                damage[other] < damage[recipe]
+                errors[other] < errors[recipe]
                 and known[other].seconds <= own.seconds * (1 + TIMING_ERROR)
                 and known[other].bytes <= own.bytes
                 for other in menu

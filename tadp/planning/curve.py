@@ -1,11 +1,11 @@
 """The quality-speed curve: budgets of falling latency, solved for one content."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tadp.policy.budget import Budget
-from tadp.policy.calibrated import Calibrated
+from tadp.planning.costs import Costs
+from tadp.planning.planner import Planner
 from tadp.precision import Recipe
 
 POINTS = 12
@@ -26,15 +26,14 @@ class Point:
     lowered: float
 
 
-def curve_of(calibration: Calibrated, score: float, keep_ends: bool = True, points: int = POINTS) -> tuple[Point, ...]:
-    """Plans of least predicted damage from the slowest to the fastest; none is worse in both than another."""
-    costs = calibration.costs
-    widest = Budget(latency=1e9, keep_ends=keep_ends).calibrated(calibration).schedule(score)
-    narrowest = Budget(quality=1e-3, keep_ends=keep_ends).calibrated(calibration).schedule(score)
+def curve_of(costs: Costs, score: float, keep_ends: bool = True, points: int = POINTS) -> tuple[Point, ...]:
+    """Plans of least predicted error from the slowest to the fastest; none is worse in both than another."""
+    planner = Planner(costs, costs.recipes, keep_ends)
+    widest = replace(planner, latency=1e9).schedule(score)
+    narrowest = replace(planner, quality=1e-3).schedule(score)
     found: list[Point] = []
     for latency in np.linspace(costs.seconds(widest), costs.seconds(narrowest), points):
-        budget = Budget(latency=float(latency) * (1 + 1e-9), keep_ends=keep_ends).calibrated(calibration)
-        schedule = budget.schedule(score)
+        schedule = replace(planner, latency=float(latency) * (1 + 1e-9)).schedule(score)
         recipes = [recipe for plan in schedule[1:] for _, recipe in plan]
         lowered = sum(recipe != Recipe() for recipe in recipes) / len(recipes)
         point = Point(costs.seconds(schedule), costs.psnr(schedule, score), lowered)

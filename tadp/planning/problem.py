@@ -11,7 +11,7 @@ Menu = Mapping[str, tuple[Recipe, ...]]
 """What each block may run at."""
 
 _TIE = 1e-3
-"""What all damage at the base recipe counts against all seconds: of equally fast schedules the better one wins."""
+"""What the whole error at the base recipe counts against all seconds: of equally fast schedules the better one wins."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Problem:
     memory: float | None = None
 
     def fastest(self, room: float) -> Schedule | None:
-        """The fastest schedule within the limits whose damage is at most `room`, 1 being that of the base recipe."""
+        """The fastest schedule within the limits whose error is at most `room`, 1 being that of the base recipe."""
         errors, seconds = self._errors(), self._seconds()
         whole = max(sum(map(max, seconds)), 1e-12)
         objective = [
@@ -41,7 +41,7 @@ class Problem:
         return self._schedule(choose(objective, (Limit(errors, room), *self._limits())))
 
     def best(self) -> Schedule | None:
-        """The schedule of least damage within the limits; None where there is none."""
+        """The schedule of least error within the limits; None where there is none."""
         return self._schedule(choose(self._errors(), tuple(self._limits())))
 
     def least(self, cost: Callable[[BlockCost], float]) -> Schedule:
@@ -58,7 +58,7 @@ class Problem:
                 yield stage, block, menu
 
     def _errors(self) -> list[list[float]]:
-        """What every choice adds to the damage."""
+        """What every choice adds to the error."""
         costs = self.costs
         return [
             [costs.weight(stage) * costs.blocks[block][recipe].error[stage] for recipe in menu]

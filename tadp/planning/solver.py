@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array, vstack
+
+from tadp.extras import need
 
 GAP = 2e-3
 """Relative distance to the optimum within which a solution lies; measured times differ by more from run to run."""
@@ -35,28 +35,30 @@ def choose(costs: Sequence[Sequence[float]], limits: Sequence[Limit] = ()) -> tu
 
     Raises:
         ValueError: for a group without choices.
+        MissingExtraError: without SciPy.
         RuntimeError: where the solver gives up.
     """
+    optimize, sparse = (need(f"scipy.{part}", "calibrate", "budgets need SciPy") for part in ("optimize", "sparse"))
     sizes = [len(group) for group in costs]
     if not sizes:
         return ()
     if 0 in sizes:
         raise ValueError(f"group {sizes.index(0)} has nothing to choose from")
     owners = np.repeat(np.arange(len(sizes)), sizes)
-    one_each = csr_array((np.ones(len(owners)), (owners, np.arange(len(owners)))))
+    one_each = sparse.csr_array((np.ones(len(owners)), (owners, np.arange(len(owners)))))
     rows, lows, highs = [one_each], [np.ones(len(sizes))], [np.ones(len(sizes))]
     for limit in limits:
         amounts = np.concatenate([np.asarray(group, dtype=float) for group in limit.amounts])
         unit = max(float(np.abs(amounts).max()), abs(limit.most)) or 1.0  # bytes and squared errors in one problem
-        rows.append(csr_array(amounts[None] / unit))
+        rows.append(sparse.csr_array(amounts[None] / unit))
         lows.append(np.array([-np.inf]))
         highs.append(np.array([limit.most / unit]))
     objective = np.concatenate([np.asarray(group, dtype=float) for group in costs])
-    found = milp(
+    found = optimize.milp(
         objective / (float(np.abs(objective).max()) or 1.0),
-        constraints=LinearConstraint(vstack(rows), np.concatenate(lows), np.concatenate(highs)),
+        constraints=optimize.LinearConstraint(sparse.vstack(rows), np.concatenate(lows), np.concatenate(highs)),
         integrality=np.ones(len(owners)),
-        bounds=Bounds(0, 1),
+        bounds=optimize.Bounds(0, 1),
         options={"mip_rel_gap": GAP},
     )
     if found.status == 2:  # infeasible

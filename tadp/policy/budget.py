@@ -1,36 +1,42 @@
-"""Budget policy: the fastest plan within a bound on damage, or the least damage within limits of time and memory."""
+"""Budget policy: the fastest plan within a bound on the error, or the least error within limits of time and memory."""
 
 import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.errors import QualityWarning
+from tadp.planning.calibration import Calibration
 from tadp.planning.costs import Costs, Schedule
-from tadp.planning.problem import Menu, Problem
-from tadp.policy.calibrated import Calibrated
+from tadp.planning.planner import Planner
+from tadp.policy import grammar
 from tadp.policy.complexity import PROBE_STEPS
-from tadp.policy.plans import END, ends
-from tadp.policy.policy import Policy, Scoring
+from tadp.policy.plans import END
+from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.precision import L8, Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
 
-_HARDEST = 1.0
-_MEDIUM = 0.5
 _MEASURED = "chosen for content of medium complexity, and measured by the probe"
-_SCORE_STEP = 0.05
-"""Scores are taken up to the next multiple: contents that hardly differ share a plan, and its solution."""
+
+_SETTINGS = {
+    **grammar.numbers("quality", "latency", "memory", "deviations"),
+    "ends": grammar.ENDS,
+    "recipes": grammar.RECIPES,
+    **grammar.numbers("shadow_budget"),
+}
 
 
+@register
 @dataclass(frozen=True)
 class Budget(Policy):
     """Levels of every block in every stage of a generation, solved for each content from what calibration measured.
 
-    The probe runs at what the bounds allow for content of medium complexity. Then a score is known, with it the damage
-    that every plan would do to this content, and the best plan within the bounds is chosen. Needs a calibration:
+    The probe runs at what the bounds allow for content of medium complexity. Then a score is known, with it the error
+    that every plan would make on this content, and the best plan within the bounds is chosen. Needs a calibration:
     ``tadp.compile(model, policy=Budget(quality=40), calibration="calibration.json")``.
 
     Attributes:
@@ -38,7 +44,7 @@ class Budget(Policy):
             other limits allow.
         latency: seconds that a generation of the calibrated call may take.
         memory: bytes that weights may take.
-        deviations: how many standard deviations of its prediction the damage is overestimated by; 0 meets the bound
+        deviations: how many standard deviations of its prediction the error is overestimated by; 0 meets the bound
             on average, 1 for five contents out of six.
         keep_ends: leaves first and last block at 16 bits, attention included.
         recipes_allowed: the levels to choose from; None for all that were calibrated.
@@ -46,8 +52,14 @@ class Budget(Policy):
         shadow_budget: as of `Complexity`.
 
     Raises:
-        ValueError: for bounds that are not finite and above 0, or none at all.
+        ValueError: for bounds that are not finite and above 0, or none at all, and for no recipes to choose from.
     """
+
+    name: ClassVar[str] = "budget"
+    usage: ClassVar[str] = (
+        '"budget:BOUNDS" with bounds on quality (dB), latency (s) and memory (bytes), optionally deviations, '
+        'ends=free, recipes and shadow_budget, such as "budget:quality=40,latency=5,recipes=16/8/8+attention:8"'
+    )
 
     quality: float | None = None
     latency: float | None = None
@@ -59,9 +71,6 @@ class Budget(Policy):
     ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES, hash=False, repr=False)
     weights: ScoreWeights | None = None
     shadow_budget: float = DEFAULT_BUDGET
-    _solved: dict[float, tuple[Schedule, bool]] = field(
-        default_factory=dict, init=False, compare=False, hash=False, repr=False
-    )
 
     def __post_init__(self) -> None:
         bounds = {name: getattr(self, name) for name in ("quality", "latency", "memory")}
@@ -70,8 +79,10 @@ class Budget(Policy):
         for name, bound in bounds.items():
             if bound is not None and not (math.isfinite(bound) and bound > 0):
                 raise ValueError(f"{name} must be finite and above 0, got {bound}")
+        if self.recipes_allowed == ():
+            raise ValueError("recipes_allowed holds no recipe to choose from")
 
-    def calibrated(self, calibration: Calibrated) -> "Budget":
+    def calibrated(self, calibration: Calibration) -> "Budget":
         """The same bounds, with what was measured of a model; weights that were given stay.
 
         Raises:
@@ -79,7 +90,7 @@ class Budget(Policy):
         """
         weights = self.weights or calibration.weights
         found = replace(self, costs=calibration.costs, ranges=calibration.ranges, weights=weights)
-        found._check_limits()
+        found._planner.check_limits()
         return found
 
     @property
@@ -95,17 +106,17 @@ class Budget(Policy):
         return self._known.stages
 
     def recipes(self) -> tuple[Recipe, ...]:
-        return tuple(dict.fromkeys((Recipe(L8), Recipe(), *self._menu)))
+        return tuple(dict.fromkeys((Recipe(L8), Recipe(), *self._planner.recipes)))
 
     def plan(self, seen: Seen) -> Plan:
-        blocks, score, stage = seen.blocks, seen.score, seen.stage
+        blocks, score, stage, planner = seen.blocks, seen.score, seen.stage, self._planner
         self._check_blocks(blocks)
         if score is None:
-            first = Plan.of((block, self._probe[block]) for block in blocks)
+            first = Plan.of((block, planner.probe[block]) for block in blocks)
             return first.because((block, END if recipe == Recipe() else _MEASURED) for block, recipe in first)
-        schedule, within = self._solve(score)
+        schedule, within = planner.solve(score)
         if not within:
-            found = self._known.psnr(schedule, self._rounded(score), self.deviations)
+            found = planner.costs.psnr(schedule, planner.rounded(score), self.deviations)
             warnings.warn(
                 f"{self.quality:g} dB cannot be promised for this content: {found:.1f} dB is the best prediction",
                 QualityWarning,
@@ -116,7 +127,7 @@ class Budget(Policy):
 
     def schedule(self, score: float) -> Schedule:
         """The plan of every stage for content of a score; the first stage is the probe's."""
-        return self._solve(score)[0]
+        return self._planner.schedule(score)
 
     @property
     def _known(self) -> Costs:
@@ -127,90 +138,38 @@ class Budget(Policy):
             )
         return self.costs
 
-    @property
-    def _menu(self) -> tuple[Recipe, ...]:
-        measured = tuple(next(iter(self._known.blocks.values())))
-        return measured if self.recipes_allowed is None else self.recipes_allowed
+    @cached_property
+    def _planner(self) -> Planner:
+        return Planner(
+            costs=self._known,
+            recipes=self._known.recipes if self.recipes_allowed is None else self.recipes_allowed,
+            keep_ends=self.keep_ends,
+            quality=self.quality,
+            latency=self.latency,
+            memory=self.memory,
+            deviations=self.deviations,
+        )
 
     def _check_blocks(self, blocks: tuple[str, ...]) -> None:
         unknown = [block for block in blocks if block not in self._known.blocks]
         if unknown:
             raise ValueError(f"block {unknown[0]} was not calibrated: calibrate this model anew with `tadp calibrate`")
 
-    def _rounded(self, score: float) -> float:
-        return min(math.ceil(score / _SCORE_STEP - 1e-9) * _SCORE_STEP, _HARDEST)
-
-    @cached_property
-    def _probe(self) -> Plan:
-        """What the first stage runs while nothing is known of the content: as if it were of medium complexity."""
-        return self._solve_in(self._problem(self._measured), _MEDIUM)[0][0]
-
-    @cached_property
-    def _menus(self) -> Menu:
-        """What each block may run at."""
-        costs, blocks = self._known, tuple(self._known.blocks)
-        kept = ends(blocks) if self.keep_ends else frozenset()
-        return {block: (Recipe(),) if block in kept else costs.worthwhile(block, self._menu) for block in blocks}
-
-    @property
-    def _measured(self) -> Menu:
-        """The same for the probe: blocks at 16 bits are not measured, so only those that are kept stay there."""
-        kept = ends(tuple(self._menus)) if self.keep_ends else frozenset()
-        return {
-            block: menu if block in kept else tuple(r for r in menu if r != Recipe()) or (Recipe(L8),)
-            for block, menu in self._menus.items()
-        }
-
-    def _problem(self, first: Menu) -> Problem:
-        """What there is to choose, given what the first stage may run at."""
-        return Problem(self._known, (first, *[self._menus] * len(self.stages)), self.latency, self.memory)
-
-    def _solve(self, score: float) -> tuple[Schedule, bool]:
-        """The schedule for a score, and whether it lies within the bound on quality."""
-        rounded = self._rounded(score)
-        if rounded not in self._solved:
-            settled = {block: (recipe,) for block, recipe in self._probe}
-            self._solved[rounded] = self._solve_in(self._problem(settled), rounded)
-        return self._solved[rounded]
-
-    def _solve_in(self, problem: Problem, score: float) -> tuple[Schedule, bool]:
-        costs = problem.costs
-        if self.quality is not None:
-            scale = costs.scale(score) * 10 ** (self.deviations * costs.spread)
-            fastest = problem.fastest(10 ** (-self.quality / 10) / scale)
-            if fastest is not None:
-                return fastest, True
-        best = problem.best()
-        if best is None:
-            raise ValueError("no plan lies within the limits of latency and memory")
-        return best, self.quality is None
-
-    def _check_limits(self) -> None:
-        problem, costs = self._problem(self._measured), self._known
-        possible = {
-            "latency": costs.seconds(problem.least(lambda cost: cost.seconds)),
-            "memory": costs.bytes(problem.least(lambda cost: cost.bytes)),
-        }
-        for name, amount in possible.items():
-            limit = getattr(self, name)
-            if limit is not None and amount > limit:
-                raise ValueError(f"a {name} of {limit:g} is not possible: this model needs at least {amount:.4g}")
-        self.schedule(_MEDIUM)
-
     def _reasons(self, plan: Plan, stage: int) -> Iterator[tuple[str, str]]:
-        costs = self._known
+        costs, kept = self._known, self._planner.kept
         whole = _error(costs, plan, stage)
-        kept = ends(tuple(costs.blocks)) if self.keep_ends else frozenset()
         for block, recipe in plan:
             known = costs.blocks[block]
             saved = 1 - known[recipe].seconds / known[Recipe()].seconds
             share = known[recipe].error[stage] / whole if whole else 0.0
-            yield block, END if block in kept else f"saves {saved:.0%} of its time for {share:.0%} of the damage"
+            yield block, END if block in kept else f"saves {saved:.0%} of its time for {share:.0%} of the error"
 
-    def __str__(self) -> str:
-        given = [(name, getattr(self, name)) for name in ("quality", "latency", "memory", "deviations")]
-        bounds = ",".join(f"{name}={value:g}" for name, value in given if value)
-        return f"budget:{bounds}{'' if self.keep_ends else ',ends=free'}"
+    @classmethod
+    def parse(cls, settings: str) -> "Budget":
+        return cls(**grammar.read(grammar.items(settings), _SETTINGS))
+
+    def written(self) -> str:
+        return ",".join(grammar.write(self, _SETTINGS))
 
 
 def _error(costs: Costs, plan: Plan, stage: int) -> float:

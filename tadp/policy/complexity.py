@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import ClassVar
 
 from tadp.complexity import text
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
-from tadp.policy.calibrated import Calibrated
-from tadp.policy.plans import END, ends, probe_plan
-from tadp.policy.policy import Policy, Scoring
+from tadp.planning.blocks import ends
+from tadp.planning.calibration import Calibration
+from tadp.policy import grammar
+from tadp.policy.plans import END, probe_plan
+from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.policy.static import Static
 from tadp.precision import L6, L8, L16, Level, Plan, Recipe
@@ -17,7 +20,13 @@ from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
 
+_SETTINGS = {
+    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "attention_from"),
+    "lowest": grammar.Setting("lowest", Level.parse, str),
+}
 
+
+@register
 @dataclass(frozen=True)
 class Complexity(Policy):
     """Below `low` 6 bits, below `high` 8, from there 8 with key blocks at 16; first and last block at 16 always.
@@ -43,6 +52,11 @@ class Complexity(Policy):
         text_scorer: scores prompts; `tadp.complexity.bert.score` is another one. A calibration sets it back, as the
             score was fitted to the default.
     """
+
+    name: ClassVar[str] = "complexity"
+    usage: ClassVar[str] = (
+        f'"complexity", optionally with {", ".join(_SETTINGS)}, such as "complexity:low=0.2,high=0.8"'
+    )
 
     low: float = 0.3
     high: float = 0.7
@@ -70,7 +84,7 @@ class Complexity(Policy):
                 f"text_scorer must be a function such as tadp.complexity.text.score, got {self.text_scorer!r}"
             )
 
-    def calibrated(self, calibration: Calibrated) -> "Complexity":
+    def calibrated(self, calibration: Calibration) -> "Complexity":
         """The same thresholds, with what was measured of a model; weights that were given stay.
 
         Prompts are scored by `tadp.complexity.text.score` from here on, whatever `text_scorer` was: that is the score
@@ -78,8 +92,8 @@ class Complexity(Policy):
         """
         costs = calibration.costs
         middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
-        at_8 = {block: costs.damage(block, Recipe(L8)) for block in middle}
-        attention = {block: costs.damage(block, _recipe(L16, True)) for block in middle}
+        at_8 = {block: costs.error(block, Recipe(L8)) for block in middle}
+        attention = {block: costs.error(block, _recipe(L16, True)) for block in middle}
         choices = (Recipe(L8), Recipe(L6))
         return replace(
             self,
@@ -153,8 +167,12 @@ class Complexity(Policy):
         for block in blocks:
             yield block, END if block not in middle else keys.get(block, why)
 
-    def __str__(self) -> str:
-        return "complexity"
+    @classmethod
+    def parse(cls, settings: str) -> "Complexity":
+        return cls(**grammar.read(grammar.items(settings), _SETTINGS))
+
+    def written(self) -> str:
+        return ",".join(grammar.write(self, _SETTINGS))
 
 
 def _recipe(level: Level, attention: bool) -> Recipe:

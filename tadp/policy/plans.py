@@ -1,5 +1,6 @@
 """How recipes are laid over the blocks of a model."""
 
+from tadp.planning.blocks import ends
 from tadp.precision import L8, Plan, Recipe
 
 END = "first or last block"
@@ -28,11 +29,3 @@ def scored(blocks: tuple[str, ...]) -> frozenset[str]:
     All but the first and the last of every list; where there are no others, all.
     """
     return frozenset(blocks) - ends(blocks) or frozenset(blocks)
-
-
-def ends(blocks: tuple[str, ...]) -> frozenset[str]:
-    """The first and the last block of every list."""
-    lists: dict[str, list[str]] = {}
-    for block in blocks:
-        lists.setdefault(block.rpartition(".")[0], []).append(block)
-    return frozenset(block for found in lists.values() for block in (found[0], found[-1]))

@@ -3,13 +3,16 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+from tadp.policy import grammar
 from tadp.policy.plans import uniform_plan
-from tadp.policy.policy import Policy
+from tadp.policy.policy import Policy, register
 from tadp.policy.seen import Seen
 from tadp.precision import Plan, Recipe
 
 
+@register
 @dataclass(frozen=True)
 class Staged(Policy):
     """``recipe_of_stage[i]`` for every block in stage i, which ends where the noise falls below ``stages[i]``.
@@ -21,6 +24,9 @@ class Staged(Policy):
     Raises:
         ValueError: if the numbers of both do not fit, or bounds do not fall within (0, 1].
     """
+
+    name: ClassVar[str] = "staged"
+    usage: ClassVar[str] = '"staged:RECIPE,NOISE:RECIPE,..." such as "staged:8,0.5:16"'
 
     recipe_of_stage: tuple[Recipe, ...]
     stages: tuple[float, ...] = ()
@@ -38,10 +44,17 @@ class Staged(Policy):
     def plan(self, seen: Seen) -> Plan:
         return uniform_plan(seen.blocks, self.recipe_of_stage[seen.stage], keep_ends=False)
 
-    def __str__(self) -> str:
+    @classmethod
+    def parse(cls, settings: str) -> "Staged":
+        first, *later = settings.lower().split(",")
+        pairs = [item.partition(":")[::2] for item in later]
+        recipes = (Recipe.parse(recipe.strip()) for recipe in (first, *(recipe for _, recipe in pairs)))
+        return cls(tuple(recipes), tuple(grammar.number(bound) for bound, _ in pairs))
+
+    def written(self) -> str:
         first, *others = map(str, self.recipe_of_stage)
-        later = (f"{bound:.3g}:{recipe}" for bound, recipe in zip(self.stages, others, strict=True))
-        return "staged:" + ",".join((first, *later))
+        later = (f"{grammar.digits(bound)}:{recipe}" for bound, recipe in zip(self.stages, others, strict=True))
+        return ",".join((first, *later))
 
 
 def check_stages(stages: Sequence[float]) -> None:

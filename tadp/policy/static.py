@@ -1,13 +1,18 @@
 """Static policy: one level for every block, whatever the content."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from tadp.policy import grammar
 from tadp.policy.plans import uniform_plan
-from tadp.policy.policy import Policy
+from tadp.policy.policy import Policy, register
 from tadp.policy.seen import Seen
-from tadp.precision import L16, Level, Plan, Recipe, Role
+from tadp.precision import L8, L16, Level, Plan, Recipe, Role
+
+_SETTINGS = {"ends": grammar.ENDS, "probe": grammar.PROBE}
 
 
+@register
 @dataclass(frozen=True)
 class Static(Policy):
     """Every block at `level`, attention products at `attention`.
@@ -18,6 +23,12 @@ class Static(Policy):
         attention: of the attention products.
         probe_steps: how many first steps are measured, for those who look at the history; the plan stays what it is.
     """
+
+    name: ClassVar[str] = "static"
+    usage: ClassVar[str] = (
+        '"static:LEVEL" with LEVEL one of 16, 8, 6, 4, 7m, 6m, 5m, w8a16, w6a16, w4a16, optionally followed by '
+        '"+attention", ",ends=16" and ",probe=STEPS"'
+    )
 
     level: Level
     keep_ends: bool = False
@@ -38,6 +49,17 @@ class Static(Policy):
     def plan(self, seen: Seen) -> Plan:
         return uniform_plan(seen.blocks, self.recipe, self.keep_ends)
 
-    def __str__(self) -> str:
-        attention = "" if self.attention == L16 else "+attention"
-        return f"static:{self.level}{attention}{' (ends at 16)' if self.keep_ends else ''}"
+    @classmethod
+    def parse(cls, settings: str) -> "Static":
+        recipe, *others = settings.lower().split(",")
+        level, _, attention = recipe.strip().partition("+")
+        name, _, attended = attention.partition(":")
+        if name not in ("", "attention"):
+            raise ValueError(f"{name!r} cannot have a level of its own")
+        found = grammar.read(others, _SETTINGS)
+        return cls(Level.parse(level), attention=Level.parse(attended or "8") if name else L16, **found)
+
+    def written(self) -> str:
+        own = "" if self.attention == L8 else f":{self.attention}"
+        attention = "" if self.attention == L16 else f"+attention{own}"
+        return ",".join([f"{self.level}{attention}", *grammar.write(self, _SETTINGS)])

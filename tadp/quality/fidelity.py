@@ -3,14 +3,12 @@
 Clips are ``(frames, height, width, 3)`` in [0, 1], tensors or arrays.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
+from tadp.extras import need
 from tadp.quality.clips import as_clip
 
 SSIM_WINDOW = 11
@@ -28,7 +26,7 @@ def psnr(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) 
         ValueError: if the shapes differ or one is no clip in [0, 1].
     """
     ours, theirs = pair(clip, reference)
-    return peak_signal_noise_ratio(ours, theirs, data_range=1.0).item()
+    return float(image_metrics().peak_signal_noise_ratio(ours, theirs, data_range=1.0))
 
 
 def ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> float:
@@ -43,9 +41,8 @@ def ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) 
     ours, theirs = pair(clip, reference)
     if min(ours.shape[1:3]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels a side, got {tuple(ours.shape[1:3])}")
-    value = structural_similarity_index_measure(ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2), data_range=1.0)
-    assert isinstance(value, torch.Tensor)  # a tuple only where the full image was asked for
-    return value.item()
+    frames, references = ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2)
+    return float(image_metrics().structural_similarity_index_measure(frames, references, data_range=1.0))
 
 
 def ms_ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> float:
@@ -60,7 +57,17 @@ def ms_ssim(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarra
     if min(ours.shape[1:3]) < MS_SSIM_SIDE:
         raise ValueError(f"MS-SSIM needs frames of at least {MS_SSIM_SIDE} pixels a side, got {tuple(ours.shape[1:3])}")
     frames, references = ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2)
-    return multiscale_structural_similarity_index_measure(frames, references, data_range=1.0, normalize="relu").item()
+    measure = image_metrics().multiscale_structural_similarity_index_measure
+    return float(measure(frames, references, data_range=1.0, normalize="relu"))
+
+
+def image_metrics() -> Any:
+    """Torchmetrics' measures of images, imported when they are first needed.
+
+    Raises:
+        MissingExtraError: without torchmetrics.
+    """
+    return need("torchmetrics.functional.image", "quality", "PSNR, SSIM and LPIPS need torchmetrics")
 
 
 def pair(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

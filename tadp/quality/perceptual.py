@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tadp.quality.fidelity import pair
+from tadp.quality.fidelity import image_metrics, pair
 
 LPIPS_SIDE = 31
 """Pixels a side of the smallest frame that AlexNet's poolings leave something of."""
@@ -33,10 +33,9 @@ def lpips(clip: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray)
         raise ValueError(f"LPIPS needs frames of at least {LPIPS_SIDE} pixels a side, got {tuple(ours.shape[1:3])}")
     if problem := missing():
         raise FileNotFoundError(f"LPIPS {problem}")
-    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
-
     frames, references = ours.permute(0, 3, 1, 2), theirs.permute(0, 3, 1, 2)
-    return learned_perceptual_image_patch_similarity(frames, references, net_type="alex", normalize=True).item()
+    measure = image_metrics().learned_perceptual_image_patch_similarity
+    return float(measure(frames, references, net_type="alex", normalize=True))
 
 
 def missing() -> str | None:

@@ -3,12 +3,13 @@
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
-from tadp.report.files import replacing
+from tadp.extras import need
+from tadp.writing import replacing
 
 MIN_SIDE = 256
 """Pixels of the shorter side of a written clip, at least."""
@@ -30,6 +31,7 @@ def write_clip(directory: Path, name: str, clip: np.ndarray, fps: int) -> dict[s
 
     Raises:
         ValueError: if the clip has another shape.
+        MissingExtraError: for several frames, without imageio-ffmpeg.
     """
     pixels = enlarge(to_bytes(clip))
     if len(pixels) == 1:
@@ -62,10 +64,19 @@ def enlarge(pixels: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else pixels
 
 
+def need_encoder() -> Any:
+    """The module that writes .mp4 files.
+
+    Raises:
+        MissingExtraError: without imageio-ffmpeg.
+    """
+    return need("imageio_ffmpeg", "demo", ".mp4 files need imageio-ffmpeg")
+
+
 def _write_mp4(path: Path, pixels: np.ndarray, fps: int) -> None:
     height, width = pixels.shape[1:3]
     # Chroma is stored at half size, so sides must be even; ffmpeg scales an odd one.
-    writer = imageio_ffmpeg.write_frames(
+    writer = need_encoder().write_frames(
         str(path), (width, height), fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error"
     )
     writer.send(None)

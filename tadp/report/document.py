@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-import tadp
 from tadp.precision import Level, Plan, Recipe
-from tadp.report.files import replacing
 from tadp.report.run import Run
+from tadp.version import VERSION
+from tadp.writing import replacing
 
 SCHEMA_VERSION = 1
 _LIBRARIES = ("torch", "triton", "torchao", "diffusers", "transformers", "safetensors", "numpy")
@@ -88,7 +88,7 @@ def describe_run(run: Run, quality: Mapping[str, Any], files: Mapping[str, str])
 
 def describe_versions() -> dict[str, str | None]:
     """Versions of Python and of the libraries a result depends on; None for one that is not installed."""
-    versions: dict[str, str | None] = {"python": platform.python_version(), "tadp": tadp.__version__}
+    versions: dict[str, str | None] = {"python": platform.python_version(), "tadp": VERSION}
     for library in _LIBRARIES:
         try:
             versions[library] = importlib.metadata.version(library)

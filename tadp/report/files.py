@@ -1,11 +1,8 @@
-"""Names for the files of a run, and writing them so that none is ever seen half written."""
+"""Names for the files of a run."""
 
-import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 MAX_SLUG = 60
 """Characters of a name taken from its prompt; file systems allow 255 bytes, and endings are added."""
@@ -37,18 +34,3 @@ def unique_slugs(prompts: Sequence[str]) -> list[str]:
 def policy_slug(policy: str) -> str:
     """A policy's name as part of a file name: "static:8+attention" gives "static-8-attention"."""
     return re.sub(r"[^a-z0-9.]+", "-", policy.lower()).strip("-") or "policy"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends, and is removed when the block fails.
-
-    The ending is kept, because encoders choose the format by it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING, Any
 
 from tadp.complexity.score import Score
 from tadp.complexity.text import TextScore
+from tadp.extras import need
 from tadp.precision import Level, Recipe
-from tadp.report.files import replacing
 from tadp.report.run import Run, block_signals, recipe_levels
 from tadp.report.table import shorten
+from tadp.writing import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LEVEL_COLORS: Mapping[str, str] = {
     "16": "#1f3a5f",
@@ -44,16 +43,33 @@ _SCORE_COLORS = {True: "#1f3a5f", False: "#9fb6cd"}
 _DEFAULT_SHARE = 0.62  # of a cell's height, where other levels share the rest
 
 
-def draw_plan(path: Path, prompt: str, run: Run, text_score: TextScore, thresholds: tuple[float, ...] = ()) -> None:
+def need_matplotlib() -> Any:
+    """The module that draws.
+
+    Raises:
+        MissingExtraError: without matplotlib.
+    """
+    return need("matplotlib", "cli", "pictures of plans and curves need matplotlib")
+
+
+def draw_plan(
+    path: Path, prompt: str, run: Run, text_score: TextScore | None, thresholds: tuple[float, ...] = ()
+) -> None:
     """Draw a run's plan and write it as a .png.
 
     Args:
         path: Where the picture goes.
         prompt: What was asked; shortened in the title.
         run: The run to show.
-        text_score: The text score of the prompt.
+        text_score: The text score of the prompt; None where there is none.
         thresholds: Scores at which the policy changes the level, drawn as lines.
+
+    Raises:
+        MissingExtraError: without matplotlib.
     """
+    matplotlib = need_matplotlib()
+    from matplotlib.figure import Figure
+
     cells = _cells(run)
     pieces = list(dict.fromkeys(piece for piece, _ in cells))
     steps = sorted({step for _, step in cells}) or [1]
@@ -78,7 +94,10 @@ def _cells(run: Run) -> dict[tuple[str, int], Recipe]:
     return cells
 
 
-def _draw_cells(axes: Axes, cells: Mapping[tuple[str, int], Recipe], pieces: list[str], steps: list[int]) -> None:
+def _draw_cells(axes: "Axes", cells: Mapping[tuple[str, int], Recipe], pieces: list[str], steps: list[int]) -> None:
+    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.ticker import MaxNLocator
+
     used: set[Level] = set()
     for (piece, step), recipe in cells.items():
         levels = recipe_levels(recipe)
@@ -112,7 +131,9 @@ def _draw_cells(axes: Axes, cells: Mapping[tuple[str, int], Recipe], pieces: lis
     axes.spines[:].set_visible(False)
 
 
-def _draw_signals(panels: Mapping[str, Axes], run: Run, pieces: list[str]) -> None:
+def _draw_signals(panels: Mapping[str, "Axes"], run: Run, pieces: list[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     by_step = block_signals(run)
     for name, axes in panels.items():
         for index, (step, values) in enumerate(by_step.items()):
@@ -136,11 +157,11 @@ def _draw_signals(panels: Mapping[str, Axes], run: Run, pieces: list[str]) -> No
             axes.text(0.5, 0.5, "not measured", ha="center", va="center", color="#888888", transform=axes.transAxes)
 
 
-def _draw_score(axes: Axes, score: Score | None, text_score: TextScore, thresholds: tuple[float, ...]) -> None:
-    bars: dict[str, float | None] = {"score": None, "text": text_score.total}
+def _draw_score(axes: "Axes", score: Score | None, text_score: TextScore | None, thresholds: tuple[float, ...]) -> None:
+    bars: dict[str, float | None] = {"score": None, "text": text_score.total if text_score is not None else None}
     if score is not None:
         bars = {"score": score.total, "text": score.text, "image": score.image, "feature": score.feature}
-    bars |= {f"text: {part}": getattr(text_score, part) for part in ("entity", "spatial", "temporal")}
+    bars |= {f"text: {part}": getattr(text_score, part, None) for part in ("entity", "spatial", "temporal")}
     known = {name: value for name, value in bars.items() if value is not None}
     axes.barh(list(known), list(known.values()), color=[_SCORE_COLORS[name == "score"] for name in known], height=0.62)
     for row, value in enumerate(known.values()):
@@ -156,12 +177,12 @@ def _draw_score(axes: Axes, score: Score | None, text_score: TextScore, threshol
         axes.set_xlabel("dotted: where the policy changes levels")
 
 
-def _inches(axes: Axes) -> float:
+def _inches(axes: "Axes") -> float:
     """Height of the axes, before the layout makes its last small changes."""
     return float(axes.bbox.height / axes.figure.dpi)
 
 
-def _label_pieces(axes: Axes, pieces: list[str], names: bool) -> None:
+def _label_pieces(axes: "Axes", pieces: list[str], names: bool) -> None:
     # At most some forty labels can be read one below the other.
     every = -(-len(pieces) // 40) or 1
     rows = range(0, len(pieces), every)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tadp.complexity.score import Score
 from tadp.precision import Level, Plan, Recipe
-from tadp.runtime.controller import StepRecord
+from tadp.runtime.record import StepRecord
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from tadp.report.console import console, need_rich
 
 PROMPT_WIDTH = 44
 CAPTION = "levels: bits and their share of pieces x steps; s/step: median; PSNR (dB) and SSIM: against the 16-bit clip"
@@ -26,8 +24,16 @@ class Row:
     ssim: float | None
 
 
-def print_table(rows: Iterable[Row], console: Console) -> None:
-    """Print the rows, a rule between prompts."""
+def print_table(rows: Iterable[Row]) -> None:
+    """Print the rows, a rule between prompts.
+
+    Raises:
+        MissingExtraError: without rich.
+    """
+    need_rich()
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False, caption_justify="left", caption=CAPTION)
     table.add_column("prompt", max_width=PROMPT_WIDTH, overflow="fold")
     table.add_column("policy", no_wrap=True)
@@ -50,7 +56,7 @@ def print_table(rows: Iterable[Row], console: Console) -> None:
             _figure(row.ssim, 3),
         )
         previous = row.prompt
-    console.print(table)
+    console().print(table)
 
 
 def shorten(prompt: str, width: int = PROMPT_WIDTH) -> str:

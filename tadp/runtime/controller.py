@@ -4,17 +4,15 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
-from tadp.complexity import image as pictures
+from tadp.complexity.content import of_images
 from tadp.complexity.score import Score
 from tadp.errors import PrecisionFallbackWarning
-from tadp.files.calibration import Calibration
+from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
-from tadp.policy.calibrated import check_levels
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe
 from tadp.runtime.clock import Clock, Tick
@@ -23,38 +21,13 @@ from tadp.runtime.explanation import Explanation
 from tadp.runtime.generation import Generation
 from tadp.runtime.heap import give_back_freed_memory
 from tadp.runtime.pool import WeightPool
+from tadp.runtime.record import StepRecord
 from tadp.runtime.shadows import ShadowRotation, price_at_16
 from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
 
 Result = TypeVar("Result")
 
 HISTORY_LENGTH = 10_000
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What happened in one forward of the model.
-
-    Attributes:
-        generation, step: counted from 1.
-        phase: "probe" while a policy measures, "run" otherwise.
-        branch: guidance branch, "cond" or "uncond" where the pipeline names none.
-        timestep: what the sampler passed; None where the model takes none.
-        signals: what this forward measured; None outside probes.
-        score: total complexity of the content once known.
-        plan: what the blocks ran at.
-        seconds: wall time of the call on the host.
-    """
-
-    generation: int
-    step: int
-    phase: str
-    branch: str
-    timestep: float | None
-    signals: Signals | None
-    score: float | None
-    plan: Plan
-    seconds: float
 
 
 class Controller:
@@ -140,18 +113,18 @@ class Controller:
         """Know the model by the fingerprint that it had before its weights were packed, and what was measured of it."""
         self._fingerprint = fingerprint
         if calibration is not None:
-            self._learn(calibration)
+            self._take(calibration)
 
-    def calibrate(self, calibration: Calibration) -> None:
+    def learn(self, calibration: Calibration) -> None:
         """Let all policies from now on use what was measured of this model; the one in force is given anew by `use`.
 
         Raises:
             ValueError: for a calibration of another model or of other versions.
         """
         calibration.check(self._fingerprint)
-        self._learn(calibration)
+        self._take(calibration)
 
-    def _learn(self, calibration: Calibration) -> None:
+    def _take(self, calibration: Calibration) -> None:
         self._calibration = calibration
         self._pool.read_channels_at(calibration.channel_widths)
         for dispatcher in self._dispatchers:
@@ -186,7 +159,7 @@ class Controller:
         Raises:
             TypeError, ValueError: for an image that cannot be scored; the generation before is still the current one.
         """
-        picture = None if image is None else pictures.mean_total(image)
+        picture = of_images(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
         self._generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)

@@ -1,11 +1,11 @@
 """What is known of a generation while it is under way: its content, its noise, what its probe measured."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from tadp.complexity import text
+from tadp.complexity.content import of_prompts
 from tadp.complexity.score import Score, default_weights, judge
 from tadp.policy import Policy
 from tadp.policy.plans import scored
@@ -81,7 +81,7 @@ class Generation:
     def judge(self, blocks: tuple[str, ...], policy: Policy) -> Score | None:
         """The score by a policy's weights, from whatever is known; None where nothing that weighs is."""
         scoring = policy.scoring
-        known = features(self.signals, scored(blocks)) | _of_prompts(self.prompts, scoring.text_scorer)
+        known = features(self.signals, scored(blocks)) | of_prompts(self.prompts, scoring.text_scorer)
         if self.image is not None:
             known["image.total"] = self.image
         return judge(known, scoring.ranges, scoring.weights or default_weights(self.image))
@@ -97,11 +97,3 @@ class Generation:
         pair = {branch: before, tick.branch: prediction}
         self._prediction = None
         return guidance_signals(pair[CONDITIONAL], pair[UNCONDITIONAL])
-
-
-def _of_prompts(prompts: Iterable[str], scorer: Callable[[str], text.TextScore]) -> dict[str, float]:
-    """The parts of the text score of the most complex prompt, by the names that ranges have for them."""
-    most = max(map(scorer, prompts), key=lambda score: score.total, default=None)
-    if most is None:
-        return {}
-    return {f"text.{part}": getattr(most, part) for part in ("entity", "spatial", "temporal", "total")}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.quality import pareto
 from bench.quality.correlation import interval, spearman
 from bench.quality.pareto_report import (
     MARKER,
@@ -19,11 +20,12 @@ from bench.quality.pareto_report import (
     seconds_of,
     write_report,
 )
-from tadp.calibration.samples import Damage, Sample
+from tadp.calibration.samples import Outcome, Sample
+from tadp.policy import parse
 from tests.files.test_calibration import FOUND
 
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4")
-PROBE = "static:8 (ends at 16)"
+PROBE = "static:8,ends=16,probe=2"
 RECIPES = {
     "static:16": "16",
     "static:8": "8",
@@ -33,13 +35,13 @@ RECIPES = {
     PROBE: "8",
     "adaptive": "8+attention:8",
 }
-LOSS = {"static:16": 0.0, "static:8": 1.0, "static:8+attention": 2.0, "static:6": 8.0, "static:4": 99.0, PROBE: 0.9}
+ERRORS = {"static:16": 0.0, "static:8": 1.0, "static:8+attention": 2.0, "static:6": 8.0, "static:4": 99.0, PROBE: 0.9}
 
 
-def _damage(policy: str, index: int) -> Damage:
-    loss = LOSS.get(policy, 0.5)
-    mse = loss * 1e-5 * (1 + index)
-    return Damage(mse, 1 - mse, mse, 5.0, 0.5, {RECIPES[policy]: 6 * 20 * 2}, 2_000_000)
+def _outcome(policy: str, index: int) -> Outcome:
+    error = ERRORS.get(policy, 0.5)
+    mse = error * 1e-5 * (1 + index)
+    return Outcome(mse, 1 - mse, mse, 5.0, 0.5, {RECIPES[policy]: 6 * 20 * 2}, 2_000_000)
 
 
 def _proof() -> Proof:
@@ -48,7 +50,7 @@ def _proof() -> Proof:
             ", ".join(["a red circle bounces"] * (1 + index)),
             index,
             {"entropy": 0.8 - index / 100},
-            {policy: _damage(policy, index) for policy in (*STATIC, PROBE, "adaptive")},
+            {policy: _outcome(policy, index) for policy in (*STATIC, PROBE, "adaptive")},
         )
         for index in range(6)
     )
@@ -60,6 +62,11 @@ def test_seconds_follow_from_recipes() -> None:
     expected = costs.other_seconds + sum(costs.steps) * len(costs.blocks) * 0.07
     assert seconds_of({"8": 6 * 20 * 2}, FOUND) == pytest.approx(expected)
     assert seconds_of({"8": 6 * 20}, FOUND) == pytest.approx(expected)  # a step of one branch takes the step's time
+
+
+@pytest.mark.parametrize("name", [*pareto.STATIC, *pareto.ADAPTIVE])
+def test_policies_are_measured_under_their_names(name: str) -> None:
+    assert parse(name).key == name
 
 
 def test_the_frontier_is_the_upper_hull() -> None:
@@ -78,7 +85,7 @@ def test_adaptive_policies_are_compared_with_the_line_between_static_ones() -> N
 def test_more_seeds_of_the_same_prompts_narrow_no_interval() -> None:
     proof = _proof()
     samples = tuple(
-        replace(s, damage={**s.damage, "adaptive": Damage(1e-5, 1, 0, 5, 0.5, {"8": 240})}) for s in proof.samples
+        replace(s, outcomes={**s.outcomes, "adaptive": Outcome(1e-5, 1, 0, 5, 0.5, {"8": 240})}) for s in proof.samples
     )
     once = replace(proof, samples=samples)
     thrice = replace(proof, samples=tuple(replace(s, seed=seed) for seed in range(3) for s in samples))
@@ -106,7 +113,7 @@ def test_the_score_comes_first_among_what_predicts() -> None:
 
 def test_seeds_that_differ_as_prompts_do_not_are_all_of_the_variance() -> None:
     seeds = tuple(
-        Sample(prompt, seed, {}, {policy: _damage(policy, seed) for policy in (*STATIC, PROBE, "adaptive")})
+        Sample(prompt, seed, {}, {policy: _outcome(policy, seed) for policy in (*STATIC, PROBE, "adaptive")})
         for prompt in ("a", "b")
         for seed in (0, 9)
     )

@@ -14,6 +14,7 @@ from tadp.calibration.subject import Subject
 from tadp.files.fingerprint import calibration_key
 from tadp.policy import Policy, Seen
 from tadp.precision import L16, Plan, Recipe, Role
+from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals, Signals
 
 BLOCKS = tuple(f"blocks.{index}" for index in range(4))
@@ -28,12 +29,10 @@ def error_of(recipe: Recipe) -> float:
     return lowered + (0.0 if recipe.default == L16 else 1e-3 * 2 ** (8 - recipe.default.weight))
 
 
-@dataclass(frozen=True)
-class Record:
-    generation: int
-    signals: Signals | None
-    plan: Plan
-    seconds: float = 0.0
+def step_record(generation: int, step: int, signals: Signals | None, plan: Plan) -> StepRecord:
+    """What is kept of a forward that takes no time."""
+    phase = "run" if signals is None else "probe"
+    return StepRecord(generation, step, phase, "cond", None, signals, None, plan, seconds=0.0)
 
 
 @dataclass
@@ -41,7 +40,7 @@ class FakeController:
     """Follows a policy by the noise, as the real one does."""
 
     blocks: tuple[str, ...] = BLOCKS
-    history: list[Record] = field(default_factory=list)
+    history: list[StepRecord] = field(default_factory=list)
     clock: Any = field(default_factory=lambda: SimpleNamespace(generation=0))
     policy: Any = None
     noise: float = 1.0
@@ -105,7 +104,7 @@ class FakePipeline:
             error += sum(error_of(recipe) for _, recipe in plan) * noise * content / 10
             probing = step < self.tadp.policy.probe_steps
             signals = Signals((BlockSignals("blocks.1", entropy=(1 / content,)),)) if probing else None
-            self.tadp.history.append(Record(self.tadp.clock.generation, signals, plan))
+            self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(seed).random((1, 3, 16, 16, 3), dtype=np.float32) * 0.5
         return SimpleNamespace(frames=clip + np.float32(min(error, 0.4)))
@@ -133,8 +132,8 @@ def fake_subject(interrupt: int | None = None) -> Subject:
             }
             for i, block in enumerate(BLOCKS)
         },
-        channel_widths={},
-        peaks={},
+        channel_widths={f"{block}.{Role.FFN_UP}": torch.full((3, 2), 8, dtype=torch.uint8) for block in BLOCKS},
+        peaks={f"{block}.{Role.FFN_UP}": torch.full((4, 3), 1.0 + i) for i, block in enumerate(BLOCKS)},
         seed=0,
     )
 

@@ -12,7 +12,7 @@ from tadp.calibration.samples import SampleFile
 from tadp.policy import Policy, Seen, Static, parse
 from tadp.precision import L8
 from tadp.runtime.signals import BlockSignals, Signals
-from tests.calibration.fake_subject import Record
+from tests.calibration.fake_subject import step_record
 
 
 class Pipeline:
@@ -42,7 +42,7 @@ class Pipeline:
         for step in range(num_inference_steps):
             probing = step < self.policy.probe_steps
             signals = Signals((BlockSignals("blocks.1", entropy=(0.5,)),)) if probing else None
-            self.tadp.history.append(Record(self.tadp.clock.generation, signals, plan))
+            self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(generator.initial_seed()).random(self.shape, dtype=np.float32) * 0.5
         clip += (16 - plan["blocks.1"].default.weight) / 100
@@ -54,16 +54,16 @@ def _measurer(pipeline: Any, directory: Path, **options: Any) -> ClipMeasurer:
     return ClipMeasurer(pipeline, {"num_inference_steps": 3}, file, directory / "references", **options)
 
 
-def test_damage_is_that_against_16_bits_of_the_same_noise(tmp_path: Path) -> None:
+def test_errors_are_those_against_16_bits_of_the_same_noise(tmp_path: Path) -> None:
     pipeline = Pipeline()
     measurer = _measurer(pipeline, tmp_path, align=lambda clip, prompt: float(len(prompt)))
-    damage = measurer.measure("a cat", 3, parse("static:4"))
-    assert damage.mse == pytest.approx(0.12**2, rel=1e-3)
-    assert damage.temporal_error == pytest.approx(0.0, abs=1e-6)
-    assert damage.alignment == 5.0
-    assert damage.recipes == {"4": 9}
-    assert damage.weight_bytes == 1000
-    assert measurer.file.sample("a cat", 3).damage["static:16"].mse == 0.0
+    outcome = measurer.measure("a cat", 3, parse("static:4"))
+    assert outcome.mse == pytest.approx(0.12**2, rel=1e-3)
+    assert outcome.temporal_error == pytest.approx(0.0, abs=1e-6)
+    assert outcome.alignment == 5.0
+    assert outcome.recipes == {"4": 9}
+    assert outcome.weight_bytes == 1000
+    assert measurer.file.sample("a cat", 3).outcomes["static:16"].mse == 0.0
     assert pipeline.calls == ["a cat 3 static:16", "a cat 3 static:4"]
 
 
@@ -102,15 +102,15 @@ def test_a_killed_run_gives_the_same_result_as_a_whole_one(tmp_path: Path) -> No
     resumed = _measurer(Pipeline(), tmp_path / "killed")
     for item in resumed.missing([("a cat", 0)], policies):
         resumed.measure(*item)
-    found, expected = (m.file.sample("a cat", 0).damage for m in (resumed, whole))
-    assert {name: d.mse for name, d in found.items()} == {name: d.mse for name, d in expected.items()}
+    found, expected = (m.file.sample("a cat", 0).outcomes for m in (resumed, whole))
+    assert {name: o.mse for name, o in found.items()} == {name: o.mse for name, o in expected.items()}
 
 
 def test_what_a_probe_measures_is_kept_once(tmp_path: Path) -> None:
     measurer = _measurer(Pipeline(), tmp_path)
     measurer.measure("a cat", 0, Static(L8, keep_ends=True, probe_steps=2))
     assert measurer.file.sample("a cat", 0).features == {"entropy": 0.5}
-    assert measurer.file.sample("a cat", 0).damage["static:8 (ends at 16)"].recipes == {"16": 6, "8": 3}
+    assert measurer.file.sample("a cat", 0).outcomes["static:8,ends=16,probe=2"].recipes == {"16": 6, "8": 3}
 
 
 def test_single_small_images_have_neither_motion_nor_structure(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_single_small_images_have_neither_motion_nor_structure(tmp_path: Path) -
             self.tadp.clock.generation += 1
             return SimpleNamespace(images=np.full((1, 8, 8, 3), 0.5, dtype=np.float32))
 
-    damage = _measurer(Images(), tmp_path).measure("a cat", 0, parse("static:8"))
-    assert damage.ssim is None
-    assert damage.temporal_error is None
-    assert damage.weight_bytes is None
-    assert damage.mse == 0.0
+    outcome = _measurer(Images(), tmp_path).measure("a cat", 0, parse("static:8"))
+    assert outcome.ssim is None
+    assert outcome.temporal_error is None
+    assert outcome.weight_bytes is None
+    assert outcome.mse == 0.0

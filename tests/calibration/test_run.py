@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from tadp.calibration.changes import Changes, gradient_agreement
+from tadp.calibration.prediction_error import PredictionErrorFile, alone
 from tadp.calibration.run import MENU, calibrate, windows
-from tadp.calibration.sensitivity import alone
-from tadp.files.calibration import Calibration, load, save
+from tadp.calibration.sensitivity import gradient_agreement
+from tadp.files.calibration import load, save
+from tadp.planning.blocks import ends
+from tadp.planning.calibration import Calibration
 from tadp.policy import Budget, Complexity, Seen
-from tadp.policy.plans import ends
 from tadp.precision import L4, L8, L16, Recipe, Role
 from tests.calibration.fake_subject import BLOCKS, PROMPTS, STAGES, fake_subject
 
@@ -36,7 +37,7 @@ def test_every_block_has_costs_at_every_recipe(found: Calibration) -> None:
         assert known[Recipe(L8)].bytes == 0
         assert known[Recipe()].bytes == 300
         assert known[Recipe(L4)].error[1] > known[Recipe(L8)].error[1] > 0
-    at_8 = [found.costs.damage(block, Recipe(L8)) for block in BLOCKS]
+    at_8 = [found.costs.error(block, Recipe(L8)) for block in BLOCKS]
     assert at_8 == sorted(at_8)
 
 
@@ -79,14 +80,19 @@ def test_a_killed_calibration_goes_on_to_the_same_result(found: Calibration, tmp
     assert resumed.pipeline.clips <= 10 * len(PROMPTS) + 1 - clips
 
 
-def test_changes_go_on_after_a_kill_and_refuse_other_steps(tmp_path: Path) -> None:
-    path, subject = tmp_path / "changes.jsonl", fake_subject()
-    first = Changes(path, subject).of(alone("blocks.1", Recipe(L8)))
+def test_prediction_errors_go_on_after_a_kill_and_refuse_other_steps(tmp_path: Path) -> None:
+    path, subject = tmp_path / "errors.jsonl", fake_subject()
+    first = PredictionErrorFile(path, subject).of(alone("blocks.1", Recipe(L8)))
     path.write_text(path.read_text() + '["fixed:blocks.2=8", [{"vis')
-    assert Changes(path, subject).of(alone("blocks.1", Recipe(L8))) == first
+    assert PredictionErrorFile(path, subject).of(alone("blocks.1", Recipe(L8))) == first
     assert len(path.read_text().splitlines()) == 2
     with pytest.raises(ValueError, match="remove it to measure anew"):
-        Changes(path, replace(subject, recorded=subject.recorded[:2]))
+        PredictionErrorFile(path, replace(subject, recorded=subject.recorded[:2]))
+
+
+def test_a_calibration_is_whole_before_it_is_saved(found: Calibration) -> None:
+    assert set(found.channel_widths) == set(found.channel_peaks) == {f"{block}.ffn.up" for block in BLOCKS}
+    assert {len(peaks) for peaks in found.channel_peaks.values()} == {len(found.costs.stages) + 1}
 
 
 def test_windows_lower_one_stage_each() -> None:

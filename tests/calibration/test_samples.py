@@ -3,20 +3,20 @@ from pathlib import Path
 
 import pytest
 
-from tadp.calibration.samples import Damage, Sample, SampleFile
+from tadp.calibration.samples import Outcome, Sample, SampleFile
 
 KEY = {"model": "embedded", "tadp": "0.1.0"}
-DAMAGE = Damage(1e-4, 0.99, 0.01, 2.5)
-NARROW = Damage(1e-3, None, None, 2.5, alignment=0.5, recipes={"8": 16}, weight_bytes=1000)
-FIRST = Sample("a cat", 0, {"entropy": 0.5}, {"static:8": DAMAGE, "static:4": NARROW})
-SECOND = Sample("un café, 一只猫", 1, {}, {"static:8": DAMAGE})
+WHOLE = Outcome(1e-4, 0.99, 0.01, 2.5)
+NARROW = Outcome(1e-3, None, None, 2.5, alignment=0.5, recipes={"8": 16}, weight_bytes=1000)
+FIRST = Sample("a cat", 0, {"entropy": 0.5}, {"static:8": WHOLE, "static:4": NARROW})
+SECOND = Sample("un café, 一只猫", 1, {}, {"static:8": WHOLE})
 
 
 def _add(file: SampleFile, sample: Sample) -> None:
     if sample.features:
         file.add_features(sample.prompt, sample.seed, sample.features)
-    for policy, damage in sample.damage.items():
-        file.add_damage(sample.prompt, sample.seed, policy, damage)
+    for policy, outcome in sample.outcomes.items():
+        file.add_outcome(sample.prompt, sample.seed, policy, outcome)
 
 
 def test_samples_come_back_as_they_were_added(tmp_path: Path) -> None:
@@ -37,8 +37,8 @@ def test_what_was_being_written_when_a_run_was_killed_is_dropped(tmp_path: Path,
     _add(SampleFile(path, KEY), FIRST)
     path.write_bytes(path.read_bytes()[:-lost])
     resumed = SampleFile(path, KEY)
-    assert resumed.samples == (Sample("a cat", 0, FIRST.features, {"static:8": DAMAGE}),)
-    resumed.add_damage("a cat", 0, "static:4", NARROW)
+    assert resumed.samples == (Sample("a cat", 0, FIRST.features, {"static:8": WHOLE}),)
+    resumed.add_outcome("a cat", 0, "static:4", NARROW)
     assert SampleFile(path, KEY).samples == (FIRST,)
 
 
@@ -63,8 +63,8 @@ def test_another_key_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"prompt": "a"}',
-        '{"prompt": "a", "seed": 0, "damage": {"static:8": {"mse": 1}}}',
-        '{"prompt": "a", "seed": 0, "damage": 3}',
+        '{"prompt": "a", "seed": 0, "outcomes": {"static:8": {"mse": 1}}}',
+        '{"prompt": "a", "seed": 0, "outcomes": 3}',
     ],
 )
 def test_a_damaged_line_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
@@ -77,5 +77,5 @@ def test_a_damaged_line_is_refused_by_its_number(tmp_path: Path, line: str) -> N
 
 
 def test_psnr_follows_from_the_squared_error() -> None:
-    assert Damage(1e-4, 1, 0, 1).psnr == pytest.approx(40)
-    assert Damage(0.0, 1, 0, 1).psnr == math.inf
+    assert Outcome(1e-4, 1, 0, 1).psnr == pytest.approx(40)
+    assert Outcome(0.0, 1, 0, 1).psnr == math.inf

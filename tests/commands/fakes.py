@@ -10,7 +10,7 @@ import torch
 from tadp.complexity.score import Score
 from tadp.policy import Policy, parse
 from tadp.precision import L4, L6, L8, L16, Plan, Recipe, Role
-from tadp.runtime.controller import StepRecord
+from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals, Signals
 
 PIECES = ("before", "blocks.0", "blocks.1", "blocks.2", "after")
@@ -45,7 +45,7 @@ class FakeController:
     generation: int = 0
 
     def use(self, policy: Policy | str) -> None:
-        self.policy = str(parse(policy))
+        self.policy = str(parse(policy)).partition(" (with")[0]  # the embedded model has ranges of its own
         self.used.append(self.policy)
 
     @property

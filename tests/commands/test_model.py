@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from tadp.commands import model
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
-from tadp.compiler.adoption import adopt_pipeline
 from tests.commands.fakes import FakePipeline
 
 
@@ -105,10 +104,3 @@ def test_an_input_that_cannot_be_given_is_named() -> None:
 
     with pytest.raises(InputError, match="ImageToVideoPipeline needs 'image'"):
         model.call_arguments(ImageToVideoPipeline(), Settings(model="owner/name"))
-
-
-def test_a_compiled_pipeline_still_says_what_its_call_takes() -> None:
-    pipeline = FakePipeline()
-    adopt_pipeline(pipeline, ())
-    assert model.takes(pipeline, "num_frames")
-    assert not model.takes(pipeline, "callback_on_step_end")

@@ -52,6 +52,17 @@ def test_yaml_gives_every_setting(tmp_path: Path) -> None:
     )
 
 
+def test_compared_policies_keep_the_commas_of_their_settings() -> None:
+    compare = "static:16, budget:quality=46,ends=free,complexity,fixed:blocks.0=8+attention:8,b=4,staged:8,0.8:16"
+    assert merge({"compare": compare}, None).compare == (
+        "static:16",
+        "budget:quality=46,ends=free",
+        "complexity",
+        "fixed:blocks.0=8+attention:8,b=4",
+        "staged:8,0.8:16",
+    )
+
+
 def test_arguments_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
     config = write(tmp_path / "tadp.yaml", "seed: 3\nsteps: 7\ncompare: static:16,static:8\n")
     settings = merge({"seed": "5"}, config)

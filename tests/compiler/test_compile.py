@@ -14,10 +14,10 @@ import tadp
 from tadp.calibration.channels import channel_peaks
 from tadp.calibration.recording import Step
 from tadp.compiler.balancing import Balancing
-from tadp.files.calibration import Calibration
+from tadp.compiler.layers import block_linears
 from tadp.files.fingerprint import calibration_key, fingerprint
 from tadp.kernels import BitPlaneWeight, flatten_state_dict, pack_linear_, unflatten_state_dict
-from tadp.passes.blocks import block_linears
+from tadp.planning.calibration import Calibration
 from tadp.policy import Static
 from tadp.precision import L4, L8, L16, MIXED_AVERAGES, Level, Recipe, Role
 from tests.breaking import Breaking

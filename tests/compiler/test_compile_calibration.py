@@ -9,8 +9,9 @@ from diffusers import WanTransformer3DModel
 from torch._dynamo.utils import counters
 
 import tadp
-from tadp.files.calibration import Calibration, save
+from tadp.files.calibration import save
 from tadp.files.fingerprint import calibration_key, fingerprint
+from tadp.planning.calibration import Calibration
 from tadp.policy import Budget, Fixed, Staged
 from tadp.precision import L8, Plan, Recipe
 from tests.conftest import tiny_inputs, tiny_transformer

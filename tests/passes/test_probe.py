@@ -5,7 +5,7 @@ import torch
 from torch import fx
 
 from tadp.passes import Measures, Reading, probe
-from tadp.passes.partition import EXAMPLE
+from tadp.passes.operations import EXAMPLE
 
 Block = Callable[[torch.Tensor, torch.Tensor], object]
 

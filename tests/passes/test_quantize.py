@@ -7,9 +7,9 @@ import torch
 
 from tadp.kernels import reference
 from tadp.passes import Measures, probe, quantize
-from tadp.passes.annotate import ATTENTION
 from tadp.passes.attention import OPERATOR, is_attention
 from tadp.passes.decision import Decision
+from tadp.passes.operations import ATTENTION
 from tadp.precision import ITSELF, L4, L6, L8, L16, MASTER, Level, Part, Recipe, Role
 from tests.conftest import tiny_inputs, tiny_transformer
 from tests.kernels.cases import tokens_with_outliers

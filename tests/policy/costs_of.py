@@ -1,11 +1,9 @@
 """Costs of a made-up model of six blocks in four stages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-import torch
-
-from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
+from tadp.complexity.score import DEFAULT_RANGES, ScoreWeights
+from tadp.planning.calibration import Calibration
 from tadp.planning.costs import BlockCost, Costs
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 
@@ -48,14 +46,20 @@ def made_up_costs(
     )
 
 
-@dataclass(frozen=True)
-class MadeUp:
+def made_up(costs: Costs | None = None) -> Calibration:
     """A calibration of it."""
-
-    costs: Costs = field(default_factory=made_up_costs)
-    ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES)
-    weights: ScoreWeights = field(default_factory=ScoreWeights)
-    channel_widths: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    return Calibration(
+        key={},
+        ranges=DEFAULT_RANGES,
+        weights=ScoreWeights(),
+        correlations={},
+        left_out=0.5,
+        costs=costs or made_up_costs(),
+        table=(),
+        sensitivity=(),
+        samples=32,
+        bias={},
+    )
 
 
 def at(level: Level, attention: bool = False) -> Recipe:

@@ -1,4 +1,4 @@
-"""File names from any prompt, files that are whole or absent, and clips that can be watched."""
+"""File names from any prompt, and clips that can be watched."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tadp.report.clips import enlarge, to_bytes, write_clip
-from tadp.report.files import MAX_SLUG, policy_slug, replacing, slug, unique_slugs
+from tadp.report.files import MAX_SLUG, policy_slug, slug, unique_slugs
 
 
 # Few letters, so that names collide often; dashes, digits, accents and scripts without ASCII letters among them.
@@ -51,21 +51,6 @@ def test_a_number_already_taken_is_passed_over() -> None:
 
 def test_policies_in_file_names() -> None:
     assert policy_slug("static:8+attention") == "static-8-attention"
-
-
-def test_a_failed_write_leaves_the_file_before_it(tmp_path: Path) -> None:
-    target = tmp_path / "report.json"
-    target.write_text("old")
-
-    def interrupted() -> None:
-        with replacing(target) as temporary:
-            temporary.write_text("ha")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_small_clips_are_enlarged_by_whole_pixels() -> None:

@@ -1,0 +1,57 @@
+"""The linear layers inside a model's blocks, and why some of them cannot be packed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from tadp.families import family_of
+from tadp.families.blocks import block_paths
+from tadp.families.family import Family
+from tadp.kernels.bitplanes import DTYPES
+
+
+@dataclass(frozen=True)
+class BlockLinear:
+    """A linear layer inside a block, both by their paths from the model.
+
+    Attributes:
+        reason: why its weight has to stay as it is; "" where it can be packed.
+    """
+
+    block: str
+    layer: str
+    module: torch.nn.Linear
+    reason: str = ""
+
+
+def block_linears(model: torch.nn.Module, family: Family | None = None) -> tuple[BlockLinear, ...]:
+    """Every linear layer inside a block; one that several blocks share comes once for each of them."""
+    family = family_of(model) if family is None else family
+    found = [
+        (block, f"{block}.{name}", module)
+        for block in block_paths(model, family)
+        for name, module in model.get_submodule(block).named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    owners: dict[int, list[str]] = {}
+    for _, layer, module in found:
+        owners.setdefault(id(module.weight), []).append(layer)
+    return tuple(
+        BlockLinear(block, layer, module, _obstacle(layer[len(block) + 1 :], module.weight, family, owners))
+        for block, layer, module in found
+    )
+
+
+def _obstacle(name: str, weight: torch.Tensor, family: Family, owners: Mapping[int, list[str]]) -> str:
+    if declared := family.reason_at_16(name):
+        return declared
+    if len(owners[id(weight)]) > 1:
+        return f"its weight is shared by {' and '.join(owners[id(weight)])}"
+    if type(weight) is not torch.nn.Parameter or weight.dtype not in DTYPES:
+        return f"its weight is a {type(weight).__name__} of {weight.dtype}, not a plain floating parameter"
+    if family.role(name, *weight.shape) is None:
+        return "neither its name nor its shape tells its role"
+    if not weight.isfinite().all():
+        return "its weight holds NaN or infinity"
+    return ""

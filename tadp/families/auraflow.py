@@ -1,0 +1,23 @@
+"""AuraFlow: joint blocks, then single-stream blocks."""
+
+from tadp.families.family import Family
+from tadp.precision import Role
+
+AURAFLOW = Family(
+    name="AuraFlow",
+    classes=("AuraFlowTransformer2DModel",),
+    blocks=("joint_transformer_blocks", "single_transformer_blocks"),
+    roles={
+        "norm1.linear": Role.MODULATION,
+        "norm1_context.linear": Role.MODULATION,
+        "attn.to_[qkv]": Role.SELF_ATTN_QKV,
+        "attn.add_[qkv]_proj": Role.SELF_ATTN_QKV,
+        "attn.to_out.0": Role.SELF_ATTN_OUT,
+        "attn.to_add_out": Role.SELF_ATTN_OUT,
+        "ff.linear_?": Role.FFN_UP,
+        "ff.out_projection": Role.FFN_DOWN,
+        "ff_context.linear_?": Role.FFN_UP,
+        "ff_context.out_projection": Role.FFN_DOWN,
+    },
+    timestep=("timestep",),
+)
