@@ -1,4 +1,4 @@
-// What variants of the products share besides arithmetic: the order of columns, the last steps of a row of results, and
+// What kernels of the products share besides arithmetic: the order of columns, the last steps of a row of results, and
 // the way from a width and a type at run time to code for both.
 #pragma once
 

@@ -84,7 +84,7 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
               const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
               const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity, std::string kernel,
               const std::optional<Tensor>& widths) {
-  TADP_CHECK(kernel.empty(), "linear has no kernel '", kernel, "' on the CPU");
+  TADP_CHECK(kernel.empty() || kernel == "int8", "linear has no kernel '", kernel, "' on the CPU; there is int8");
   check_float("dtype", dtype);
   check_cpu_type("codes", codes, ScalarType::Char);
   TADP_CHECK(codes.dim() >= 1, "codes must have at least one dimension, the columns");

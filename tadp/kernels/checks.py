@@ -1,4 +1,4 @@
-"""What the arguments of the operators have to satisfy: shared by schemas and by variants written in Python.
+"""What the arguments of the operators have to satisfy: shared by schemas and by kernels written in Python.
 
 Each check raises RuntimeError, as the compiled library does.
 """

@@ -1,8 +1,7 @@
 """Schemas of ``torch.ops.tadp``, with the shapes they promise to a tracer.
 
-The CPU implementations are csrc/cpu, registered when the library is loaded. On NVIDIA GPUs the products are Triton
-kernels where triton can be imported, and where the library holds the kernels of csrc/cuda they quantize and multiply
-few tokens; the reference serves what is left. Callers see the operator only.
+On CPUs they are csrc/cpu, registered when the library is loaded. Elsewhere the products are looked up among the kernels
+that registry.py lists. Callers see the operator only.
 
     quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
     linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name, widths=None)
@@ -15,19 +14,20 @@ The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are g
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
 a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
 reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
-is the width of the products of attention. ``kernel_name`` picks one of a device's implementations by name; empty, a
-rule does. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
+is the width of the products of attention. ``kernel_name`` names one of a device's kernels; empty, the first that serves
+is taken. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
 and one scale a row. What the operators compute stands in reference.py.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from tadp.kernels import cuda, reference
-from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
+from tadp.kernels.registry import AnyRequest, AttentionRequest, Kernel, Request, candidates, find, unserved
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
@@ -47,7 +47,14 @@ _SCHEMAS = {
     "cpu_isa": "() -> str",
 }
 
-for _name, _schema in _SCHEMAS.items():
+PRODUCTS = ("linear", "weight_only_linear", "attention")
+"""The operators that have kernels to choose from.
+
+Each has a twin, ``registered_linear`` and so on. On CPUs the operator itself is C++, and knows its own kernels only;
+its twin runs those that are registered in Python.
+"""
+
+for _name, _schema in (*_SCHEMAS.items(), *((f"registered_{name}", _SCHEMAS[name]) for name in PRODUCTS)):
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
 
@@ -91,39 +98,20 @@ def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> Codes:
     return cuda.quantize(x, groups) if cuda.is_used(x.device) else reference.quantize(x, groups)
 
 
-@torch.library.impl("tadp::linear", "CUDA")
-def _linear_on_cuda(*flat: Any) -> torch.Tensor:
-    codes, planes, epilogue, kernel_name = unflatten("linear", *flat)
-    device = codes.codes.device
-    if planes.widths is None and cuda.serves(codes.scale.numel(), planes.width, device, kernel_name):
-        return cuda.linear(codes, planes, epilogue)
-    message = f"tadp: kernel {cuda.NAME!r} reads all rows at one width"
-    torch._check(planes.widths is None or kernel_name != cuda.NAME, lambda: message)
-    if not triton_kernels.is_used(device):
-        return reference.linear(codes, planes, epilogue)
-    from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
-
-    return linear(codes, planes, epilogue, kernel_name)
+def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
+    activations, planes, epilogue, name = unflatten(operator, *flat, **named)
+    if isinstance(activations, Codes):
+        check_linear(activations, planes, epilogue)
+        dtype, device = epilogue.dtype, activations.codes.device
+    else:
+        check_weight_only(activations, planes, epilogue)
+        dtype, device = activations.dtype, activations.device
+    assert dtype is not None
+    kernel = find(operator, device.type, name) if name else _first(operator, Request.of(activations, planes, dtype))
+    return kernel.run(activations, planes, epilogue)
 
 
-@torch.library.impl("tadp::weight_only_linear", "CUDA")
-def _weight_only_linear_on_cuda(*flat: Any) -> torch.Tensor:
-    x, planes, epilogue, kernel_name = unflatten("weight_only_linear", *flat)
-    if not triton_kernels.is_used(x.device):
-        return reference.weight_only_linear(x, planes, epilogue)
-    from tadp.kernels.triton.weight_only import weight_only_linear
-
-    return weight_only_linear(x, planes, epilogue, kernel_name)
-
-
-@torch.library.impl("tadp::dequantize", "CUDA")
-def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
-    *planes, columns, dtype = flat
-    return reference.dequantize(Planes(*planes), columns, dtype)
-
-
-@torch.library.impl("tadp::attention", "CUDA")
-def _attention_on_cuda(
+def _run_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -133,11 +121,27 @@ def _attention_on_cuda(
     kernel_name: str = "",
 ) -> torch.Tensor:
     check_attention(q, k, v, mask, level)
-    if not triton_kernels.is_used(q.device):
-        return reference.attention(q, k, v, mask, scale)
-    from tadp.kernels.triton.attention import attention
+    request = AttentionRequest.of(q, k, v, mask, level)
+    kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", request)
+    return kernel.run(q, k, v, mask, scale)
 
-    return attention(q, k, v, mask, scale, kernel_name)
+
+def _first(operator: str, request: AnyRequest) -> Kernel:
+    """The first kernel of an operator that serves a request.
+
+    Raises:
+        RuntimeError: if none does; the message says why.
+    """
+    found = next((kernel for kernel in candidates(request) if kernel.operator == operator), None)
+    if found is None:
+        raise RuntimeError(f"tadp: no kernel of {operator} serves: {unserved(request)}")
+    return found
+
+
+@torch.library.impl("tadp::dequantize", "CUDA")
+def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
+    *planes, columns, dtype = flat
+    return reference.dequantize(Planes(*planes), columns, dtype)
 
 
 @torch.library.register_fake("tadp::quantize")
@@ -149,16 +153,14 @@ def _fake_quantize(x: torch.Tensor, groups: int = 0) -> Codes:
     return Codes(codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(sums, dtype=torch.int32))
 
 
-@torch.library.register_fake("tadp::linear")
-def _fake_linear(*flat: Any) -> torch.Tensor:
-    codes, planes, epilogue, _ = unflatten("linear", *flat)
+def _fake_linear(*flat: Any, **named: Any) -> torch.Tensor:
+    codes, planes, epilogue, _ = unflatten("linear", *flat, **named)
     check_linear(codes, planes, epilogue)
     return codes.codes.new_empty((*codes.codes.shape[:-1], planes.rows), dtype=epilogue.dtype)
 
 
-@torch.library.register_fake("tadp::weight_only_linear")
-def _fake_weight_only_linear(*flat: Any) -> torch.Tensor:
-    x, planes, epilogue, _ = unflatten("weight_only_linear", *flat)
+def _fake_weight_only_linear(*flat: Any, **named: Any) -> torch.Tensor:
+    x, planes, epilogue, _ = unflatten("weight_only_linear", *flat, **named)
     check_weight_only(x, planes, epilogue)
     return x.new_empty((*x.shape[:-1], planes.rows))
 
@@ -171,7 +173,6 @@ def _fake_dequantize(*flat: Any) -> torch.Tensor:
     return planes.high.new_empty((planes.rows, columns), dtype=dtype)
 
 
-@torch.library.register_fake("tadp::attention")
 def _fake_attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -185,3 +186,20 @@ def _fake_attention(
     batch, heads, queries, dim = q.shape
     # The heads of a token lie side by side, as the layer behind attention reads them.
     return q.new_empty((batch, queries, heads, dim)).transpose(1, 2)
+
+
+_RUN: dict[str, Callable[..., torch.Tensor]] = {
+    "linear": functools.partial(_run_product, "linear"),
+    "weight_only_linear": functools.partial(_run_product, "weight_only_linear"),
+    "attention": _run_attention,
+}
+_FAKES: dict[str, Callable[..., torch.Tensor]] = {
+    "linear": _fake_linear,
+    "weight_only_linear": _fake_weight_only_linear,
+    "attention": _fake_attention,
+}
+
+for _name in PRODUCTS:
+    for _operator in (_name, f"registered_{_name}"):
+        torch.library.impl(f"tadp::{_operator}", "CompositeExplicitAutograd", _RUN[_name])
+        torch.library.register_fake(f"tadp::{_operator}", _FAKES[_name])

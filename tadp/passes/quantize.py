@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import fx
 
-from tadp.kernels import reference, registry
+from tadp.kernels import reference
 from tadp.kernels.operators import flatten
+from tadp.kernels.registry import Fastest, Kernel
 from tadp.kernels.values import Codes, Epilogue
 from tadp.passes import attention
-from tadp.passes.decision import Decision, Fastest, bias_of, decide, has_level, nonlinearity_after
-from tadp.passes.operations import EXAMPLE
+from tadp.passes.decision import Decision, bias_of, decide, has_level, nonlinearity_after
+from tadp.passes.operations import EXAMPLE, is_linear
 from tadp.passes.sources import PlaneInputs, Source, is_balanced
-from tadp.precision import ITSELF, L16, MASTER, Level, Recipe
+from tadp.precision import ITSELF, MASTER, Level, Recipe
 
 QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, reference.quantize)
 """The operator, and the function whose plain operations a compiler sees."""
@@ -35,20 +36,22 @@ class Quantized:
     decisions: tuple[Decision, ...]
 
 
-def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda request, device: None) -> Quantized:
+def quantize(
+    piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda request, device, offered: None
+) -> Quantized:
     """Rewrite a piece's graph for a recipe; the given graph is left as it is.
 
     Args:
         piece: an annotated graph.
         recipe: levels by role.
-        fastest: names the kernel variant that was measured to be fastest on a request, where one was.
+        fastest: names the kernel that was measured to be fastest on a request, where one was.
     """
     graph = fx.Graph()
     placeholders = list(piece.graph.find_nodes(op="placeholder"))
     chosen = {node: decide(node, recipe, fastest) for node in piece.graph.nodes if has_level(node)}
-    quantized = {node: variant for node, (_, variant) in chosen.items() if variant is not None}
-    readers = {node: node.args[1] for node in chosen if not attention.is_attention(node)}
-    quantized_weights = {readers[node] for node in quantized}
+    kernels = {node: kernel for node, (_, kernel) in chosen.items() if kernel is not None}
+    readers = {node: node.args[1] for node in chosen if is_linear(node)}
+    quantized_weights = {weight for node, weight in readers.items() if node in kernels}
     sources: list[Source] = []
     copies: dict[fx.Node, fx.Node] = {}
     for index, node in enumerate(placeholders):
@@ -61,21 +64,21 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
     planes = PlaneInputs(graph, sources, {node: index for index, node in enumerate(placeholders)})
     for node in piece.graph.nodes:
         if node in quantized_weights:
-            for level in sorted({chosen[user][0].level for user in node.users if user in quantized}):
+            for level in sorted({chosen[user][0].level for user in node.users if user in kernels and user in readers}):
                 planes.add(node, level)
     writer = _Writer(graph, copies, planes)
     for node in piece.graph.nodes:
         if node.op == "placeholder" or node in copies:
             continue
-        if attention.is_attention(node) and chosen[node][0].level != L16:
-            copies[node] = attention.write(graph, node, copies, chosen[node][0].level)
-            copies[node].meta = dict(node.meta)
-            continue
-        if node not in quantized:
+        if node not in kernels:
             copies[node] = graph.node_copy(node, lambda source: copies[source])
             continue
-        follower, nonlinearity = nonlinearity_after(node)
-        copies[node] = copies[follower] = writer.linear(node, chosen[node][0].level, quantized[node], nonlinearity)
+        level, kernel = chosen[node][0].level, kernels[node]
+        if node in readers:
+            follower, nonlinearity = nonlinearity_after(node)
+            copies[node] = copies[follower] = writer.linear(node, level, kernel, nonlinearity)
+        else:
+            copies[node] = attention.write(graph, node, copies, level, kernel)
         copies[node].meta = dict(node.meta)
     order = [index for index, source in enumerate(sources) if source.part == ITSELF]
     order += [index for index, source in enumerate(sources) if source.part != ITSELF]
@@ -101,7 +104,7 @@ class _Writer:
         self._codes: dict[tuple[fx.Node, int, bool], Codes] = {}
         self._products: dict[fx.Node, fx.Node] = {}
 
-    def linear(self, node: fx.Node, level: Level, variant: registry.Variant, nonlinearity: str) -> fx.Node:
+    def linear(self, node: fx.Node, level: Level, kernel: Kernel, nonlinearity: str) -> fx.Node:
         activation, weight = node.args[:2]
         bias = bias_of(node)
         assert isinstance(activation, fx.Node)
@@ -110,12 +113,11 @@ class _Writer:
         planes = self._planes.of(weight, level)
         new_bias: Any = self._copies[bias] if isinstance(bias, fx.Node) else None
         epilogue = Epilogue(new_bias, nonlinearity, example.dtype)
-        weight_only = variant.operator == "weight_only_linear"
+        weight_only = kernel.operator == "weight_only_linear"
         activations: Any = (
             self._balanced(activation, weight) if weight_only else self._quantized(node, activation, weight)
         )
-        target = getattr(torch.ops.tadp, variant.operator).default
-        return self._graph.call_function(target, flatten(activations, planes, epilogue, variant.kernel))
+        return self._graph.call_function(kernel.target, flatten(activations, planes, epilogue, kernel.name))
 
     def _balanced(self, activation: fx.Node, weight: fx.Node) -> fx.Node:
         """An activation as a weight takes it. Layers that read one activation share their factors."""

@@ -8,9 +8,9 @@ import triton
 
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.triton.tile import Tile, tile_for
-from tadp.kernels.triton.weight_only import weight_only_linear as weight_only_of_values
 from tests.kernels.bounds import weight_only_bound
 from tests.kernels.cases import FLOATS, WIDTHS, random_codes, taking_arguments, tokens_with_outliers
+from tests.kernels.launchers import weight_only_linear as weight_only_of_values
 
 SPLIT = "triton-64x16x16-w4-s4-k4"
 SHAPES = ((1, 1, 1), (1, 64, 256), (2, 3, 2), (5, 7, 5), (16, 65, 67), (17, 33, 260), (70, 130, 128))

@@ -1,15 +1,14 @@
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import pytest
 import torch
 
-from tadp.kernels import cuda, planes, reference, registry
-from tadp.kernels import triton as triton_kernels
+from tadp.kernels import cuda, planes, reference
 from tadp.kernels.formats import GROUP_SIZES
 from tadp.kernels.reference import NONLINEARITIES
-from tadp.kernels.registry import Request, Variant
+from tadp.kernels.registry import Request
+from tadp.kernels.values import Codes
 from tadp.precision import L8, Level
 from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, tokens_with_outliers
 from tests.kernels.test_linear import real_product
@@ -28,19 +27,22 @@ def with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_rule_takes_what_is_bound_by_reading(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comes_first_where_reading_lasts_longer(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with_kernels(monkeypatch)
-    for tokens in (1, 2 * width, 2 * width + 1, 32):
-        assert cuda.serves(tokens, width, torch.device("cuda")) == (tokens <= 2 * width)
+    for tokens in (1, 2 * width, 2 * width + 1, 16, 17, 32):
+        request = Request(Level(width, 8), tokens, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
+        assert (cuda.serves(request) is None) == (tokens <= 16)
+        assert (cuda.serves_where_reading_lasts_longer(request) is None) == (tokens <= 2 * width and tokens <= 16)
 
 
-def test_a_name_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = torch.device("cpu")
-    assert not cuda.serves(1, 8, device)  # a CPU holds none of these kernels
-    assert cuda.serves(1, 8, device, kernel_name="cuda")
+def test_says_why_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(L8, 1, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
     with_kernels(monkeypatch)
-    assert cuda.serves(1, 8, device)
-    assert not cuda.serves(1, 8, device, kernel_name="another")
+    assert cuda.serves(request) is None
+    assert cuda.serves(replace(request, level=Level.parse("6m"))) == "it reads all rows at one width"
+    assert cuda.serves(replace(request, tokens=17)) == "it takes up to 16 tokens"
+    monkeypatch.setattr(cuda, "is_used", lambda device=None: False)
+    assert cuda.serves(request) == "the library holds no CUDA kernels for this GPU"
 
 
 def test_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,51 +56,30 @@ def test_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         cuda.quantize(torch.zeros(1, 65537))
 
 
-def test_operators_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, product = torch.randn(3, 64), real_product(1, 3, 8, 64, None)
-    calls = []
+def test_quantize_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, calls = torch.randn(3, 64), []
 
-    def noted(name: str) -> Callable[..., object]:
-        return lambda *given: calls.append(name) or getattr(reference, name)(*given)
+    def noted(*given: Any) -> Codes:
+        calls.append("quantize")
+        return reference.quantize(*given)
 
-    monkeypatch.setattr(cuda, "quantize", noted("quantize"))
-    monkeypatch.setattr(cuda, "linear", noted("linear"))
+    monkeypatch.setattr(cuda, "quantize", noted)
     with_kernels(monkeypatch)
     on_cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
     torch.ops.tadp.quantize.default.redispatch(on_cuda, x, 1)
-    torch.ops.tadp.linear.default.redispatch(on_cuda, *product.arguments(8, torch.float32).values())
-    assert calls == ["quantize", "linear"]
+    assert calls == ["quantize"]
     monkeypatch.setattr(cuda, "is_used", lambda device: False)
     found = torch.ops.tadp.quantize.default.redispatch(on_cuda, x, 1)
-    assert calls == ["quantize", "linear"]
+    assert calls == ["quantize"]
     for left, right in zip(found, reference.quantize(x, 1), strict=True):
         assert torch.equal(left, right)
 
 
-def test_rows_of_own_widths_are_not_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    product = real_product(1, 3, 8, 64, None)
-    arguments = product.arguments(8, torch.float32)
+def test_rows_of_own_widths_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, planes, epilogue = real_product(1, 3, 8, 64, None).values(8, torch.float32)
     with_kernels(monkeypatch)
-    monkeypatch.setattr(triton_kernels, "is_used", lambda device=None: False)
-    run = partial(torch.ops.tadp.linear.default.redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA))
-    widths = random_widths(1, 8)
-    assert torch.equal(run(*arguments.values(), "", widths), product.run(8, torch.float32, reference.linear, widths))
     with pytest.raises(RuntimeError, match="kernel 'cuda' reads all rows at one width"):
-        run(*arguments.values(), "cuda", widths)
-
-
-def test_registry_offers_and_describes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request(L8, 16, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
-    by_rule, named = Variant("linear"), Variant("linear", "cuda")
-    monkeypatch.setattr(cuda, "is_used", lambda device=None: False)
-    assert named not in registry.candidates(request)
-    with_kernels(monkeypatch)
-    assert registry.candidates(request)[:2] == (by_rule, named)
-    assert registry.describe(named, request) == "cuda linear:cuda"
-    assert registry.describe(by_rule, request) == "cuda linear"
-    narrow = replace(request, level=Level(4, 8))
-    assert registry.describe(by_rule, narrow) in ("triton linear", "reference linear")
-    assert named not in registry.candidates(replace(request, tokens=17))
+        cuda.linear(codes, planes._replace(widths=random_widths(1, 8)), epilogue)
 
 
 def assert_quantizes(x: torch.Tensor, groups: int = 0) -> None:

@@ -346,7 +346,7 @@ def test_refuses() -> None:
         ({"bias": torch.zeros(8, dtype=torch.int32)}, "bias must be float32"),
         ({"dtype": torch.float64}, "dtype must be float32"),
         ({"nonlinearity": "tanh"}, "unknown nonlinearity 'tanh'; there are none, gelu, gelu_tanh and silu"),
-        ({"kernel_name": "fast"}, "linear has no kernel 'fast' on the CPU"),
+        ({"kernel_name": "fast"}, "linear has no kernel 'fast' on the CPU; there is int8"),
         ({"weight_scale": torch.ones(8, 3)}, "16 columns in 3 groups; groups are of 64 or 128"),
         ({"weight_scale": torch.ones(8, 0)}, "weight_scale has no groups"),
         ({"widths": widths[:7]}, r"widths must have shape \(8,\)"),

@@ -5,9 +5,9 @@ import importlib
 import pytest
 import torch
 
-from tadp.kernels import reference
+from tadp.kernels import reference, registry
 from tadp.passes import Measures, probe, quantize
-from tadp.passes.attention import OPERATOR, is_attention
+from tadp.passes.attention import OPERATORS, is_attention
 from tadp.passes.decision import Decision
 from tadp.passes.operations import ATTENTION
 from tadp.precision import ITSELF, L4, L6, L8, L16, MASTER, Level, Part, Recipe, Role
@@ -77,12 +77,12 @@ def test_a_gelu_becomes_part_of_the_product() -> None:
     assert any("gelu" in str(node.target) for node in quantize(_block(), Recipe(L16)).graph.graph.nodes)
 
 
-def test_a_measured_variant_is_taken_where_it_is_offered() -> None:
+def test_a_measured_kernel_is_taken_where_it_serves() -> None:
     block = _block()
-    measured = quantize(block, Recipe(L8), lambda request, device: "weight_only_linear:dequantize")
+    measured = quantize(block, Recipe(L8), lambda request, device, offered: "weight_only_linear:dequantize")
     assert _count(measured.graph, LINEAR) == 0
     assert _count(measured.graph, torch.ops.tadp.weight_only_linear.default) == 10
-    unknown = quantize(block, Recipe(L8), lambda request, device: "linear:of another device")
+    unknown = quantize(block, Recipe(L8), lambda request, device, offered: "linear:of another device")
     assert _count(unknown.graph, LINEAR) == 10
 
 
@@ -100,6 +100,33 @@ def test_the_piece_is_left_as_it_was() -> None:
     assert block.code == before
 
 
+def test_what_no_kernel_serves_stays_at_16_bits_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KERNELS", {})
+    recipe = Recipe(L8, ((Role.ATTENTION, L8),))
+    quantized = quantize(_block(), recipe)
+    assert {decision.level for decision in quantized.decisions} == {L16}
+    reasons = {decision.reason for decision in quantized.decisions}
+    assert reasons == {"a linear at level 8 has no kernel on cpu", "attention has no kernel on cpu"}
+    assert all(source.part in (ITSELF, MASTER) for source in quantized.sources)
+
+
+def test_graphs_name_their_kernels() -> None:
+    graph = quantize(_block(), Recipe(L8, ((Role.ATTENTION, L8),))).graph
+    for target, place in ((torch.ops.tadp.linear.default, 10), (OPERATORS[0], 6)):
+        assert {node.args[place] for node in graph.graph.find_nodes(op="call_function", target=target)} == {"int8"}
+
+
+def test_a_registered_kernel_runs_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KERNELS", dict(registry.KERNELS))
+    toys = (("linear", reference.linear), ("attention", reference.attention))
+    for operator, run in toys:
+        registry.register(registry.Kernel("toy", operator, "cpu", lambda request: None, run))
+    quantized = quantize(_block(), Recipe(L8, ((Role.ATTENTION, L8),)))
+    assert {decision.kernel for decision in quantized.decisions} == {"linear:toy", "attention:toy"}
+    assert _count(quantized.graph, torch.ops.tadp.registered_linear.default) > 0
+    assert _count(quantized.graph, torch.ops.tadp.registered_attention.default) == 2
+
+
 ATTENTION_AT_8 = Recipe(L16, ((Role.ATTENTION, L8),))
 
 
@@ -114,13 +141,13 @@ def _attention_decisions(recipe: Recipe, **changed: object) -> list[Decision]:
 
 def test_attention_is_rewritten_where_the_recipe_says_so() -> None:
     graph = quantize(_block(), ATTENTION_AT_8).graph
-    assert _count(graph, OPERATOR) == 2
+    assert _count(graph, OPERATORS[0]) == 2
     assert _count(graph, LINEAR) == 0
     assert not any(node.target in ATTENTION for node in graph.graph.nodes)
     for recipe in (Recipe(L8), Recipe(L4), Recipe()):
-        assert _count(quantize(_block(), recipe).graph, OPERATOR) == 0
+        assert _count(quantize(_block(), recipe).graph, OPERATORS[0]) == 0
     levels = [(decision.level, decision.kernel) for decision in _attention_decisions(ATTENTION_AT_8)]
-    assert levels == [(L8, f"cpp-{torch.ops.tadp.cpu_isa()} attention")] * 2
+    assert levels == [(L8, "attention:int8")] * 2
 
 
 @pytest.mark.parametrize(

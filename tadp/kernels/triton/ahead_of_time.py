@@ -15,6 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from tadp.kernels.devices import linear_sizes, weight_only_sizes
 from tadp.kernels.formats import PLANE_BITS
 from tadp.kernels.planes import plane_shape
 from tadp.kernels.registry import Request
@@ -55,7 +56,7 @@ def capability_of(architecture: str) -> tuple[int, int]:
 
 
 def compile_for(architecture: str, products: Iterable[Product]) -> None:
-    """Compile what products run by rule, unless Triton's cache on disk holds it already.
+    """Compile the first Triton kernel of each product, unless Triton's cache on disk holds it already.
 
     Args:
         architecture: "sm_90" and its like; that of the products' requests.
@@ -92,12 +93,13 @@ def _compile(product: Product) -> None:
     if product.biased:
         epilogue = epilogue._replace(bias=_empty(request.rows, dtype=request.dtype))
     if request.level.activation == 16:
-        weight_only_linear(_empty(request.tokens, request.columns, dtype=request.dtype), planes, epilogue)
+        x = _empty(request.tokens, request.columns, dtype=request.dtype)
+        weight_only_linear(x, planes, epilogue, weight_only_sizes(request)[0])
         return
     codes = _empty(request.tokens, request.columns, dtype=torch.int8)
     scale = _empty(request.tokens, dtype=torch.float32)
     total = _empty(request.tokens, *((request.groups,) if request.groups else ()), dtype=torch.int32)
-    linear(Codes(codes, scale, total), planes, epilogue)
+    linear(Codes(codes, scale, total), planes, epilogue, linear_sizes(request)[0])
 
 
 class _CompileOnly:

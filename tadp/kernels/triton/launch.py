@@ -1,11 +1,11 @@
 """What a launcher of a GPU product finds out about its arguments, and brings them to, before it launches a kernel."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from tadp.kernels.planes import padded_columns
-from tadp.kernels.triton.tile import Tile, tile_for
+from tadp.kernels.triton.tile import Tile
 from tadp.kernels.values import Epilogue, Planes
 
 
@@ -31,7 +31,7 @@ class Launch:
 
     @classmethod
     def of(cls, activations: torch.Tensor, planes: Planes, kernel_name: str) -> "Launch":
-        """By name, or by rule where ``kernel_name`` is empty; ``activations`` are codes or values, ``(..., columns)``.
+        """``activations`` are codes or values, ``(..., columns)``.
 
         With widths of single rows the columns are not split, and nothing is read through descriptors.
 
@@ -40,11 +40,7 @@ class Launch:
         """
         tokens, columns, bits = activations.shape[:-1].numel(), activations.shape[-1], 8 * activations.itemsize
         rows, width, groups = planes.rows, planes.width, planes.groups
-        if kernel_name:
-            tile = Tile.parse(kernel_name)
-        else:
-            tile = tile_for(tokens, rows, columns, width, activations=bits, groups=groups)
-            tile = tile if planes.widths is None else replace(tile, splits=1)
+        tile = Tile.parse(kernel_name)
         tile.check_fits(columns, groups, activations=bits)
         if planes.widths is not None and (tile.splits > 1 or tile.descriptors):
             raise ValueError(f"{tile}: a kernel that splits columns or reads through descriptors has one width")

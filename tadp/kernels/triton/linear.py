@@ -127,7 +127,7 @@ def linear_kernel(  # type: ignore[no-untyped-def]
         store_tile(out, nonlinear(value, nonlinearity), token, row, tokens, rows)
 
 
-def linear(codes: Codes, planes: Planes, epilogue: Epilogue, kernel_name: str = "") -> torch.Tensor:
+def linear(codes: Codes, planes: Planes, epilogue: Epilogue, kernel_name: str) -> torch.Tensor:
     """The same as reference.linear, up to rounding.
 
     Raises:

@@ -153,8 +153,9 @@ def kernels_for(
     *,
     activations: int = 8,
     groups: int = 0,
+    mixed: bool = False,
 ) -> tuple[str, ...]:
-    """Names of the kernels worth timing for a product, at most twelve; the first is what the rule takes.
+    """Names of the kernels worth timing for a product, at most twelve; the first is that of ``tile_for``.
 
     Args:
         tokens: tokens.
@@ -164,8 +165,12 @@ def kernels_for(
         capability: compute capability of the GPU.
         activations: as for ``tile_for``.
         groups: as for ``tile_for``.
+        mixed: whether rows have widths of their own, which kernels that split columns or read through descriptors have
+            not.
     """
     rule = tile_for(tokens, rows, columns, width, activations=activations, groups=groups)
+    if mixed:
+        return (str(replace(rule, splits=1)),)
     tiles = [rule]
     for sizes in _candidates(tokens):
         tile = Tile(*sizes)

@@ -140,7 +140,7 @@ def weight_only_kernel(  # type: ignore[no-untyped-def]
         store_tile(out, nonlinear(value, nonlinearity), token, row, tokens, rows)
 
 
-def weight_only_linear(x: torch.Tensor, planes: Planes, epilogue: Epilogue, kernel_name: str = "") -> torch.Tensor:
+def weight_only_linear(x: torch.Tensor, planes: Planes, epilogue: Epilogue, kernel_name: str) -> torch.Tensor:
     """The same as reference.weight_only_linear in x's type, up to rounding.
 
     Raises:

@@ -8,9 +8,9 @@ import triton
 
 from tadp.kernels import reference
 from tadp.kernels.formats import FORMATS
-from tadp.kernels.triton.linear import linear as linear_of_values
 from tests.kernels.bounds import finished_bound, linear_bound
 from tests.kernels.cases import WIDTHS, product_bound, taking_arguments
+from tests.kernels.launchers import linear as linear_of_values
 from tests.kernels.test_linear import integer_product, real_product
 
 NONLINEARITIES = tuple(reference.NONLINEARITIES)
