@@ -1,6 +1,6 @@
 // Single floating steps, the same on CPUs and GPUs.
 //
-// They are written as calls where variants agree to the bit, because a compiler may contract a * b + c into one
+// They are written as calls where instruction sets agree to the bit, because a compiler may contract a * b + c into one
 // rounding: on GPUs the calls forbid it, on CPUs -ffp-contract=off does.
 #pragma once
 

@@ -5,33 +5,20 @@
 #include <limits>
 
 #include "arithmetic.h"
+#include "formats.h"
 
 namespace tadp {
-
-inline constexpr int64_t kMaxColumns = 65536;  // 65536 * 255 * 127 still fits in 32 bits with a sign
 
 // A token whose scale would not be a normal float32 number counts as all zero.
 inline constexpr float kSmallestPeak = 127.0F * std::numeric_limits<float>::min();
 
-// The real value of code u at width b is scale * (2^(8-b) * (u >> (8-b)) - zero point). With z_8 = 134 the range is
-// [-134, 121], zero lies well inside a cell of every width, and the centres of the 6- and 4-bit cells lie half a step
-// off a whole number; that half is added in floating point. See tadp/kernels/planes.py for why 134.
+// What a width means to code that knows it when it is compiled.
 template <int Width>
-struct Decode;
-template <>
-struct Decode<8> {
-  static constexpr int32_t kShift = 0, kZero = 134;
-  static constexpr float kHalf = 0.0F;
-};
-template <>
-struct Decode<6> {
-  static constexpr int32_t kShift = 2, kZero = 132;
-  static constexpr float kHalf = 0.5F;
-};
-template <>
-struct Decode<4> {
-  static constexpr int32_t kShift = 4, kZero = 126;
-  static constexpr float kHalf = 0.5F;
+struct Decode {
+  static_assert(format_of(Width).width == Width, "there is no such width");
+  static constexpr bool kReadsMid = format_of(Width).planes >= 2, kReadsLow = format_of(Width).planes >= 3;
+  static constexpr int32_t kShift = format_of(Width).shift, kZero = format_of(Width).zero;
+  static constexpr float kHalf = format_of(Width).half;
 };
 
 // 2^(8-b) * sum(u_b * a) - z_b * sum(a), of `product` and `sum`: the sum of products in units of the scales, rounded to

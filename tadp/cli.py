@@ -83,8 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench = commands.add_parser(
         "bench",
-        help="measure every kernel variant on a model's layers, and let later compilations choose by it",
-        description="Time every kernel variant on the linear layers of a model at a size, beside the 16-bit product.",
+        help="measure every kernel on a model's layers, and let later compilations choose by it",
+        description="Time every kernel on the linear layers of a model at a size, beside the 16-bit product.",
     )
     bench.add_argument("--json", action="store_true", help="print the rows as JSON instead of as a table")
     bench.add_argument("--tune", action="store_true", help="keep the times: compilations on this device choose by them")

@@ -56,6 +56,26 @@ class Level:
 L16, L8, L6, L4 = (Level.parse(name) for name in ("16", "8", "6", "4"))
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a variant reads of a value.
+
+    Attributes:
+        kind: "itself", "master" for the 16-bit weight, a tensor of a packed weight by its name ("high", "mid", "low",
+            "scale", "factors"), or "widths" for those of its output channels at a mixed level.
+        average: of "widths", the bits that a weight has on average, one of `MIXED_AVERAGES`.
+    """
+
+    kind: str
+    average: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.average is None else f"{self.kind}_{self.average}"
+
+
+ITSELF, MASTER = Part("itself"), Part("master")
+
+
 class Role(str, Enum):
     """What an operation is in its block."""
 

@@ -1,4 +1,4 @@
-"""How fast is attention on a GPU with every variant of tadp, quantization included, and how close to exact?
+"""How fast is attention on a GPU with every kernel of tadp, quantization included, and how close to exact?
 
 Against PyTorch's flash and cuDNN attention in bfloat16, SageAttention where it is installed, and what the hardware
 allows. Timed as in bench.kernels.gpu.
@@ -28,7 +28,7 @@ from bench.kernels.gpu_timing import Call, CudaTimer, captured
 from bench.kernels.interleaving import medians
 from bench.record import parser
 from tadp.kernels import reference
-from tadp.kernels.triton.attention_tile import VARIANTS, attention_kernels_for
+from tadp.kernels.triton.attention_tile import OPERANDS, attention_kernels_for
 
 NAME = "attention on a GPU: microseconds, how close to the least that the hardware needs, and to exact results"
 RESULT = Path(__file__).resolve().parents[1] / "results" / "gpu_attention.json"
@@ -41,7 +41,7 @@ _CHANNEL_MEAN = 2.0
 """Keys have a mean that differs between channels, as those of models do; it is what makes 8 bits hard for them."""
 
 _TYPES = {"float16": "bfloat16", "int8": "int8", "float8": "float8"}
-"""Types of the variants' names, as floors.Peaks calls them: inputs are bfloat16 here."""
+"""Types in the names of operands, as floors.Peaks calls them: inputs are bfloat16 here."""
 
 
 class Inputs(NamedTuple):
@@ -121,7 +121,7 @@ def options() -> argparse.ArgumentParser:
     return made
 
 
-def attention_builds(inputs: Inputs, kernels: tuple[str, ...] = VARIANTS) -> Iterator[tuple[str, AttentionBuild]]:
+def attention_builds(inputs: Inputs, kernels: tuple[str, ...]) -> Iterator[tuple[str, AttentionBuild]]:
     """Name and recipe of each candidate.
 
     Args:
@@ -136,9 +136,9 @@ def attention_builds(inputs: Inputs, kernels: tuple[str, ...] = VARIANTS) -> Ite
 
 
 def offered_attention(shape: Heads) -> tuple[str, ...]:
-    """Variants, and the kernels that are worth timing on the current GPU."""
+    """The kernels that are worth timing on the current GPU."""
     capability = torch.cuda.get_device_capability()
-    return (*VARIANTS, *attention_kernels_for(shape.tokens, shape.dim, capability))
+    return attention_kernels_for(shape.tokens, shape.dim, capability)
 
 
 def measure_attention(shape: Heads, peaks: Peaks | None, seconds: float) -> list[dict[str, object]]:
@@ -219,8 +219,8 @@ def _sage(inputs: Inputs) -> AttentionCandidate:
 
 
 def _tadp(inputs: Inputs, kernel: str) -> AttentionCandidate:
-    variant = next(variant for variant in VARIANTS if variant in kernel)
-    work = AttentionWork(*(_TYPES[kind] for kind in variant.split("_")))
+    operands = next(operands for operands in OPERANDS if operands in kernel)
+    work = AttentionWork(*(_TYPES[kind] for kind in operands.split("_")))
     return AttentionCandidate(f"tadp {kernel}", work, lambda: torch.ops.tadp.attention(*inputs, None, None, 8, kernel))
 
 

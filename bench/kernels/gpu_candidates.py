@@ -16,8 +16,12 @@ from torchao.quantization import (
 )
 
 from bench.kernels.floors import Shape, Work
-from tadp.kernels import BitPlaneWeight, cuda, reference
-from tadp.kernels.planes import WIDTHS
+from tadp.kernels import BitPlaneWeight, reference
+from tadp.kernels.formats import WIDTHS
+from tadp.kernels.operators import flatten
+from tadp.kernels.registry import Request, architecture_of, candidates
+from tadp.kernels.values import Codes, Epilogue
+from tadp.precision import Level
 
 BASE = "bfloat16 F.linear"
 
@@ -66,7 +70,7 @@ class Layer:
             for size in ((shape.tokens, shape.columns), (shape.rows, shape.columns))
         )
         x, weight = next(made), next(made) * 0.05
-        return cls(x, weight, BitPlaneWeight.pack(weight))
+        return cls(x, weight, BitPlaneWeight.from_hp(weight))
 
 
 def builds(layer: Layer, kernels: Callable[[int, int], tuple[str, ...]]) -> Iterator[tuple[str, Build]]:
@@ -91,18 +95,12 @@ def builds(layer: Layer, kernels: Callable[[int, int], tuple[str, ...]]) -> Iter
 
 
 def offered_kernels(shape: Shape, width: int, activations: int) -> tuple[str, ...]:
-    """Names that ``kernel_name`` can take for a shape on the current GPU; "rule" where nothing can be chosen from."""
-    names: tuple[str, ...] = ()
-    try:
-        from tadp.kernels.triton.tile import kernels_for
-    except ImportError:  # no Triton: the reference serves
-        pass
-    else:
-        capability = torch.cuda.get_device_capability()
-        names = kernels_for(*(shape.tokens, shape.rows, shape.columns), width, capability, activations=activations)
-    if activations == 8 and shape.tokens <= cuda.FEW_TOKENS and cuda.is_used():
-        names = (*names, cuda.NAME)
-    return names or ("rule",)
+    """Names of the kernels that serve a shape on the current GPU."""
+    level, device = Level(width, activations), torch.device("cuda")
+    size = (shape.tokens, shape.columns, shape.rows, 0)
+    request = Request(level, *size, torch.bfloat16, device.type, architecture_of(device))
+    operator = "linear" if activations == 8 else "weight_only_linear"
+    return tuple(kernel.name for kernel in candidates(request) if kernel.operator == operator)
 
 
 def check(candidate: Candidate, layer: Layer) -> float | None:
@@ -127,10 +125,6 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def _named(kernel: str) -> str:
-    return "" if kernel == "rule" else kernel
-
-
 def _quantize(layer: Layer) -> Candidate:
     return Candidate("tadp quantize", Work(None, 2, 0, 1), lambda: torch.ops.tadp.quantize(layer.x))
 
@@ -145,8 +139,8 @@ def _linear(layer: Layer, width: int) -> Candidate:
 
 
 def _product(layer: Layer, width: int, kernel: str) -> Candidate:
-    quantized, planes = torch.ops.tadp.quantize(layer.x), layer.packed.operands(width)
-    arguments = (*quantized, *planes, layer.packed.scale, None, torch.bfloat16, "none", _named(kernel))
+    quantized = Codes(*torch.ops.tadp.quantize(layer.x))
+    arguments = flatten(quantized, layer.packed.planes(width), Epilogue(dtype=torch.bfloat16), kernel)
     return Candidate(
         f"tadp W{width}A8 product, {kernel}",
         Work("int8", 1, width, 2),
@@ -156,18 +150,19 @@ def _product(layer: Layer, width: int, kernel: str) -> Candidate:
 
 
 def _weight_only(layer: Layer, width: int, kernel: str) -> Candidate:
-    planes, scale = layer.packed.operands(width), layer.packed.scale
+    planes = layer.packed.planes(width)
+    arguments = flatten(layer.x, planes, Epilogue(), kernel)
     return Candidate(
         f"tadp W{width}A16, {kernel}",
         Work("bfloat16", 2, width, 2),
-        lambda: torch.ops.tadp.weight_only_linear(layer.x, *planes, scale, None, "none", _named(kernel)),
-        lambda tokens: reference.weight_only_linear(layer.x[tokens], *planes, scale, None, dtype=torch.float64),
+        lambda: torch.ops.tadp.weight_only_linear(*arguments),
+        lambda tokens: reference.weight_only_linear(layer.x[tokens], planes, Epilogue(dtype=torch.float64)),
     )
 
 
 def _exact_product(layer: Layer, width: int, tokens: torch.Tensor) -> torch.Tensor:
     quantized = reference.quantize(layer.x[tokens])
-    return reference.linear(*quantized, *layer.packed.operands(width), layer.packed.scale, None, torch.float64)
+    return reference.linear(quantized, layer.packed.planes(width), Epilogue(dtype=torch.float64))
 
 
 def _bfloat16(layer: Layer) -> Candidate:

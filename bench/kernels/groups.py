@@ -6,7 +6,7 @@ from bench.kernels.interleaving import medians
 from bench.kernels.planes import DISTRIBUTIONS, signal_to_noise
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.planes import GROUP_SIZES, WIDTHS
+from tadp.kernels.formats import GROUP_SIZES, WIDTHS
 
 COLUMNS, ROWS = 1536, 1536
 TOKENS = (1, 16, 512)
@@ -29,7 +29,7 @@ def main() -> None:
 def precision(name: str) -> dict[str, object]:
     """Decibels by width and group size."""
     weight = DISTRIBUTIONS[name](torch.Generator().manual_seed(0))
-    packed = {size: BitPlaneWeight.pack(weight, size) for size in SIZES}
+    packed = {size: BitPlaneWeight.from_hp(weight, size) for size in SIZES}
     return {
         _column(width, size): signal_to_noise(weight, held.dequantize(width))
         for width in WIDTHS
@@ -42,7 +42,7 @@ def times(tokens: int, seconds: float) -> dict[str, object]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(tokens, COLUMNS, generator=generator).bfloat16()
     weight = (torch.randn(ROWS, COLUMNS, generator=generator) * 0.05).bfloat16()
-    packed = {size: BitPlaneWeight.pack(weight, size) for size in SIZES}
+    packed = {size: BitPlaneWeight.from_hp(weight, size) for size in SIZES}
     calls = {
         _column(width, size): lambda width=width, held=held: held.linear(x, width=width)
         for width in WIDTHS

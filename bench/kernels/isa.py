@@ -12,8 +12,10 @@ import torch
 from bench.kernels.interleaving import medians
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.formats import WIDTHS
 from tadp.kernels.isa import NAMES, cpu_isa, is_available
-from tadp.kernels.planes import WIDTHS
+from tadp.kernels.operators import flatten
+from tadp.kernels.values import Codes, Epilogue
 
 TOKENS, COLUMNS, ROWS = 512, 1536, 1536
 OPERATIONS = 2 * TOKENS * COLUMNS * ROWS
@@ -59,14 +61,19 @@ def products() -> dict[int, Callable[[], torch.Tensor]]:
     """The product at each width, all on the same codes and weight."""
     generator = torch.Generator().manual_seed(0)
     codes = torch.ops.tadp.quantize(torch.randn(TOKENS, COLUMNS, generator=generator).bfloat16())
-    weight = BitPlaneWeight.pack(torch.randn(ROWS, COLUMNS, generator=generator).bfloat16())
+    weight = BitPlaneWeight.from_hp(torch.randn(ROWS, COLUMNS, generator=generator).bfloat16())
     return {width: product(codes, weight, width) for width in WIDTHS}
 
 
-def product(codes: tuple[torch.Tensor, ...], weight: BitPlaneWeight, width: int) -> Callable[[], torch.Tensor]:
-    """The linear operator alone, on what quantize returned; a result in bfloat16."""
-    planes = weight.operands(width)
-    return lambda: torch.ops.tadp.linear(*codes, *planes, weight.scale, None, torch.bfloat16)
+def product(
+    codes: tuple[torch.Tensor, ...], weight: BitPlaneWeight, width: int, widths: torch.Tensor | None = None
+) -> Callable[[], torch.Tensor]:
+    """The linear operator alone, on what quantize returned; ``widths`` are those of single rows, if they have any.
+
+    Its result is bfloat16.
+    """
+    arguments = flatten(Codes(*codes), weight.planes(width)._replace(widths=widths), Epilogue(dtype=torch.bfloat16))
+    return lambda: torch.ops.tadp.linear(*arguments)
 
 
 def _run_with(name: str, call: Callable[[], object]) -> None:

@@ -57,7 +57,7 @@ def inputs_of(model: torch.nn.Module, layers: dict[str, torch.nn.Linear]) -> Tak
 def ratios(layer: torch.nn.Linear, taken: list[torch.Tensor]) -> dict[str, float]:
     """Decibels by width; the bias, which is exact, does not count as signal."""
     x = torch.cat(taken)
-    packed = BitPlaneWeight.pack(layer.weight)
+    packed = BitPlaneWeight.from_hp(layer.weight)
     reference = x.double() @ layer.weight.double().T
     found = {}
     for width in WIDTHS:

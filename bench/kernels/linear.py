@@ -15,8 +15,8 @@ from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize
 from bench.kernels.interleaving import medians
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.registry import Variant
-from tadp.kernels.tuning import apply_variant
+from tadp.kernels.registry import Kernel, Request, architecture_of, choose
+from tadp.kernels.tuning import apply
 from tadp.precision import Level
 
 Mode = Literal["compiled", "eager", "absent"]
@@ -67,7 +67,7 @@ def measure(shape: Shape, seconds: float, mode: Mode) -> dict[str, object]:
 
 def build(x: torch.Tensor, weight: torch.Tensor, mode: Mode) -> dict[str, Callable[[], torch.Tensor]]:
     """One callable a candidate, all on the same input and weight."""
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     wide_x, wide_weight = x.float(), weight.float()  # what a processor without bfloat16 instructions runs better
     candidates: dict[str, Callable[[], torch.Tensor]] = {
         BASE: lambda: functional.linear(x, weight),
@@ -77,9 +77,22 @@ def build(x: torch.Tensor, weight: torch.Tensor, mode: Mode) -> dict[str, Callab
         rival = rival_linear(weight, mode)
         candidates[RIVAL] = lambda: rival(x)
     for level in LEVELS:
-        variant = Variant("linear" if level.activation == 8 else "weight_only_linear")
-        candidates[f"tadp {level}"] = partial(apply_variant, variant, level, x, packed)
+        candidates[f"tadp {level}"] = partial(apply, first_kernel(level, x, weight), level, x, packed)
     return candidates
+
+
+def first_kernel(level: Level, x: torch.Tensor, weight: torch.Tensor) -> Kernel:
+    """What runs where nothing was measured.
+
+    Raises:
+        LookupError: where no kernel serves.
+    """
+    size = (*x.shape, weight.shape[0], 0)
+    request = Request(level, *size, x.dtype, x.device.type, architecture_of(x.device))
+    kernel = choose(request, x.device)
+    if isinstance(kernel, str):
+        raise LookupError(kernel)
+    return kernel
 
 
 def rival_mode() -> tuple[Mode, str]:

@@ -19,10 +19,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch.nn import functional
 
 from bench.kernels import attention
-from bench.kernels.linear import BASE, RIVAL, Shape, rival_linear
+from bench.kernels.linear import BASE, RIVAL, Shape, first_kernel, rival_linear
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.registry import Variant
-from tadp.kernels.tuning import apply_variant
+from tadp.kernels.tuning import apply
 from tadp.precision import Level
 
 TOKENS = (1, 16, 512, 1280)
@@ -53,9 +52,9 @@ def _quantize(x: torch.Tensor, weight: torch.Tensor) -> Callable[[], object]:
 
 def _tadp(level: Level, x: torch.Tensor, weight: torch.Tensor) -> Callable[[], object]:
     """A layer as passes lower it: quantize and multiply, or multiply with weights only."""
-    packed = BitPlaneWeight.pack(weight)
-    operator = "linear" if level.activation == 8 else "weight_only_linear"
-    return lambda: apply_variant(Variant(operator), level, x, packed)
+    packed = BitPlaneWeight.from_hp(weight)
+    kernel = first_kernel(level, x, weight)
+    return lambda: apply(kernel, level, x, packed)
 
 
 LEVELS = tuple(Level(weight, activation) for activation in (8, 16) for weight in (8, 6, 4))

@@ -11,6 +11,8 @@ from torch.nn import functional
 from bench.kernels.interleaving import medians
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.operators import flatten
+from tadp.kernels.values import Codes, Epilogue
 
 COLUMNS, ROWS = 1536, 8960
 TOKENS = (16, 512, 1280)
@@ -52,11 +54,11 @@ def build(tokens: int) -> dict[str, Callable[[], torch.Tensor]]:
     x = torch.randn(tokens, COLUMNS, generator=generator).bfloat16()
     weight = (torch.randn(ROWS, COLUMNS, generator=generator) * 0.05).bfloat16()
     bias = torch.randn(ROWS, generator=generator).bfloat16()
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
 
     def product(nonlinearity: str) -> torch.Tensor:
         codes = torch.ops.tadp.quantize(x)
-        return torch.ops.tadp.linear(*codes, *packed.operands(8), packed.scale, bias, x.dtype, nonlinearity)
+        return torch.ops.tadp.linear(*flatten(Codes(*codes), packed.planes(8), Epilogue(bias, nonlinearity, x.dtype)))
 
     return {
         BASE: lambda: functional.gelu(functional.linear(x, weight, bias), approximate="tanh"),

@@ -18,7 +18,7 @@ def main() -> None:
 def measure(name: str) -> dict[str, object]:
     """Nested and independent ratios of one distribution."""
     weight = DISTRIBUTIONS[name](torch.Generator().manual_seed(0))
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     row: dict[str, object] = {"weights": name}
     for width in WIDTHS:
         row[f"{width} bits nested"] = signal_to_noise(weight, packed.dequantize(width))

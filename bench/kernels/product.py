@@ -17,7 +17,7 @@ from bench.kernels.isa import product
 from bench.kernels.linear import LAYERS, TOKENS, Shape
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.planes import WIDTHS
+from tadp.kernels.formats import WIDTHS
 
 SHAPES: tuple[Shape, ...] = tuple((tokens, *layer) for layer in LAYERS for tokens in TOKENS if tokens >= 512)
 SHORT: tuple[Shape, ...] = ((512, 384, 1536), (512, 1536, 1536))
@@ -55,7 +55,7 @@ def measure(shape: Shape, seconds: float, rivals: list[str]) -> dict[str, object
     tokens, columns, rows = shape
     codes, weight = operands(shape)
     generator = torch.Generator().manual_seed(1)
-    packed = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator))
+    packed = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator))
     quantized = (codes, torch.full((tokens,), SCALE), codes.sum(-1, dtype=torch.int32))
     candidates: dict[str, Callable[[], torch.Tensor]] = {name: RIVALS[name](codes, weight) for name in rivals}
     candidates |= {f"tadp {width}": product(quantized, packed, width) for width in WIDTHS}

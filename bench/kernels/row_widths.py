@@ -13,7 +13,7 @@ from bench.kernels.interleaving import medians
 from bench.kernels.isa import product
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
-from tadp.kernels.planes import WIDTHS
+from tadp.kernels.formats import WIDTHS
 
 SHAPES = ((512, 1536, 1536), (4, 1536, 8960))  # tokens, columns, rows
 
@@ -41,7 +41,7 @@ def build(tokens: int, columns: int, rows: int) -> dict[str, Callable[[], object
     """A callable for each way to give widths; the mix has each width for a third of the rows, in random order."""
     generator = torch.Generator().manual_seed(0)
     codes = torch.ops.tadp.quantize(torch.randn(tokens, columns, generator=generator).bfloat16())
-    weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator).bfloat16())
+    weight = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator).bfloat16())
     eights = torch.full((rows,), 8, dtype=torch.uint8)
     mix = torch.tensor(WIDTHS, dtype=torch.uint8)[torch.randint(3, (rows,), generator=generator)]
     given = {
@@ -50,13 +50,8 @@ def build(tokens: int, columns: int, rows: int) -> dict[str, Callable[[], object
         "mix, shuffled": mix,
         "mix, sorted": mix.sort(descending=True).values,
     }
-    alone = {f"{width} bits": product(codes, weight, width) for width in WIDTHS}
-    return alone | {name: _by_row(codes, weight, widths) for name, widths in given.items()}
-
-
-def _by_row(codes: tuple[torch.Tensor, ...], weight: BitPlaneWeight, widths: torch.Tensor) -> Callable[[], object]:
-    planes = weight.operands(8)
-    return lambda: torch.ops.tadp.linear(*codes, *planes, weight.scale, None, torch.bfloat16, widths=widths)
+    alone: dict[str, Callable[[], object]] = {f"{width} bits": product(codes, weight, width) for width in WIDTHS}
+    return alone | {name: product(codes, weight, 8, widths) for name, widths in given.items()}
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tadp.compiler.balancing import balance, by_group
 from tadp.compiler.layers import block_linears
 from tadp.demo.scenes import sample_scene
 from tadp.kernels import planes
+from tadp.kernels.formats import FORMATS
 from tadp.policy.complexity import PROBE_STEPS
 
 WIDTHS = {"W8A8": (8, 8), "W4A8": (4, 8), "W6A6": (6, 6)}
@@ -139,7 +140,7 @@ def rounded_weight(weight: torch.Tensor, width: int, group: int | None) -> torch
     """A weight as its planes restore it at a width."""
     codes, scale = planes.encode(weight, group)
     shift = 8 - width
-    steps = (codes >> shift << shift).float() - planes.ZERO_POINT[width]
+    steps = (codes >> shift << shift).float() - FORMATS[width].zero_point
     owners = planes.group_of_columns(weight.shape[1], scale.shape[1]) if scale.dim() == 2 else None
     return steps * (scale[:, owners] if owners is not None else scale[:, None])
 

@@ -32,7 +32,7 @@ AttentionPhases phases_of(ScalarType type) {
 }
 
 void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, int64_t level, const std::string& kernel) {
-  TADP_CHECK(kernel.empty(), "attention has no kernel '", kernel, "' on the CPU");
+  TADP_CHECK(kernel.empty() || kernel == "int8", "attention has no kernel '", kernel, "' on the CPU; there is int8");
   TADP_CHECK(level == 8, "attention has kernels for 8 bits, not for ", level);
   check_float("q", q.scalar_type());
   check_cpu_type("k", k, q.scalar_type());

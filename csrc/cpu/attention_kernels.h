@@ -1,4 +1,4 @@
-// Attention with 8-bit codes, as the instruction-set variants see it.
+// Attention with 8-bit codes, as the code for each instruction set sees it.
 //
 // After SageAttention (arXiv 2410.02367, sections 4.1 to 4.3) with two changes for CPUs: the codes of the weights are
 // relative to the largest weight of their block of keys, not of all keys before it, so that blocks of small weights
@@ -14,7 +14,7 @@
 //   totals   of a channel: the weights times the codes of its values, and of a last channel of ones, whose total is the
 //            sum of the weights; totals before are scaled down where the block has a larger score
 //
-// All of it is done in the same steps by every variant, so that they agree to the bit.
+// All of it is done in the same steps for every instruction set, so that they agree to the bit.
 #pragma once
 
 #include <cstdint>

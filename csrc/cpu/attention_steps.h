@@ -1,6 +1,6 @@
 // The steps of attention in plain C++, which each instruction set compiles for itself.
 //
-// A variant is a type `By` derived from PlainSteps<By>. It has to bring
+// The steps of an instruction set are a type `By` derived from PlainSteps<By>. It has to bring
 //
 //   quantize(values, columns, codes)  one row, see rows.h
 //   multiply(codes, pitch, rows, depth, tile, sums)
@@ -61,7 +61,7 @@ TADP_STEP void encode_ones(const AttentionProblem& problem, int8_t* codes, float
   scale[problem.dim] = 1.0F;
 }
 
-// Steps in plain C++ of a variant.
+// Steps in plain C++ of an instruction set.
 template <typename By>
 struct PlainSteps {
   // mean += share * row

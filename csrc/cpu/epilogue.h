@@ -1,9 +1,11 @@
-// What variants of the products share besides arithmetic: the order of columns, the last steps of a row of results, and
+// What kernels of the products share besides arithmetic: the order of columns, the last steps of a row of results, and
 // the way from a width and a type at run time to code for both.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 #include "planes.h"
 #include "rows.h"
@@ -24,8 +26,10 @@ template <typename T>
       for (int q = 0; q < 4; ++q, to += Run) std::memcpy(to, natural + q * quarter + start, Run * sizeof(T));
     }
   };
-  if (quarter / groups == 16) return copy.template operator()<16>();
-  copy.template operator()<32>();
+  static_assert(std::size(kGroupSizes) == 2);
+  constexpr int64_t kShort = kGroupSizes[0] / 4, kLong = kGroupSizes[1] / 4;
+  if (quarter / groups == kShort) return copy.template operator()<kShort>();
+  copy.template operator()<kLong>();
 }
 
 // Unpacks one row, arranged where there are groups; `natural` is scratch of planes.padded bytes.
@@ -50,13 +54,23 @@ template <typename T>
   for (int64_t c = 0; c < columns; ++c) out[c] = static_cast<T>(values[c]);
 }
 
+// Calls run.operator()<Width>() for the width of a weight, which is one of kFormats.
+template <typename Run>
+void for_width(int width, const Run& run) {
+  const auto try_rows = [&]<size_t... Row>(std::index_sequence<Row...>) {
+    const auto try_row = [&]<int Width>() {
+      if (width == Width) run.template operator()<Width>();
+    };
+    (try_row.template operator()<kFormats[Row].width>(), ...);
+  };
+  try_rows(std::make_index_sequence<std::size(kFormats)>());
+}
+
 // Calls run.operator()<Width, T>() for the width of a weight and the type of a result.
 template <typename Run>
 void for_width_and_type(int width, ScalarType type, const Run& run) {
   const auto with_type = [&]<typename T>() {
-    if (width == 8) return run.template operator()<8, T>();
-    if (width == 6) return run.template operator()<6, T>();
-    run.template operator()<4, T>();
+    for_width(width, [&]<int Width>() { run.template operator()<Width, T>(); });
   };
   if (type == ScalarType::Float) return with_type.template operator()<float>();
   if (type == ScalarType::BFloat16) return with_type.template operator()<BFloat16>();

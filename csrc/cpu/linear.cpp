@@ -39,16 +39,12 @@ Tensor lay_out_codes(const Tensor& codes, int64_t tokens, int64_t columns, const
 
 // Of each group of each token, see LinearProblem.
 std::vector<float> zero_sums(const Tensor& sum, int width) {
-  const auto of = [&]<int Width>() {
-    constexpr float zero = (Decode<Width>::kZero + Decode<Width>::kHalf) / (1 << Decode<Width>::kShift);
-    const auto* from = static_cast<const int32_t*>(sum.const_data_ptr());
-    std::vector<float> sums(static_cast<size_t>(sum.numel()));
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] = zero * static_cast<float>(from[i]);
-    return sums;
-  };
-  return width == 8   ? of.template operator()<8>()
-         : width == 6 ? of.template operator()<6>()
-                      : of.template operator()<4>();
+  const Format format = format_of(width);
+  const float zero = (static_cast<float>(format.zero) + format.half) / static_cast<float>(1 << format.shift);
+  const auto* from = static_cast<const int32_t*>(sum.const_data_ptr());
+  std::vector<float> sums(static_cast<size_t>(sum.numel()));
+  for (size_t i = 0; i < sums.size(); ++i) sums[i] = zero * static_cast<float>(from[i]);
+  return sums;
 }
 
 // Checks the widths of single rows. Both loops are without branches, so that they vectorize: where rows are many and
@@ -57,7 +53,7 @@ const uint8_t* read_widths(const Tensor& widths, const Weight& weight) {
   const int64_t rows = weight.planes.rows;
   check_cpu_type("widths", widths, ScalarType::Byte);
   TADP_CHECK(widths.dim() == 1 && widths.size(0) == rows, "widths must have shape (", rows, ",)");
-  TADP_CHECK(weight.planes.width == 8, "widths of single rows need all three planes");
+  TADP_CHECK(weight.planes.width == kFormats[0].width, "widths of single rows need all three planes");
   TADP_CHECK(weight.groups == 0, "widths of single rows need one scale a row, not groups");
   const auto* read = static_cast<const uint8_t*>(widths.const_data_ptr());
   uint8_t wrong = 0;
@@ -88,7 +84,7 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
               const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,
               const std::optional<Tensor>& bias, ScalarType dtype, std::string nonlinearity, std::string kernel,
               const std::optional<Tensor>& widths) {
-  TADP_CHECK(kernel.empty(), "linear has no kernel '", kernel, "' on the CPU");
+  TADP_CHECK(kernel.empty() || kernel == "int8", "linear has no kernel '", kernel, "' on the CPU; there is int8");
   check_float("dtype", dtype);
   check_cpu_type("codes", codes, ScalarType::Char);
   TADP_CHECK(codes.dim() >= 1, "codes must have at least one dimension, the columns");

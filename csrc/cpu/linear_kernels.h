@@ -1,4 +1,4 @@
-// The product of int8 activation codes with bit-plane codes, as the instruction-set variants see it.
+// The product of int8 activation codes with bit-plane codes, as the code for each instruction set sees it.
 #pragma once
 
 #include <cstdint>
@@ -47,9 +47,9 @@ template <int Width>
   unpack_row<4, 8>(planes, row, to);
 }
 
-// What follows turns the integer sums of one token with weight rows [first, first + columns) into results. Variants
-// that agree to the bit take these steps in this order. Forced inline, so that each caller vectorizes them for its own
-// instruction set.
+// What follows turns the integer sums of one token with weight rows [first, first + columns) into results. Instruction
+// sets that agree to the bit take these steps in this order. Forced inline, so that each caller vectorizes them for its
+// own instruction set.
 
 // Without groups: scales the sums and stores.
 template <int Width, typename T>

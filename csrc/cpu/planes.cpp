@@ -25,12 +25,12 @@ Planes read_planes(const Tensor& high, const std::optional<Tensor>& mid, const s
   if (mid.has_value()) {
     check_plane("mid", *mid, planes.rows, planes.padded / 4, columns);
     planes.mid = static_cast<const uint8_t*>(mid->const_data_ptr());
-    planes.width = 6;
+    planes.width = width_of_planes(2);
   }
   if (low.has_value()) {
     check_plane("low", *low, planes.rows, planes.padded / 4, columns);
     planes.low = static_cast<const uint8_t*>(low->const_data_ptr());
-    planes.width = 8;
+    planes.width = width_of_planes(3);
   }
   return planes;
 }

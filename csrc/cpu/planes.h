@@ -21,8 +21,8 @@ struct Planes {
   const uint8_t* mid = nullptr;
   const uint8_t* low = nullptr;
   int64_t rows = 0;
-  int64_t padded = 0;  // columns, rounded up to a multiple of four
-  int width = 4;       // 4, 6 or 8, by which planes are given
+  int64_t padded = 0;              // columns, rounded up to a multiple of four
+  int width = width_of_planes(1);  // by which planes are given
 };
 
 // Checks the planes of a weight with `columns` columns and returns pointers into them. The tensors must be contiguous
@@ -44,14 +44,14 @@ template <int Width, int Frame = Width>
 [[gnu::always_inline]] inline void unpack_row(const Planes& planes, int64_t row, uint8_t* __restrict__ codes) {
   const int64_t quarter = planes.padded / 4;
   const uint8_t* __restrict__ high = planes.high + row * 2 * quarter;
-  const uint8_t* __restrict__ mid = Width >= 6 ? planes.mid + row * quarter : nullptr;
-  const uint8_t* __restrict__ low = Width == 8 ? planes.low + row * quarter : nullptr;
+  const uint8_t* __restrict__ mid = Decode<Width>::kReadsMid ? planes.mid + row * quarter : nullptr;
+  const uint8_t* __restrict__ low = Decode<Width>::kReadsLow ? planes.low + row * quarter : nullptr;
   for (int64_t j = 0; j < quarter; ++j) {
     uint8_t code[4] = {static_cast<uint8_t>(high[j] & 15), static_cast<uint8_t>(high[quarter + j] & 15),
                        static_cast<uint8_t>(high[j] >> 4), static_cast<uint8_t>(high[quarter + j] >> 4)};
     for (int q = 0; q < 4; ++q) {
-      if constexpr (Width >= 6) code[q] = static_cast<uint8_t>(code[q] << 2 | (mid[j] >> (2 * q) & 3));
-      if constexpr (Width == 8) code[q] = static_cast<uint8_t>(code[q] << 2 | (low[j] >> (2 * q) & 3));
+      if constexpr (Decode<Width>::kReadsMid) code[q] = static_cast<uint8_t>(code[q] << 2 | (mid[j] >> (2 * q) & 3));
+      if constexpr (Decode<Width>::kReadsLow) code[q] = static_cast<uint8_t>(code[q] << 2 | (low[j] >> (2 * q) & 3));
       codes[q * quarter + j] = static_cast<uint8_t>(code[q] << (Frame - Width));
     }
   }

@@ -39,8 +39,8 @@ struct Ahead {
     Ahead ahead;
     if (row + kRows > planes.rows) return ahead;
     ahead.high = planes.high + row * 2 * quarter;
-    if constexpr (Width >= 6) ahead.mid = planes.mid + row * quarter;
-    if constexpr (Width == 8) ahead.low = planes.low + row * quarter;
+    if constexpr (Decode<Width>::kReadsMid) ahead.mid = planes.mid + row * quarter;
+    if constexpr (Decode<Width>::kReadsLow) ahead.low = planes.low + row * quarter;
     return ahead;
   }
 };

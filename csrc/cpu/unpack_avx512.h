@@ -48,16 +48,16 @@ TADP_AVX512_INLINE void unpack_lane(const Planes& planes, int64_t row, int64_t j
   const __m512i nibble = _mm512_set1_epi8(15), pair = _mm512_set1_epi8(3);
   const __m512i halves[2] = {_mm512_maskz_loadu_epi8(present, high), _mm512_maskz_loadu_epi8(present, high + quarter)};
   __m512i mid = _mm512_setzero_si512(), low = mid;
-  if constexpr (Width >= 6) mid = _mm512_maskz_loadu_epi8(present, planes.mid + row * quarter + j);
-  if constexpr (Width == 8) low = _mm512_maskz_loadu_epi8(present, planes.low + row * quarter + j);
+  if constexpr (Decode<Width>::kReadsMid) mid = _mm512_maskz_loadu_epi8(present, planes.mid + row * quarter + j);
+  if constexpr (Decode<Width>::kReadsLow) low = _mm512_maskz_loadu_epi8(present, planes.low + row * quarter + j);
 #pragma GCC unroll 4
   for (int q = 0; q < 4; ++q) {
     // Shifts are of 16 bits: what crosses into a neighbouring byte is masked off, or is zero.
     __m512i code = _mm512_and_si512(q < 2 ? halves[q] : _mm512_srli_epi16(halves[q - 2], 4), nibble);
-    if constexpr (Width >= 6) {
+    if constexpr (Decode<Width>::kReadsMid) {
       code = _mm512_or_si512(_mm512_slli_epi16(code, 2), _mm512_and_si512(_mm512_srli_epi16(mid, 2 * q), pair));
     }
-    if constexpr (Width == 8) {
+    if constexpr (Decode<Width>::kReadsLow) {
       code = _mm512_or_si512(_mm512_slli_epi16(code, 2), _mm512_and_si512(_mm512_srli_epi16(low, 2 * q), pair));
     }
     if constexpr (Frame != Width) code = _mm512_slli_epi16(code, Frame - Width);

@@ -16,8 +16,9 @@ std::vector<float> widen(const Tensor& tensor) {
 }  // namespace
 
 void check_groups(int64_t groups, int64_t columns) {
-  TADP_CHECK(groups == 0 || groups * 64 == columns || groups * 128 == columns, columns, " columns in ", groups,
-             " groups; groups are of 64 or 128");
+  bool known = groups == 0;
+  for (const int64_t size : kGroupSizes) known = known || groups * size == columns;
+  TADP_CHECK(known, columns, " columns in ", groups, " groups; groups are of ", kGroupSizes[0], " or ", kGroupSizes[1]);
 }
 
 Weight read_weight(const Tensor& high, const std::optional<Tensor>& mid, const std::optional<Tensor>& low,

@@ -92,8 +92,8 @@ TADP_HOST_DEVICE uint32_t place(uint32_t word) {
 template <int Width, int Q>
 TADP_HOST_DEVICE uint32_t unpack4(uint32_t high, uint32_t mid, uint32_t low) {
   uint32_t codes = place<Width - 4 - 4 * (Q / 2), 15U << (Width - 4)>(high);
-  if constexpr (Width >= 6) codes |= place<Width - 6 - 2 * Q, 3U << (Width - 6)>(mid);
-  if constexpr (Width == 8) codes |= place<-2 * Q, 3U>(low);
+  if constexpr (Decode<Width>::kReadsMid) codes |= place<Width - 6 - 2 * Q, 3U << (Width - 6)>(mid);
+  if constexpr (Decode<Width>::kReadsLow) codes |= place<-2 * Q, 3U>(low);
   return codes;
 }
 
@@ -112,8 +112,10 @@ TADP_HOST_DEVICE void load_planes(const PlaneRows<Rows>& rows, int32_t byte, Pla
     const uint8_t* high = rows.high + 2 * rows.offset[r] + byte;
     planes.even[r] = load_chunk<Whole, Cache::kOnce>(high, 0, end);
     planes.odd[r] = load_chunk<Whole, Cache::kOnce>(high + quarter, 0, end);
-    if constexpr (Width >= 6) planes.mid[r] = load_chunk<Whole, Cache::kOnce>(rows.mid + rows.offset[r] + byte, 0, end);
-    if constexpr (Width == 8) planes.low[r] = load_chunk<Whole, Cache::kOnce>(rows.low + rows.offset[r] + byte, 0, end);
+    if constexpr (Decode<Width>::kReadsMid)
+      planes.mid[r] = load_chunk<Whole, Cache::kOnce>(rows.mid + rows.offset[r] + byte, 0, end);
+    if constexpr (Decode<Width>::kReadsLow)
+      planes.low[r] = load_chunk<Whole, Cache::kOnce>(rows.low + rows.offset[r] + byte, 0, end);
   }
 }
 

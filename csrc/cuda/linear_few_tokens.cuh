@@ -88,7 +88,7 @@ inline __device__ void one_scale(const FewTokensProblem& problem, const PlaneRow
 }
 
 // With groups a warp's step holds 32 or 16 of them, a group to one or two lanes. Their values are scaled and added in
-// the order of the groups, as every variant does; for that they pass through shared memory, from lanes that hold a
+// the order of the groups, as every kernel does; for that they pass through shared memory, from lanes that hold a
 // group's value of every output to lanes that own an output. So do the scales, which are loaded where the sums no
 // longer take all registers.
 template <int Width, int Rows, int Tokens>

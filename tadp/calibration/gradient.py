@@ -92,7 +92,7 @@ def _errors(
 def _changes(
     layer: torch.nn.Linear, activation: torch.Tensor, output: torch.Tensor, widths: Sequence[int]
 ) -> dict[int, torch.Tensor]:
-    weight = BitPlaneWeight.pack(layer.weight.detach())
+    weight = BitPlaneWeight.from_hp(layer.weight.detach())
     return {width: weight.linear(activation, layer.bias, width).float() - output.float() for width in widths}
 
 

@@ -1,4 +1,4 @@
-"""`tadp bench`: how fast each kernel variant is on this device, on the linear layers of a model."""
+"""`tadp bench`: how fast each kernel is on this device, on the linear layers of a model."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ LEVELS = tuple(map(Level.parse, ("8", "6", "4", "w8a16", "w6a16", "w4a16")))
 
 @dataclass(frozen=True)
 class Timing:
-    """A request's measurement, what the rule would run, and milliseconds of the 16-bit product."""
+    """A request's measurement, what runs without measurements, and milliseconds of the 16-bit product."""
 
     measurement: table.Measurement
     rule: str
@@ -33,12 +33,12 @@ class Timing:
 
     @property
     def fastest(self) -> str:
-        """Name of the fastest variant."""
+        """Name of the fastest kernel."""
         return self.measurement.fastest
 
 
 def bench(settings: Settings, tune: bool, as_json: bool) -> int:
-    """Measure every variant on every linear layer of a model's blocks, at the size asked for, and print the times.
+    """Measure every kernel on every linear layer of a model's blocks, at the size asked for, and print the times.
 
     Args:
         settings: model, size, and seconds for each layer and level.
@@ -59,7 +59,7 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     timings = []
     for request in tqdm(wanted, desc="measuring kernels", unit="layer", leave=False):
         measurement, base = tuning.measure(request, device, settings.seconds)
-        timings.append(Timing(measurement, str(registry.candidates(request)[0]), base))
+        timings.append(Timing(measurement, measurement.milliseconds[0][0], base))
         if keep is not None:
             keep(measurement)
     if as_json:

@@ -27,7 +27,7 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
         return graph.forward
     found = passes.partition(passes.annotate(passes.normalize(graph)))
     blocks = tuple(dict.fromkeys(piece.block for piece in found.pieces if piece.block))
-    controller = Controller("complexity", WeightPool(BitPlaneWeight.pack), Variants({}), ModelFacts(blocks))
+    controller = Controller("complexity", WeightPool(BitPlaneWeight.from_hp), Variants({}), ModelFacts(blocks))
     dispatcher = controller.attach(found)
     if not blocks:
         _warn("no repeated blocks in this graph, it runs at 16 bits: use tadp.compile(model) for models that break")

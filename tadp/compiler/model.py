@@ -20,7 +20,7 @@ from tadp.families.blocks import block_paths
 from tadp.files.calibration import load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
-from tadp.kernels.planes import GROUP_SIZES
+from tadp.kernels.formats import GROUP_SIZES
 from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
 from tadp.runtime import signals
@@ -150,7 +150,7 @@ def _compile_module(
     guards = guard_filter(options.pop("guard_filter_fn", None))
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
-    pool = WeightPool(BitPlaneWeight.pack)
+    pool = WeightPool(BitPlaneWeight.from_hp)
     linears = pack_blocks(model, family, pool, group_size, balancing)
     packed = tuple(linear for linear in linears if not linear.reason)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}

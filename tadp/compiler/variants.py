@@ -17,8 +17,7 @@ from tadp.passes.decision import Decision, has_level
 from tadp.passes.operations import EXAMPLE
 from tadp.passes.partition import Piece
 from tadp.passes.quantize import Quantized
-from tadp.passes.sources import Part
-from tadp.precision import Recipe
+from tadp.precision import ITSELF, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.pieces import Variant
 from tadp.runtime.signals import At, signals_at
@@ -108,8 +107,8 @@ class Variants:
         probed = passes.probe(graph, _measures()) if probing else passes.Probed(graph, (), None)
         self._compiled[piece.structure, recipe, probing] = Variant(
             function=passes.lower(probed.graph, _device(piece.graph), self._options),
-            values=tuple(source.index for source in quantized.sources if source.part is Part.ITSELF),
-            weights=tuple((s.index, s.part.value) for s in quantized.sources if s.part is not Part.ITSELF),
+            values=tuple(source.index for source in quantized.sources if source.part == ITSELF),
+            weights=tuple((s.index, s.part) for s in quantized.sources if s.part != ITSELF),
             readings=tuple((reading.signal, reading.layer) for reading in probed.readings),
             stream=probed.stream,
         )

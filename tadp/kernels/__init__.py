@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tadp.kernels import operators, registry  # schemas stand before the library that implements them
+from tadp.kernels import devices, operators, registry  # schemas stand before the library that implements them
 
 _LIBRARY = Path(__file__).resolve().parent.parent / "_C.so"
 
@@ -29,6 +29,7 @@ from tadp.kernels.bitplanes import (  # noqa: E402  its class refers to the oper
 __all__ = [
     "BitPlaneConfig",
     "BitPlaneWeight",
+    "devices",
     "flatten_state_dict",
     "operators",
     "pack_linear_",

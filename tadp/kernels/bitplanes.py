@@ -17,7 +17,10 @@ from torchao.core.config import AOBaseConfig
 from torchao.quantization.transform_module import register_quantize_module_handler
 from torchao.utils import TorchAOBaseTensor
 
-from tadp.kernels import planes
+from tadp.kernels.formats import GROUP_SIZES, PLANE_BITS, WIDTHS
+from tadp.kernels.operators import flatten
+from tadp.kernels.planes import cut, encode, group_count, join, laid_out_by_group, plane_shape
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types that a packed weight can stand for."""
@@ -102,70 +105,49 @@ class BitPlaneWeight(TorchAOBaseTensor):
         _check_dtype(weight.dtype)
         if not torch.isfinite(weight).all():
             raise ValueError("the weight holds NaN or infinite values; it cannot be packed")
-        if group_size is not None and (group_size not in planes.GROUP_SIZES or weight.shape[1] % group_size):
-            sizes = " or ".join(map(str, planes.GROUP_SIZES))
-            raise ValueError(
-                f"groups are of {sizes} columns and divide a row; {group_size} of {weight.shape[1]} do not"
-            )
+        if group_size is not None and not group_count(weight.shape[1], group_size):
+            raise ValueError(f"groups divide a row; {group_size} of {weight.shape[1]} columns do not")
         if factors is not None and (factors.shape != weight.shape[1:] or not (factors > 0).all()):
             raise ValueError(f"factors are {weight.shape[1]} numbers above 0, one for each column")
         encoded = weight.detach() if factors is None else weight.detach().float() / factors
-        codes, scale = planes.encode(encoded, group_size)
-        return cls(*planes.cut(codes), scale, weight.shape[1], weight.dtype, factors)
-
-    @classmethod
-    def pack(
-        cls, weight: torch.Tensor, group_size: int | None = None, factors: torch.Tensor | None = None
-    ) -> "BitPlaneWeight":
-        """The same as ``from_hp``."""
-        return cls.from_hp(weight, group_size, factors)
+        codes, scale = encode(encoded, group_size)
+        return cls(*cut(codes), scale, weight.shape[1], weight.dtype, factors)
 
     @property
     def groups(self) -> int:
         """How many scales a row has; 0 where its columns share one."""
         return 0 if self.scale.dim() == 1 else self.scale.shape[1]
 
-    def plane_tensors(self, width: int) -> tuple[torch.Tensor, ...]:
-        """The planes that a width of 8, 6 or 4 bits reads: a prefix of high, mid, low.
+    def planes(self, width: int) -> Planes:
+        """What a product at a width of 8, 6 or 4 bits reads.
 
         Raises:
             ValueError: for another width.
         """
-        if width not in planes.WIDTHS:
-            raise ValueError(f"a weight is readable at {planes.WIDTHS} bits, not at {width}")
-        return (self.high, self.mid, self.low)[: {8: 3, 6: 2, 4: 1}[width]]
-
-    def operands(self, width: int) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """The planes that a width reads as operators take them: high, mid, low, with None for what it does not read.
-
-        Raises:
-            ValueError: for a width other than 8, 6 and 4 bits.
-        """
-        high, mid, low = (*self.plane_tensors(width), None, None)[:3]
-        assert high is not None
-        return high, mid, low
+        if width not in WIDTHS:
+            raise ValueError(f"a weight is readable at {WIDTHS} bits, not at {width}")
+        return Planes(self.high, self.mid, self.low, self.scale).at(width)
 
     def unpack(self, width: int = 8) -> torch.Tensor:
         """Codes u_b at a width: ``(rows, columns)`` uint8 below 2^width."""
-        high, mid, low = self.operands(width)
-        return planes.join(high, mid, low, self.columns)
+        read = self.planes(width)
+        return join(read.high, read.mid, read.low, self.columns)
 
     def dequantize(self, width: int = 8) -> torch.Tensor:
         """The weight as a plain floating tensor, as precisely as ``width`` bits have it."""
-        high, mid, low = self.operands(width)
-        restored = torch.ops.tadp.dequantize(high, mid, low, self.scale, self.columns, self.dtype)
+        *read, _ = self.planes(width)
+        restored = torch.ops.tadp.dequantize(*read, self.columns, self.dtype)
         return restored if self.factors is None else (restored * self.factors).to(self.dtype)
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None, width: int = 8) -> torch.Tensor:
         """Quantize x per token to int8, multiply integers, and return ``(..., rows)`` in x's type."""
-        high, mid, low = self.operands(width)
         balanced = x if self.factors is None else (x * self.factors).to(x.dtype)
-        codes, scale, total = torch.ops.tadp.quantize(balanced, self.groups)
-        return torch.ops.tadp.linear(codes, scale, total, high, mid, low, self.scale, bias, x.dtype)
+        codes = Codes(*torch.ops.tadp.quantize(balanced, self.groups))
+        return torch.ops.tadp.linear(*flatten(codes, self.planes(width), Epilogue(bias, dtype=x.dtype)))
 
     def nbytes_at(self, width: int) -> int:
         """Bytes that a width needs in memory, scales included."""
-        return sum(tensor.nbytes for tensor in (*self.plane_tensors(width), self.scale))
+        return sum(tensor.nbytes for tensor in self.planes(width) if tensor is not None)
 
     def _stable_hash_for_caching(self) -> str:
         # AOTAutograd's cache asks for a key that is the same in every process.
@@ -174,7 +156,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         return repr((type(self).__name__, self.columns, self.dtype, self.device, self.requires_grad, inner, balanced))
 
     def __repr__(self, *, tensor_contents: object = None) -> str:
-        sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in planes.WIDTHS)
+        sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in WIDTHS)
         return f"BitPlaneWeight(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device}, {sizes})"
 
 
@@ -258,10 +240,8 @@ def pack_linear_(module: nn.Module, group_size: int | None = None, factors: torc
     """
     if not isinstance(module, nn.Linear):
         raise TypeError(f"only nn.Linear can be packed, not {type(module).__name__}")
-    if group_size not in (None, *planes.GROUP_SIZES):
-        raise ValueError(f"groups are of {' or '.join(map(str, planes.GROUP_SIZES))} columns, not of {group_size}")
     if not isinstance(module.weight, BitPlaneWeight):
-        fitting = group_size if planes.group_count(module.in_features, group_size) else None
+        fitting = group_size if group_count(module.in_features, group_size) else None
         packed = BitPlaneWeight.from_hp(module.weight.detach(), fitting, factors)
         module.weight = nn.Parameter(packed, requires_grad=False)
 
@@ -313,17 +293,17 @@ def unflatten_state_dict(
             parts = [rest.pop(f"{name}.{part}") for part in BitPlaneWeight.tensor_data_names]
         except KeyError as missing:
             raise ValueError(f"the packed weight {name} lacks its part {missing.args[0]}") from None
-        rows, padded = parts[0].shape[0], planes.padded_columns(about["columns"])
-        shapes = [tuple(part.shape) for part in parts]
-        scales = [(rows,), *((rows, about["columns"] // size) for size in planes.GROUP_SIZES)]
-        if shapes[:3] != [(rows, padded // 2), (rows, padded // 4), (rows, padded // 4)] or shapes[3] not in scales:
-            raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
+        rows, columns = parts[0].shape[0], about["columns"]
+        *shapes, scale_shape = (tuple(part.shape) for part in parts)
+        scales = [(rows,), *((rows, columns // size) for size in GROUP_SIZES)]
+        if shapes != [plane_shape(plane, rows, columns) for plane in PLANE_BITS] or scale_shape not in scales:
+            raise ValueError(f"the parts of the packed weight {name} do not fit {columns} columns")
         high, mid, low, scale = parts
         factors = rest.pop(f"{name}.factors", None)
-        if factors is not None and factors.shape != (about["columns"],):
-            raise ValueError(f"the parts of the packed weight {name} do not fit {about['columns']} columns")
+        if factors is not None and factors.shape != (columns,):
+            raise ValueError(f"the parts of the packed weight {name} do not fit {columns} columns")
         if scale.dim() == 2:
-            scale = planes.laid_out_by_group(scale)  # files know no strides
+            scale = laid_out_by_group(scale)  # files know no strides
         dtype = getattr(torch, about["dtype"])
-        packed[name] = BitPlaneWeight(high, mid, low, scale, about["columns"], dtype, factors)
+        packed[name] = BitPlaneWeight(high, mid, low, scale, columns, dtype, factors)
     return {**rest, **packed}

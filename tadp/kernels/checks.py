@@ -1,15 +1,14 @@
-"""What the arguments of the operators have to satisfy: shared by schemas and by variants written in Python.
+"""What the arguments of the operators have to satisfy: shared by schemas and by kernels written in Python.
 
 Each check raises RuntimeError, as the compiled library does.
 """
 
 import torch
 
-from tadp.kernels.planes import GROUP_SIZES, padded_columns
+from tadp.kernels.formats import GROUP_SIZES, MAX_COLUMNS, PLANE_BITS
+from tadp.kernels.planes import plane_shape
 from tadp.kernels.reference import NONLINEARITIES
-
-MAX_COLUMNS = 65536
-"""Longest row whose sums fit 32 bits: 65,536 * 255 * 127 < 2^31."""
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 MAX_KEYS = 2**24
 """Up to here float32 counts keys exactly, as the sums of weights need."""
@@ -25,54 +24,35 @@ def check_quantize(x: torch.Tensor, groups: int) -> None:
     check_groups(groups, x.shape[-1])
 
 
-def check_linear(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str,
-    widths: torch.Tensor | None = None,
-) -> None:
+def check_linear(activations: Codes, planes: Planes, epilogue: Epilogue) -> None:
     """All that a kernel relies on, so that it reads no memory outside its arguments.
 
     What ``widths`` holds is not looked at: a tracer has no values, and asking a GPU for them would wait for it.
     """
+    codes, scale, total = activations
     torch._check(codes.dim() >= 1, lambda: "tadp: codes must have at least one dimension, the columns")
     torch._check(codes.dtype == torch.int8, lambda: f"tadp: codes must be int8, got {codes.dtype}")
-    check_dequantize(high, mid, low, weight_scale, codes.shape[-1], dtype)
-    _check_epilogue(bias, high.shape[0], nonlinearity)
+    check_dequantize(planes, codes.shape[-1], epilogue.dtype)
+    _check_epilogue(epilogue, planes.rows)
     tokens = codes.shape[:-1]
-    sums = tokens if weight_scale.dim() == 1 else (*tokens, weight_scale.shape[1])
-    for name, tensor, wanted, shape in (("scale", scale, torch.float32, tokens), ("sum", sum, torch.int32, sums)):
+    sums = (*tokens, planes.groups) if planes.groups else tokens
+    for name, tensor, wanted, shape in (("scale", scale, torch.float32, tokens), ("sum", total, torch.int32, sums)):
         torch._check(
             tensor.dtype == wanted and tensor.shape == shape,
             lambda name=name, wanted=wanted, shape=shape: f"tadp: {name} must be {wanted} of shape {tuple(shape)}",
         )
-    if widths is not None:
-        _check_widths(widths, high.shape[0], low, weight_scale)
-    _check_devices(codes, scale, sum, high, mid, low, weight_scale, bias, widths)
+    if planes.widths is not None:
+        _check_widths(planes.widths, planes)
+    _check_devices(*activations, *planes, epilogue.bias)
 
 
-def check_weight_only(
-    x: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    nonlinearity: str,
-) -> None:
+def check_weight_only(x: torch.Tensor, planes: Planes, epilogue: Epilogue) -> None:
     """The same for a product with activations as they are."""
     torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
     torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
-    check_dequantize(high, mid, low, weight_scale, x.shape[-1], x.dtype)
-    _check_epilogue(bias, high.shape[0], nonlinearity)
-    _check_devices(x, high, mid, low, weight_scale, bias)
+    check_dequantize(planes, x.shape[-1], x.dtype)
+    _check_epilogue(epilogue, planes.rows)
+    _check_devices(x, *planes, epilogue.bias)
 
 
 ATTENTION_LEVELS = (8,)
@@ -110,35 +90,31 @@ def attention_obstacle(
     return None if fits else f"a mask of {tuple(mask.shape)} does not broadcast to {wanted}"
 
 
-def check_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int) -> None:
+def check_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int = 8
+) -> None:
     """Arguments that kernels of attention take."""
     obstacle = attention_obstacle(q, k, v, mask, level)
     torch._check(obstacle is None, lambda: f"tadp: {obstacle}")
     _check_devices(q, k, v, mask)
 
 
-def check_dequantize(
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    columns: int,
-    dtype: torch.dtype,
-) -> None:
+def check_dequantize(planes: Planes, columns: int, dtype: torch.dtype | None) -> None:
     """Planes and scales that fit a weight of ``columns`` columns, and a result type that is supported."""
+    high, mid, low, weight_scale, _ = planes
     torch._check(dtype in FLOATS, lambda: f"tadp: dtype must be float32, bfloat16 or float16, got {dtype}")
     torch._check(columns <= MAX_COLUMNS, lambda: f"tadp: at most {MAX_COLUMNS} columns, got {columns}")
     torch._check(mid is not None or low is None, lambda: "tadp: the low plane needs the mid plane before it")
-    for name, plane, per_byte in (("high", high, 2), ("mid", mid, 4), ("low", low, 4)):
+    for name, plane in zip(PLANE_BITS, (high, mid, low), strict=True):
         if plane is None:
             continue
         fits = plane.dtype == torch.uint8 and plane.dim() == 2 and plane.shape[0] == high.shape[0]
         torch._check(fits, lambda name=name: f"tadp: {name} must be uint8, two-dimensional, with as many rows as high")
         torch._check(
-            plane.shape[1] == padded_columns(columns) // per_byte,
+            plane.shape == plane_shape(name, planes.rows, columns),
             lambda name=name: f"tadp: {name} does not fit a weight of {columns} columns",
         )
-    rows = high.shape[0]
+    rows = planes.rows
     torch._check(
         weight_scale.dtype == torch.float32 and weight_scale.dim() in (1, 2) and weight_scale.shape[0] == rows,
         lambda: f"tadp: weight_scale must be float32 of shape ({rows},) or ({rows}, groups)",
@@ -156,16 +132,17 @@ def check_groups(groups: int, columns: int) -> None:
     )
 
 
-def _check_widths(widths: torch.Tensor, rows: int, low: torch.Tensor | None, weight_scale: torch.Tensor) -> None:
+def _check_widths(widths: torch.Tensor, planes: Planes) -> None:
     torch._check(
-        widths.dtype == torch.uint8 and widths.shape == (rows,),
-        lambda: f"tadp: widths must be uint8 of shape ({rows},)",
+        widths.dtype == torch.uint8 and widths.shape == (planes.rows,),
+        lambda: f"tadp: widths must be uint8 of shape ({planes.rows},)",
     )
-    torch._check(low is not None, lambda: "tadp: widths of single rows need all three planes")
-    torch._check(weight_scale.dim() == 1, lambda: "tadp: widths of single rows need one scale a row, not groups")
+    torch._check(planes.low is not None, lambda: "tadp: widths of single rows need all three planes")
+    torch._check(planes.scale.dim() == 1, lambda: "tadp: widths of single rows need one scale a row, not groups")
 
 
-def _check_epilogue(bias: torch.Tensor | None, rows: int, nonlinearity: str) -> None:
+def _check_epilogue(epilogue: Epilogue, rows: int) -> None:
+    bias, nonlinearity, _ = epilogue
     if bias is not None:
         torch._check(
             bias.dtype in FLOATS and bias.shape == (rows,),

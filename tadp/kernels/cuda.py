@@ -1,4 +1,4 @@
-"""The kernels of csrc/cuda: whether they are there, and which calls they serve.
+"""The kernels of csrc/cuda: whether they are there, and which requests they serve.
 
 The library holds them where it was built with a CUDA compiler. They quantize activations, and multiply few tokens,
 where a product is bound by reading the weight; tensor cores, which the Triton kernels use, would wait for memory. What
@@ -10,9 +10,11 @@ import functools
 import torch
 
 from tadp.kernels.checks import check_linear, check_quantize
+from tadp.kernels.registry import Request
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 NAME = "cuda"
-"""Forces this product when given to ``linear`` as ``kernel_name``."""
+"""What ``linear`` calls this product by."""
 
 FEW_TOKENS = 16
 """Tokens that the product takes."""
@@ -28,21 +30,26 @@ def is_used(device: torch.device | None = None) -> bool:
     return _runs_on(torch.cuda.current_device() if index is None else index)
 
 
-def is_rule(tokens: int, width: int, device: torch.device | None = None) -> bool:
-    """Whether this product is the choice for so many tokens and bits of a weight, where it runs on a device at all.
+def serves(request: Request) -> str | None:
+    """Why this product does not serve a linear layer, where it does not."""
+    if request.level.mixed:
+        return "it reads all rows at one width"
+    if request.tokens > FEW_TOKENS:
+        return f"it takes up to {FEW_TOKENS} tokens"
+    return None if is_used() else "the library holds no CUDA kernels for this GPU"
+
+
+def serves_where_reading_lasts_longer(request: Request) -> str | None:
+    """As ``serves``, and only where tensor cores could not be faster.
 
     The rule is arithmetic. From Ampere to Hopper a GPU multiplies 18 to 20 bytes by dp4a for each that it reads from
     memory. A weight of b bits has to be multiplied t times, so reading lasts longer where t is below 2.2 to 2.5 b.
     """
-    return tokens <= min(2 * width, FEW_TOKENS) and is_used(device)
+    most = 2 * request.level.weight
+    return serves(request) or (None if request.tokens <= most else f"reading lasts longer up to {most} tokens only")
 
 
-def serves(tokens: int, width: int, device: torch.device, kernel_name: str = "") -> bool:
-    """Whether this product takes a call of ``linear``: because it is named, or by rule where nothing is."""
-    return kernel_name == NAME if kernel_name else is_rule(tokens, width, device)
-
-
-def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def quantize(x: torch.Tensor, groups: int = 0) -> Codes:
     """The same as reference.quantize, to the bit.
 
     Raises:
@@ -50,35 +57,24 @@ def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tens
             cannot be cut into so many groups.
     """
     check_quantize(x, groups)
-    return torch.ops.tadp.cuda_quantize(x, groups)
+    return Codes(*torch.ops.tadp.cuda_quantize(x, groups))
 
 
-def linear(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-) -> torch.Tensor:
-    """The same as reference.linear, up to rounding; arguments and shapes as in operators.py.
+def linear(codes: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+    """The same as reference.linear, up to rounding.
 
     Raises:
-        RuntimeError: for arguments that do not fit each other, more than ``FEW_TOKENS`` tokens, and where the kernel is
-            asked for by name but not there.
+        RuntimeError: for arguments that do not fit each other, more than ``FEW_TOKENS`` tokens, rows of widths of their
+            own, and where the library has no kernels for this device.
     """
-    torch._check(is_used(codes.device), lambda: f"tadp: the library holds no kernel {NAME!r} for {codes.device}")
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity)
-    tokens = scale.numel()
+    device, tokens = codes.codes.device, codes.scale.numel()
+    torch._check(is_used(device), lambda: f"tadp: the library holds no kernel {NAME!r} for {device}")
+    check_linear(codes, planes, epilogue)
+    torch._check(planes.widths is None, lambda: f"tadp: kernel {NAME!r} reads all rows at one width")
     torch._check(tokens <= FEW_TOKENS, lambda: f"tadp: kernel {NAME!r} takes up to {FEW_TOKENS} tokens, got {tokens}")
-    return torch.ops.tadp.cuda_few_tokens_linear(
-        codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity
-    )
+    *weight, _ = planes
+    bias, nonlinearity, dtype = epilogue
+    return torch.ops.tadp.cuda_few_tokens_linear(*codes, *weight, bias, dtype, nonlinearity)
 
 
 def _is_built() -> bool:

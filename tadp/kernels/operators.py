@@ -1,8 +1,7 @@
 """Schemas of ``torch.ops.tadp``, with the shapes they promise to a tracer.
 
-The CPU implementations are csrc/cpu, registered when the library is loaded. On NVIDIA GPUs the products are Triton
-kernels where triton can be imported, and where the library holds the kernels of csrc/cuda they quantize and multiply
-few tokens; the reference serves what is left. Callers see the operator only.
+On CPUs they are csrc/cpu, registered when the library is loaded. Elsewhere the products are looked up among the kernels
+that registry.py lists. Callers see the operator only.
 
     quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
     linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name, widths=None)
@@ -15,19 +14,21 @@ The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are g
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
 a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
 reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
-is the width of the products of attention. ``kernel_name`` picks one of a device's implementations by name; empty, a
-rule does. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
+is the width of the products of attention. ``kernel_name`` names one of a device's kernels; empty, the first that serves
+is taken. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
 and one scale a row. What the operators compute stands in reference.py.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from tadp.kernels import cuda, reference
-from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
-from tadp.kernels.planes import width_of
+from tadp.kernels.registry import AnyRequest, AttentionRequest, Kernel, Request, candidates, find, unserved
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
 _EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
@@ -46,118 +47,132 @@ _SCHEMAS = {
     "cpu_isa": "() -> str",
 }
 
-for _name, _schema in _SCHEMAS.items():
+PRODUCTS = ("linear", "weight_only_linear", "attention")
+"""The operators that have kernels to choose from.
+
+Each has a twin, ``registered_linear`` and so on. On CPUs the operator itself is C++, and knows its own kernels only;
+its twin runs those that are registered in Python.
+"""
+
+for _name, _schema in (*_SCHEMAS.items(), *((f"registered_{name}", _SCHEMAS[name]) for name in PRODUCTS)):
     torch.library.define(f"tadp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-torch.library.impl("tadp::dequantize", "CUDA", reference.dequantize)
+
+def flatten(
+    activations: Codes | torch.Tensor, planes: Planes, epilogue: Epilogue, kernel_name: str = ""
+) -> tuple[Any, ...]:
+    """The arguments of a product in the order of its schema: of linear for codes, else of weight_only_linear."""
+    *weight, widths = planes
+    bias, nonlinearity, dtype = epilogue
+    if isinstance(activations, Codes):
+        return (*activations, *weight, bias, dtype, nonlinearity, kernel_name, widths)
+    return (activations, *weight, bias, nonlinearity, kernel_name)
+
+
+def unflatten(operator: str, *flat: Any, **named: Any) -> tuple[Any, Planes, Epilogue, str]:
+    """Undo ``flatten``: activations, planes, epilogue and kernel's name.
+
+    Args:
+        operator: "linear", whose activations are `Codes`, or "weight_only_linear", whose activations are a tensor.
+        flat: arguments in the order of the schema; torch leaves defaults at the end out.
+        named: further arguments by the names that the schema gives them.
+    """
+    names, defaults = _arguments_of(operator)
+    given = {**defaults, **dict(zip(names, flat, strict=False)), **named}
+    codes = operator == "linear"
+    activations = Codes(given["codes"], given["scale"], given["sum"]) if codes else given["x"]
+    planes = Planes(given["high"], given["mid"], given["low"], given["weight_scale"], given.get("widths"))
+    return activations, planes, Epilogue(given["bias"], given["nonlinearity"], given.get("dtype")), given["kernel_name"]
+
+
+@functools.cache
+def _arguments_of(operator: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The names of an operator's arguments, and the defaults of those that have one."""
+    arguments = getattr(torch.ops.tadp, operator).default._schema.arguments
+    defaults = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
+    return tuple(argument.name for argument in arguments), defaults
 
 
 @torch.library.impl("tadp::quantize", "CUDA")
-def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> Codes:
     return cuda.quantize(x, groups) if cuda.is_used(x.device) else reference.quantize(x, groups)
 
 
-@torch.library.impl("tadp::linear", "CUDA")
-def _linear_on_cuda(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-    widths: torch.Tensor | None = None,
-) -> torch.Tensor:
-    if widths is None and cuda.serves(scale.numel(), width_of(mid, low), codes.device, kernel_name):
-        return cuda.linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name)
-    message = f"tadp: kernel {cuda.NAME!r} reads all rows at one width"
-    torch._check(widths is None or kernel_name != cuda.NAME, lambda: message)
-    if triton_kernels.is_used(codes.device):
-        from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
+def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
+    activations, planes, epilogue, name = unflatten(operator, *flat, **named)
+    if isinstance(activations, Codes):
+        check_linear(activations, planes, epilogue)
+        dtype, device = epilogue.dtype, activations.codes.device
     else:
-        linear = reference.linear
-    return linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, kernel_name, widths)
+        check_weight_only(activations, planes, epilogue)
+        dtype, device = activations.dtype, activations.device
+    assert dtype is not None
+    kernel = find(operator, device.type, name) if name else _first(operator, Request.of(activations, planes, dtype))
+    return kernel.run(activations, planes, epilogue)
 
 
-@torch.library.impl("tadp::weight_only_linear", "CUDA")
-def _weight_only_linear_on_cuda(x: torch.Tensor, *others: Any) -> torch.Tensor:
-    if not triton_kernels.is_used(x.device):
-        return reference.weight_only_linear(x, *others)
-    from tadp.kernels.triton.weight_only import weight_only_linear
+def _run_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+    level: int = 8,
+    kernel_name: str = "",
+) -> torch.Tensor:
+    check_attention(q, k, v, mask, level)
+    request = AttentionRequest.of(q, k, v, mask, level)
+    kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", request)
+    return kernel.run(q, k, v, mask, scale)
 
-    return weight_only_linear(x, *others)
+
+def _first(operator: str, request: AnyRequest) -> Kernel:
+    """The first kernel of an operator that serves a request.
+
+    Raises:
+        RuntimeError: if none does; the message says why.
+    """
+    found = next((kernel for kernel in candidates(request) if kernel.operator == operator), None)
+    if found is None:
+        raise RuntimeError(f"tadp: no kernel of {operator} serves: {unserved(request)}")
+    return found
 
 
-@torch.library.impl("tadp::attention", "CUDA")
-def _attention_on_cuda(q: torch.Tensor, *others: Any) -> torch.Tensor:
-    if not triton_kernels.is_used(q.device):
-        return reference.attention(q, *others)
-    from tadp.kernels.triton.attention import attention
-
-    return attention(q, *others)
+@torch.library.impl("tadp::dequantize", "CUDA")
+def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
+    *planes, columns, dtype = flat
+    return reference.dequantize(Planes(*planes), columns, dtype)
 
 
 @torch.library.register_fake("tadp::quantize")
-def _fake_quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _fake_quantize(x: torch.Tensor, groups: int = 0) -> Codes:
     check_quantize(x, groups)
     tokens = x.shape[:-1]
     codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     sums = (*tokens, groups) if groups else tokens
-    return codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(sums, dtype=torch.int32)
+    return Codes(codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(sums, dtype=torch.int32))
 
 
-@torch.library.register_fake("tadp::linear")
-def _fake_linear(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-    widths: torch.Tensor | None = None,
-) -> torch.Tensor:
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, widths)
-    return torch.empty((*codes.shape[:-1], high.shape[0]), dtype=dtype, device=codes.device)
+def _fake_linear(*flat: Any, **named: Any) -> torch.Tensor:
+    codes, planes, epilogue, _ = unflatten("linear", *flat, **named)
+    check_linear(codes, planes, epilogue)
+    return codes.codes.new_empty((*codes.codes.shape[:-1], planes.rows), dtype=epilogue.dtype)
 
 
-@torch.library.register_fake("tadp::weight_only_linear")
-def _fake_weight_only_linear(
-    x: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-) -> torch.Tensor:
-    check_weight_only(x, high, mid, low, weight_scale, bias, nonlinearity)
-    return x.new_empty((*x.shape[:-1], high.shape[0]))
+def _fake_weight_only_linear(*flat: Any, **named: Any) -> torch.Tensor:
+    x, planes, epilogue, _ = unflatten("weight_only_linear", *flat, **named)
+    check_weight_only(x, planes, epilogue)
+    return x.new_empty((*x.shape[:-1], planes.rows))
 
 
 @torch.library.register_fake("tadp::dequantize")
-def _fake_dequantize(
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    columns: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    check_dequantize(high, mid, low, weight_scale, columns, dtype)
-    return torch.empty((high.shape[0], columns), dtype=dtype, device=high.device)
+def _fake_dequantize(*flat: Any) -> torch.Tensor:
+    *weight, columns, dtype = flat
+    planes = Planes(*weight)
+    check_dequantize(planes, columns, dtype)
+    return planes.high.new_empty((planes.rows, columns), dtype=dtype)
 
 
-@torch.library.register_fake("tadp::attention")
 def _fake_attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -171,3 +186,20 @@ def _fake_attention(
     batch, heads, queries, dim = q.shape
     # The heads of a token lie side by side, as the layer behind attention reads them.
     return q.new_empty((batch, queries, heads, dim)).transpose(1, 2)
+
+
+_RUN: dict[str, Callable[..., torch.Tensor]] = {
+    "linear": functools.partial(_run_product, "linear"),
+    "weight_only_linear": functools.partial(_run_product, "weight_only_linear"),
+    "attention": _run_attention,
+}
+_FAKES: dict[str, Callable[..., torch.Tensor]] = {
+    "linear": _fake_linear,
+    "weight_only_linear": _fake_weight_only_linear,
+    "attention": _fake_attention,
+}
+
+for _name in PRODUCTS:
+    for _operator in (_name, f"registered_{_name}"):
+        torch.library.impl(f"tadp::{_operator}", "CompositeExplicitAutograd", _RUN[_name])
+        torch.library.register_fake(f"tadp::{_operator}", _FAKES[_name])

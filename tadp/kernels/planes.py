@@ -1,27 +1,8 @@
-"""How eight-bit weight codes are chosen, and how they are cut into bit planes.
-
-One code serves three widths: width b reads only its leading b bits, u_b = u >> (8 - b), and restores
-
-    w  =  scale * (2^(8-b) * u_b - ZERO_POINT[b]).
-
-ZERO_POINT[8] decides where zero falls in the cells of the narrower widths. At 128 it would be the border of a 6- and a
-4-bit cell, so that small weights, the bulk of every heavy-tailed row, come back as plus or minus half a step: 2 to 5 dB
-worse at 4 bits than rounding on their own for Student's t with 3 degrees of freedom. At 134 zero lies inside cells of
-both widths (codes 132 to 135 and 128 to 143), and the codes reach from -134 to 121. That this range is lopsided costs
-nothing: the scale of a row carries a sign, which turns the row's larger side to the longer one. The zero points of 6
-and 4 bits are the centres of their cells; anything else would shift all weights of a row alike, an error that adds up
-over the columns wherever activations have a mean.
-"""
+"""How eight-bit weight codes are chosen, and how they are cut into bit planes; formats.py says what codes stand for."""
 
 import torch
 
-ZERO_POINT: dict[int, float] = {8: 134.0, 6: 132.5, 4: 126.5}
-"""z_b: what is subtracted from 2^(8-b) * u_b."""
-
-WIDTHS: tuple[int, ...] = tuple(ZERO_POINT)
-
-GROUP_SIZES: tuple[int, ...] = (64, 128)
-"""Columns that may share a scale, where not all columns of a row do."""
+from tadp.kernels.formats import CODE_BITS, FORMATS, GROUP_SIZES, PLANE_BITS
 
 _ROWS_AT_ONCE = 1024
 """Weights are encoded in slices, so that packing a layer needs little more memory than the layer."""
@@ -50,7 +31,7 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
     scale = torch.zeros(rows, dtype=torch.float32, device=weight.device)
     if columns == 0:
         return codes, scale
-    zero = ZERO_POINT[8]
+    zero = FORMATS[CODE_BITS].zero_point
     for start in range(0, rows, _ROWS_AT_ONCE):
         part = weight[start : start + _ROWS_AT_ONCE].float()
         positive, negative = part.amax(1).clamp(min=0), (-part.amin(1)).clamp(min=0)
@@ -67,7 +48,13 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
 
 
 def group_count(columns: int, group_size: int | None) -> int:
-    """Scales of a row: one for each group where the size divides the columns, else 0, which stands for a single one."""
+    """Scales of a row: one for each group where the size divides the columns, else 0, which stands for a single one.
+
+    Raises:
+        ValueError: for a size that groups cannot have.
+    """
+    if group_size not in (None, *GROUP_SIZES):
+        raise ValueError(f"groups are of {' or '.join(map(str, GROUP_SIZES))} columns, not of {group_size}")
     return columns // group_size if group_size and columns % group_size == 0 else 0
 
 
@@ -91,6 +78,11 @@ def padded_columns(columns: int) -> int:
     return -(-columns // 4) * 4
 
 
+def plane_shape(plane: str, rows: int, columns: int) -> tuple[int, int]:
+    """Shape of a plane of a ``(rows, columns)`` weight."""
+    return rows, padded_columns(columns) * PLANE_BITS[plane] // CODE_BITS
+
+
 def cut(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cut codes into planes.
 
@@ -109,21 +101,25 @@ def cut(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     padded = padded_columns(columns)
     if padded != columns:
         codes = torch.nn.functional.pad(codes, (0, padded - columns))
-    halves = (codes >> 4).view(rows, 2, padded // 2)
-    quarters = codes.reshape(rows, 4, padded // 4)
-    high = halves[:, 0] | halves[:, 1] << 4
-    mid, low = (_gather_pairs(quarters >> shift & 3) for shift in (2, 0))
+    found, place = [], CODE_BITS
+    for bits in PLANE_BITS.values():
+        place -= bits
+        count = CODE_BITS // bits
+        first, *others = (codes >> place & 2**bits - 1).view(rows, count, padded // count).unbind(1)
+        for index, part in enumerate(others, 1):
+            first = first | part << index * bits
+        found.append(first)
+    high, mid, low = found
     return high, mid, low
 
 
 def join(high: torch.Tensor, mid: torch.Tensor | None, low: torch.Tensor | None, columns: int) -> torch.Tensor:
     """Put planes together again: ``(rows, columns)`` codes u_b, uint8, as wide as the given planes allow."""
-    rows, padded = high.shape[0], 2 * high.shape[1]
-    codes = torch.stack([high & 15, high >> 4], 1).view(rows, padded)
-    for plane in (mid, low):
+    codes = torch.zeros((), dtype=torch.uint8, device=high.device)
+    for plane, bits in zip((high, mid, low), PLANE_BITS.values(), strict=True):
         if plane is not None:
-            pairs = torch.stack([plane >> shift & 3 for shift in (0, 2, 4, 6)], 1).view(rows, padded)
-            codes = codes << 2 | pairs
+            parts = [plane >> shift & 2**bits - 1 for shift in range(0, CODE_BITS, bits)]
+            codes = codes << bits | torch.stack(parts, 1).view(plane.shape[0], padded_columns(columns))
     return codes[:, :columns]
 
 
@@ -135,9 +131,5 @@ def width_of(mid: torch.Tensor | None, low: torch.Tensor | None) -> int:
     """
     if low is not None and mid is None:
         raise ValueError("the low plane needs the mid plane before it")
-    return 8 if low is not None else 6 if mid is not None else 4
-
-
-def _gather_pairs(pairs: torch.Tensor) -> torch.Tensor:
-    first, second, third, fourth = pairs.unbind(1)
-    return first | second << 2 | third << 4 | fourth << 6
+    given = 1 + (mid is not None) + (low is not None)
+    return next(row.width for row in FORMATS.values() if len(row.planes) == given)

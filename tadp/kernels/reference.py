@@ -1,7 +1,7 @@
 """What each operator of ``torch.ops.tadp`` computes, in plain torch and as exactly as it can be said.
 
-The same names as in operators.py. ``quantize`` is defined by its float32 steps, so variants must match it to the bit.
-The others are evaluated in float64, where every integer sum is exact; variants may round more often, see the tests.
+The same names as in operators.py. ``quantize`` is defined by its float32 steps, so kernels must match it to the bit.
+The others are evaluated in float64, where every integer sum is exact; kernels may round more often, see the tests.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,9 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from tadp.kernels.planes import WIDTHS, ZERO_POINT, group_of_columns, join, width_of
+from tadp.kernels.formats import FORMATS
+from tadp.kernels.planes import group_of_columns, join
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 NONLINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda value: value,
@@ -24,7 +26,7 @@ SMALLEST_PEAK = 127 * torch.finfo(torch.float32).tiny
 """A token whose largest magnitude lies below would have a scale below float32's normal range; it counts as all zero."""
 
 
-def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def quantize(x: torch.Tensor, groups: int = 0) -> Codes:
     """Symmetric int8 codes with one scale per token (ViDiT-Q, arXiv 2406.02540, section 3.2).
 
     Args:
@@ -46,7 +48,7 @@ def quantize(x: torch.Tensor, groups: int = 0) -> tuple[torch.Tensor, torch.Tens
     steps = torch.full_like(safe, 127.0)
     codes = (wide * (steps / safe)[..., None]).round().masked_fill(empty[..., None], 0).to(torch.int8)
     scale = (safe / steps).masked_fill(broken, torch.nan)
-    return codes, scale, sum_codes(codes, groups)
+    return Codes(codes, scale, sum_codes(codes, groups))
 
 
 def sum_codes(codes: torch.Tensor, groups: int) -> torch.Tensor:
@@ -56,82 +58,54 @@ def sum_codes(codes: torch.Tensor, groups: int) -> torch.Tensor:
     return codes.unflatten(-1, (4, groups, -1)).sum((-3, -1), dtype=torch.int32)
 
 
-def linear(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-    widths: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """f(s_a * sum_g(s_wg * (2^(8-b) * sum_k(u_b * a) - z_b * sum_k(a))) + bias), rounded to ``dtype`` once.
+def linear(activations: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+    """f(s_a * sum_g(s_wg * (2^(8-b) * sum_k(u_b * a) - z_b * sum_k(a))) + bias), rounded to the result's type once.
 
-    k runs over the columns of group g; without groups all columns are one. Args and shapes as in operators.py;
-    ``dtype`` may be float64 too, and ``kernel_name``, a choice among implementations, means nothing here. With
+    k runs over the columns of group g; without groups all columns are one. The type may be float64 too. With
     ``widths`` b is that of each row; rows of a width other than 8, 6 and 4 give NaN.
+
+    Returns:
+        ``(..., rows)``.
     """
-    columns = codes.shape[-1]
-    if widths is None:
-        weight = dequantize(high, mid, low, weight_scale, columns, torch.float64)
-    else:
-        weight = _dequantize_rows(high, mid, low, weight_scale, columns, widths)
-    return _finish(codes.double() @ weight.T * scale.double()[..., None], bias, dtype, nonlinearity)
+    codes, scale, _ = activations
+    restore = dequantize if planes.widths is None else _dequantize_rows
+    weight = restore(planes, codes.shape[-1], torch.float64)
+    return _finish(codes.double() @ weight.T * scale.double()[..., None], epilogue)
 
 
-def weight_only_linear(
-    x: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-    *,
-    dtype: torch.dtype | None = None,
-) -> torch.Tensor:
-    """f(x @ weight.T + bias) with the weight restored from planes, rounded to ``dtype``, else to x's, once."""
-    weight = dequantize(high, mid, low, weight_scale, x.shape[-1], torch.float64)
-    return _finish(x.double() @ weight.T, bias, dtype or x.dtype, nonlinearity)
+def weight_only_linear(x: torch.Tensor, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+    """f(x @ weight.T + bias) with the weight restored from planes, rounded to the result's type once.
+
+    Args:
+        x: ``(..., columns)``, floating.
+        planes: of the weight.
+        epilogue: its type may be float64 too; without one it is that of x.
+
+    Returns:
+        ``(..., rows)``.
+    """
+    weight = dequantize(planes, x.shape[-1], torch.float64)
+    return _finish(x.double() @ weight.T, epilogue._replace(dtype=epilogue.dtype or x.dtype))
 
 
-def dequantize(
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    columns: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
+def dequantize(planes: Planes, columns: int, dtype: torch.dtype) -> torch.Tensor:
     """Weights ``(rows, columns)`` restored from planes, rounded to ``dtype`` once."""
-    width = width_of(mid, low)
-    steps = 2 ** (8 - width) * join(high, mid, low, columns).double() - ZERO_POINT[width]
-    scale = weight_scale.double()
-    if scale.dim() == 1:
+    codes = join(planes.high, planes.mid, planes.low, columns)
+    found = FORMATS[planes.width]
+    steps = 2**found.shift * codes.double() - found.zero_point
+    scale = planes.scale.double()
+    if not planes.groups:
         return (steps * scale[:, None]).to(dtype)
-    return (steps * scale[:, group_of_columns(columns, scale.shape[1]).to(scale.device)]).to(dtype)
+    return (steps * scale[:, group_of_columns(columns, planes.groups).to(scale.device)]).to(dtype)
 
 
-def _dequantize_rows(
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    columns: int,
-    widths: torch.Tensor,
-) -> torch.Tensor:
-    """Each row at its own width, in float64."""
-    weight = torch.full((high.shape[0], columns), torch.nan, dtype=torch.float64, device=high.device)
-    for width in WIDTHS:
-        read = (high, mid if width >= 6 else None, low if width == 8 else None)
-        whole = dequantize(*read, weight_scale, columns, torch.float64)
-        weight = torch.where((widths == width)[:, None], whole, weight)
+def _dequantize_rows(planes: Planes, columns: int, dtype: torch.dtype) -> torch.Tensor:
+    """Each row at its own width."""
+    weight = torch.full((planes.rows, columns), torch.nan, dtype=dtype, device=planes.high.device)
+    assert planes.widths is not None
+    for width in FORMATS:
+        whole = dequantize(planes.at(width), columns, dtype)
+        weight = torch.where((planes.widths == width)[:, None], whole, weight)
     return weight
 
 
@@ -141,14 +115,12 @@ def attention(
     v: torch.Tensor,
     mask: torch.Tensor | None = None,
     scale: float | None = None,
-    level: int = 8,
-    kernel_name: str = "",
     *,
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """softmax(scale * q @ k.T + mask) @ v without any quantization, rounded to ``dtype``, else to q's, once.
 
-    What every variant approximates: each derives how far its codes may be off. A query that may see no key gives zeros.
+    What every kernel approximates: each derives how far its codes may be off. A query that may see no key gives zeros.
 
     Args:
         q: ``(batch, heads, queries, dim)``, floating.
@@ -156,8 +128,6 @@ def attention(
         v: as k.
         mask: None, boolean (True: attend) or additive, broadcastable to ``(batch, heads, queries, keys)``.
         scale: factor of the scores, 1 / sqrt(dim) where None.
-        level: width of the products of variants; it means nothing here.
-        kernel_name: a choice among variants; it means nothing here.
         dtype: of the result; float64 too.
 
     Returns:
@@ -172,7 +142,8 @@ def attention(
     return result.transpose(1, 2).contiguous().transpose(1, 2)
 
 
-def _finish(value: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype, nonlinearity: str) -> torch.Tensor:
-    if bias is not None:
-        value = value + bias.double()
-    return NONLINEARITIES[nonlinearity](value).to(dtype)
+def _finish(value: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
+    if epilogue.bias is not None:
+        value = value + epilogue.bias.double()
+    assert epilogue.dtype is not None
+    return NONLINEARITIES[epilogue.nonlinearity](value).to(epilogue.dtype)

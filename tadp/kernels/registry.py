@@ -1,44 +1,20 @@
-"""Which implementation of a linear layer runs: what each device offers for a level, and the one that is taken.
+"""Which kernel runs a linear layer or an attention product: one ordered list for every operator and type of device.
 
-A device offers variants through a function registered here, the one that its rule takes first. Where the device was
-tuned (tuning.py), the fastest measured one is taken instead. Every variant is at least as precise as the level it is
-offered for: it reads exactly the level's planes, and rounds activations to the level's width or not at all.
+A kernel says of each request whether it serves it; the first that does is taken. Where a device was tuned (tuning.py),
+the fastest measured one is taken instead. Every kernel is at least as precise as the level that is asked for: it reads
+exactly the level's planes, and rounds activations to the level's width or not at all. The kernels that tadp brings
+along stand in devices.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 
-from tadp.kernels import cuda
-from tadp.kernels import triton as triton_kernels
-from tadp.kernels.triton.tile import kernels_for
+from tadp.kernels.values import Codes, Planes
 from tadp.precision import Level
-
-FEW_TOKENS = 16
-"""Up to so many tokens the fused weight-only kernels of CPUs serve (csrc/cpu/weight_only.h)."""
-
-
-@dataclass(frozen=True, order=True)
-class Variant:
-    """One implementation of a linear layer.
-
-    Attributes:
-        operator: "linear" on activations quantized to 8 bits, or "weight_only_linear" on activations as they are.
-        kernel: what the operator's ``kernel_name`` is to be; empty where the operator's own rule decides.
-    """
-
-    operator: str
-    kernel: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.operator}:{self.kernel}" if self.kernel else self.operator
-
-    @staticmethod
-    def parse(name: str) -> "Variant":
-        """Undo ``str``."""
-        operator, _, kernel = name.partition(":")
-        return Variant(operator, kernel)
 
 
 @dataclass(frozen=True)
@@ -50,7 +26,7 @@ class Request:
         tokens, columns, rows: activations ``(tokens, columns)``, weight ``(rows, columns)``.
         groups: scales of a weight row; 0 for one.
         dtype: floating type of activations and result.
-        device: device type, "cpu" or "cuda".
+        device: device type, such as "cpu" or "cuda".
         architecture: instruction set of the CPU, or "sm_90" and its like.
     """
 
@@ -63,52 +39,186 @@ class Request:
     device: str
     architecture: str
 
+    @classmethod
+    def of(cls, activations: Codes | torch.Tensor, planes: Planes, dtype: torch.dtype) -> "Request":
+        """What a call of ``linear``, for codes, or of ``weight_only_linear`` asks for.
 
-Offer = Callable[[Request], tuple[Variant, ...]]
+        Rows of widths of their own count as 6 bits on average, since kernels read the planes of the widest either way.
+        """
+        integer = isinstance(activations, Codes)
+        read = activations.codes if isinstance(activations, Codes) else activations
+        level = Level.parse("6m") if planes.widths is not None else Level(planes.width, 8 if integer else 16)
+        device = read.device
+        size = (read.shape[:-1].numel(), read.shape[-1], planes.rows, planes.groups)
+        return cls(level, *size, dtype, device.type, architecture_of(device))
 
-_OFFERS: dict[tuple[str, str], Offer] = {}
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The operators that are precise enough, in the order in which their kernels are asked."""
+        if self.level.weight == 16:
+            return ()
+        integer, weight_only = self.level.activation == 8, not self.level.mixed
+        return (("linear",) if integer else ()) + (("weight_only_linear",) if weight_only else ())
+
+    def __str__(self) -> str:
+        return f"a linear at level {self.level}"
 
 
-def register(operator: str, device: str, offer: Offer) -> None:
-    """Let a device serve an operator: ``offer`` lists variants for a request, best guess first, or none."""
-    _OFFERS[operator, device] = offer
+@dataclass(frozen=True)
+class AttentionRequest:
+    """One attention product that has to run below 16 bits.
 
-
-def candidates(request: Request) -> tuple[Variant, ...]:
-    """All variants that may serve a request; the first is what the rule takes.
-
-    Raises:
-        LookupError: if there is none; the message says for which devices there are any.
+    Attributes:
+        q, k, v, mask: tensors with the shapes, types and strides of the arguments, as operators.py has them.
+        level: bits of both products' operands.
+        device, architecture: as in `Request`.
     """
-    operators = tuple(
-        operator
-        for operator, serves in (
-            ("linear", request.level.activation == 8),
-            ("weight_only_linear", not request.level.mixed),
-        )
-        if serves
-    )
-    offers = (_OFFERS.get((operator, request.device)) for operator in operators)
-    found = tuple(variant for offer in offers if offer is not None for variant in offer(request))
-    if not found or request.level.weight == 16:
-        devices = ", ".join(sorted({device for _, device in _OFFERS}))
-        raise LookupError(f"no variant of a linear at level {request.level} on {request.device}; devices: {devices}")
-    return found
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    mask: torch.Tensor | None
+    level: int
+    device: str
+    architecture: str
+
+    @classmethod
+    def of(
+        cls, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int
+    ) -> "AttentionRequest":
+        """What a call of ``attention`` asks for."""
+        return cls(q, k, v, mask, level, q.device.type, architecture_of(q.device))
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The operator whose kernels are asked."""
+        return ("attention",)
+
+    @property
+    def is_masked_by_query(self) -> bool:
+        """Whether there is a mask that differs between queries."""
+        return self.mask is not None and self.mask.dim() > 1 and self.mask.shape[-2] > 1
+
+    def __str__(self) -> str:
+        return "attention"
 
 
-def choose(request: Request, fastest: Callable[[Request], str | None] = lambda request: None) -> Variant:
-    """The variant that serves a request: the one a table of measurements names, if it is offered, else the rule's.
+@dataclass(frozen=True)
+class Kernel:
+    """One implementation of an operator on one type of device.
+
+    Attributes:
+        name: the operator's ``kernel_name`` for it.
+        operator: "linear" on activations quantized to 8 bits, "weight_only_linear" on activations as they are, or
+            "attention".
+        device: device type.
+        serves: None if it serves a `Request`, of attention an `AttentionRequest`; else why it does not.
+        run: computes what the reference of the operator does, from the same values.
+        sizes: names with sizes in them, of those worth timing for a request, best guess first; each begins with `name`
+            and a dash, and `run` takes it as ``kernel_name``. None for a kernel that has no sizes to choose.
+        compiled: whether the operator itself, which is C++ on CPUs, knows this kernel by its name.
+    """
+
+    name: str
+    operator: str
+    device: str
+    serves: Callable[[Any], str | None]
+    run: Callable[..., torch.Tensor]
+    sizes: Callable[[Any], tuple[str, ...]] | None = None
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        """The name under which it is measured and explained: names alone are those of one operator."""
+        return f"{self.operator}:{self.name}"
+
+    @property
+    def target(self) -> torch._ops.OpOverload:
+        """What a graph calls."""
+        through_python = self.device == "cpu" and not self.compiled
+        name = f"registered_{self.operator}" if through_python else self.operator
+        found: torch._ops.OpOverload = getattr(torch.ops.tadp, name).default
+        return found
+
+    def sized(self, name: str) -> "Kernel":
+        """The kernel of one of its `sizes`."""
+        return replace(self, name=name, run=partial(self.run, kernel_name=name), sizes=None)
+
+
+AnyRequest = Request | AttentionRequest
+
+Fastest = Callable[[Request, torch.device, frozenset[str]], str | None]
+"""Which of the kernels that serve a request, given as they are written, was measured to be the fastest on a device."""
+
+KERNELS: dict[tuple[str, str], tuple[Kernel, ...]] = {}
+"""By operator and device type, in the order in which they are asked."""
+
+
+def register(kernel: Kernel) -> None:
+    """Put a kernel before all others of its operator and device."""
+    place = kernel.operator, kernel.device
+    KERNELS[place] = (kernel, *KERNELS.get(place, ()))
+
+
+def candidates(request: AnyRequest) -> tuple[Kernel, ...]:
+    """All kernels that serve a request, in their order; those with sizes once for each size."""
+    found: dict[str, Kernel] = {}
+    for kernel in _asked(request):
+        if kernel.serves(request) is None:
+            for one in (kernel,) if kernel.sizes is None else map(kernel.sized, kernel.sizes(request)):
+                found.setdefault(str(one), one)
+    return tuple(found.values())
+
+
+def unserved(request: AnyRequest) -> str:
+    """Why no kernel serves a request."""
+    reasons: dict[str, str] = {}
+    for kernel in _asked(request):
+        reasons.setdefault(str(kernel), kernel.serves(request) or "")
+    if not reasons:
+        return f"{request} has no kernel on {request.device}"
+    if len(reasons) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
+
+def _asked(request: AnyRequest) -> tuple[Kernel, ...]:
+    lists = (KERNELS.get((operator, request.device), ()) for operator in request.operators)
+    return tuple(kernel for kernels in lists for kernel in kernels)
+
+
+def choose(
+    request: AnyRequest, device: torch.device, fastest: Fastest = lambda request, device, offered: None
+) -> Kernel | str:
+    """The kernel that serves a request, or why none does.
 
     Args:
         request: what has to run.
-        fastest: names the variant that was measured to be fastest on a request, where one was.
-
-    Raises:
-        LookupError: as ``candidates``.
+        device: where.
+        fastest: names the kernel that was measured to be the fastest; where it names none that serves, the first that
+            serves is taken.
     """
     offered = candidates(request)
-    named = fastest(request)
-    return next((variant for variant in offered if str(variant) == named), offered[0])
+    if not offered:
+        return unserved(request)
+    named = fastest(request, device, frozenset(map(str, offered))) if isinstance(request, Request) else None
+    return next((kernel for kernel in offered if str(kernel) == named), offered[0])
+
+
+def find(operator: str, device: str, name: str) -> Kernel:
+    """The kernel of a name.
+
+    Raises:
+        RuntimeError: if there is none; the message says which there are.
+    """
+    known = KERNELS.get((operator, device), ())
+    for kernel in known:
+        if kernel.sizes is None and kernel.name == name:
+            return kernel
+        if kernel.sizes is not None and name.startswith(f"{kernel.name}-"):
+            return kernel.sized(name)
+    names = (kernel.name if kernel.sizes is None else f"{kernel.name}-..." for kernel in known)
+    there_are = ", ".join(dict.fromkeys(names)) or "none"
+    raise RuntimeError(f"tadp: {operator} has no kernel {name!r} on {device}; there are {there_are}")
 
 
 def architecture_of(device: torch.device) -> str:
@@ -119,61 +229,3 @@ def architecture_of(device: torch.device) -> str:
         return device.type
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm_{major}{minor}"
-
-
-def describe(variant: Variant, request: Request) -> str:
-    """What runs, in a few words, as ``explain`` prints it."""
-    if request.device == "cpu":
-        return f"cpp-{request.architecture} {variant}"
-    if request.device != "cuda":
-        return f"{request.device} {variant}"
-    by_rule = variant == Variant("linear") and not request.level.mixed
-    by_rule = by_rule and cuda.is_rule(request.tokens, request.level.weight)
-    if by_rule or variant == Variant("linear", cuda.NAME):
-        return f"cuda {variant}"
-    implementation = "triton" if triton_kernels.is_used() else "reference"
-    return f"{implementation} {variant}"
-
-
-def describe_attention(device: torch.device) -> str:
-    """What runs attention below 16 bits on a device, as ``explain`` prints it."""
-    if device.type == "cpu":
-        return f"cpp-{architecture_of(device)} attention"
-    return f"{'triton' if triton_kernels.is_used() else 'reference'} attention"
-
-
-def _cpu_linear(request: Request) -> tuple[Variant, ...]:
-    return (Variant("linear"),)
-
-
-def _cpu_weight_only(request: Request) -> tuple[Variant, ...]:
-    dequantize = Variant("weight_only_linear", "dequantize")
-    return (Variant("weight_only_linear", "fused"), dequantize) if request.tokens <= FEW_TOKENS else (dequantize,)
-
-
-def _cuda_linear(request: Request) -> tuple[Variant, ...]:
-    if request.level.mixed:
-        return (Variant("linear"),)
-    few_tokens = request.tokens <= cuda.FEW_TOKENS and cuda.is_used()
-    names = ("", *((cuda.NAME,) if few_tokens else ()), *_triton_kernels(request, 8))
-    return tuple(Variant("linear", name) for name in names)
-
-
-def _cuda_weight_only(request: Request) -> tuple[Variant, ...]:
-    bits = 8 * request.dtype.itemsize
-    return tuple(Variant("weight_only_linear", name) for name in ("", *_triton_kernels(request, bits)))
-
-
-def _triton_kernels(request: Request, activations: int) -> tuple[str, ...]:
-    """Names of Triton kernels for activations of so many bits; the operator's own rule, no name, is for the caller."""
-    if not triton_kernels.is_used():
-        return ()
-    capability = divmod(int(request.architecture.removeprefix("sm_")), 10)
-    shape = (request.tokens, request.rows, request.columns, request.level.weight)
-    return kernels_for(*shape, capability, activations=activations, groups=request.groups)
-
-
-register("linear", "cpu", _cpu_linear)
-register("weight_only_linear", "cpu", _cpu_weight_only)
-register("linear", "cuda", _cuda_linear)
-register("weight_only_linear", "cuda", _cuda_weight_only)

@@ -1,4 +1,4 @@
-"""Tables of measured variants: one JSON file per device, which choices are made from once it is there.
+"""Tables of measured kernels: one JSON file per device, which choices are made from once it is there.
 
 A table belongs to the device it was measured on and to the version of tadp that measured it; of any other it is not
 believed. Measuring is tuning.py's business.
@@ -20,12 +20,12 @@ from typing import Any
 import torch
 
 from tadp.cache import cache_directory
-from tadp.kernels.registry import Request, candidates
+from tadp.kernels.registry import Request
 from tadp.precision import Level
 from tadp.version import VERSION
 from tadp.writing import replacing
 
-FORMAT = 1
+FORMAT = 2
 SIMILAR = 2.0
 """Measurements at up to so many times more or fewer tokens speak for a number of tokens that was not measured."""
 
@@ -36,7 +36,7 @@ class StaleTableError(ValueError):
 
 @dataclass(frozen=True)
 class Measurement:
-    """Milliseconds of each variant, by name, on one request."""
+    """Milliseconds of each kernel, by name, on one request."""
 
     request: Request
     milliseconds: tuple[tuple[str, float], ...]
@@ -48,7 +48,7 @@ class Measurement:
 
     @property
     def fastest(self) -> str:
-        """Name of the fastest variant."""
+        """Name of the fastest kernel."""
         return min(self.milliseconds, key=lambda entry: entry[1])[0]
 
 
@@ -60,9 +60,9 @@ class Table:
     measurements: tuple[Measurement, ...] = ()
 
     def fastest(self, request: Request, offered: frozenset[str]) -> str | None:
-        """Name of the variant that was fastest on this request, or on it at the nearest number of tokens.
+        """Name of the kernel that was fastest on this request, or on it at the nearest number of tokens.
 
-        Another number of tokens speaks for this one only where the same variants were timed as are ``offered`` here.
+        Another number of tokens speaks for this one only where the same kernels were timed as are ``offered`` here.
         """
         alike = [
             entry
@@ -131,8 +131,8 @@ def table_path(device: str) -> Path:
     return cache_directory() / "tuning" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
 
 
-def lookup(request: Request, device: torch.device) -> str | None:
-    """Name of the variant that was measured to be fastest on this device, None where nothing alike was measured."""
+def lookup(request: Request, device: torch.device, offered: frozenset[str]) -> str | None:
+    """Name of the kernel that was measured to be fastest on this device, None where nothing alike was measured."""
     name = device_name(device)
     path = table_path(name)
     try:
@@ -140,7 +140,7 @@ def lookup(request: Request, device: torch.device) -> str | None:
     except OSError:
         return None
     table = _loaded(path, name, changed)
-    return None if table is None else table.fastest(request, frozenset(map(str, candidates(request))))
+    return None if table is None else table.fastest(request, offered)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""Measuring the variants of a linear layer on a device."""
+"""Measuring the kernels of a linear layer on a device."""
 
 import contextlib
 import random
@@ -12,28 +12,32 @@ import torch
 
 from tadp.kernels import reference
 from tadp.kernels.bitplanes import BitPlaneWeight
-from tadp.kernels.registry import Request, Variant, candidates
+from tadp.kernels.registry import Kernel, Request, candidates, unserved
 from tadp.kernels.table import Measurement
+from tadp.kernels.values import Codes, Epilogue
 from tadp.precision import Level
 
 BASE = "16 bits"
-"""The product that PyTorch runs on a 16-bit weight: measured beside the variants, never chosen."""
+"""The product that PyTorch runs on a 16-bit weight: measured beside the kernels, never chosen."""
 
 _CALLS = 10
 """Between two events on a GPU, so that launching one call overlaps with running the one before."""
 
 
 def measure(request: Request, device: torch.device, seconds: float, seed: int = 0) -> tuple[Measurement, float]:
-    """Time all variants of a request in turn, quantizing the activation included.
+    """Time all kernels that serve a request in turn, quantizing the activation included.
 
     Args:
         request: what to measure; its device type and architecture are those of ``device``.
         device: where to measure.
-        seconds: how long; every variant runs three times at least.
-        seed: of inputs and of the order in which variants take turns.
+        seconds: how long; every kernel runs three times at least.
+        seed: of inputs and of the order in which kernels take turns.
+
+    Raises:
+        LookupError: if no kernel serves the request; the message says why.
 
     Returns:
-        Medians in milliseconds, of the variants and of the 16-bit product.
+        Medians in milliseconds, of the kernels and of the 16-bit product.
     """
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         return _measure(request, device, seconds, seed)
@@ -44,21 +48,23 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     x = torch.randn(request.tokens, request.columns, generator=generator).to(device, request.dtype)
     plain = (torch.randn(request.rows, request.columns, generator=generator) * 0.05).to(device, request.dtype)
     group_size = request.columns // request.groups if request.groups else None
-    weight = BitPlaneWeight.pack(plain, group_size)
+    weight = BitPlaneWeight.from_hp(plain, group_size)
     # What graphs for a GPU quantize with, though there it fuses into what comes before.
     quantize = torch.ops.tadp.quantize if device.type == "cpu" else torch.compile(reference.quantize, dynamic=False)
     calls: dict[str, Callable[[], object]] = {BASE: lambda: torch.nn.functional.linear(x, plain)}
     offered = candidates(request)
-    for variant in offered:
-        call = partial(apply_variant, variant, request.level, x, weight, quantize=quantize)
+    if not offered:
+        raise LookupError(unserved(request))
+    for kernel in offered:
+        call = partial(apply, kernel, request.level, x, weight, quantize=quantize)
         try:
             call()  # compiles, and brings weights into the caches
         except RuntimeError as error:
-            if variant == offered[0]:
+            if kernel == offered[0]:
                 raise
-            warnings.warn(f"{variant} is left out: {str(error).splitlines()[0]}", stacklevel=3)
+            warnings.warn(f"{kernel} is left out: {str(error).splitlines()[0]}", stacklevel=3)
         else:
-            calls[str(variant)] = call
+            calls[str(kernel)] = call
     calls[BASE]()
     times: dict[str, list[float]] = {name: [] for name in calls}
     order, shuffle = list(calls), random.Random(seed).shuffle
@@ -72,22 +78,19 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     return Measurement(request, tuple(medians.items())), base
 
 
-def apply_variant(
-    variant: Variant,
+def apply(
+    kernel: Kernel,
     level: Level,
     x: torch.Tensor,
     weight: BitPlaneWeight,
     *,
     quantize: Callable[..., tuple[torch.Tensor, ...]] | None = None,
 ) -> torch.Tensor:
-    """Run a variant of ``x @ weight.T``: ``(..., rows)`` in x's type; ``quantize`` takes the operator's place."""
-    high, mid, low = weight.operands(level.weight)
-    if variant.operator == "weight_only_linear":
-        return torch.ops.tadp.weight_only_linear(x, high, mid, low, weight.scale, None, "none", variant.kernel)
-    codes, scale, total = (quantize or torch.ops.tadp.quantize)(x, weight.groups)
-    return torch.ops.tadp.linear(
-        codes, scale, total, high, mid, low, weight.scale, None, x.dtype, "none", variant.kernel
-    )
+    """Run a kernel of ``x @ weight.T``: ``(..., rows)`` in x's type; ``quantize`` takes the operator's place."""
+    planes, epilogue = weight.planes(level.weight), Epilogue(dtype=x.dtype)
+    if kernel.operator == "weight_only_linear":
+        return kernel.run(x, planes, epilogue)
+    return kernel.run(Codes(*(quantize or torch.ops.tadp.quantize)(x, weight.groups)), planes, epilogue)
 
 
 def _timed(call: Callable[[], object], device: torch.device) -> float:

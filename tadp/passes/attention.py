@@ -10,15 +10,14 @@ import torch
 from torch import fx
 from torch.fx.node import Argument
 
-from tadp.kernels.checks import attention_obstacle
+from tadp.kernels.registry import AttentionRequest, Kernel, choose
 from tadp.passes.operations import ATTENTION, EXAMPLE
 from tadp.precision import Level
 
-OPERATOR = torch.ops.tadp.attention.default
+OPERATORS = (torch.ops.tadp.attention.default, torch.ops.tadp.registered_attention.default)
 
 _MODEL_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 _OPERATOR_ARGUMENTS = ("q", "k", "v", "mask", "scale", "level", "kernel_name")
-_KERNEL_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,12 @@ class AttentionArguments:
 
 def is_attention(node: fx.Node) -> bool:
     """Whether a node is an attention product, in either form."""
-    return node.op == "call_function" and (node.target in ATTENTION or node.target is OPERATOR)
+    return node.op == "call_function" and (node.target in ATTENTION or node.target in OPERATORS)
 
 
 def arguments_of(node: fx.Node) -> AttentionArguments:
     """The arguments of an attention product by name, however they were passed."""
-    is_operator = node.target is OPERATOR
+    is_operator = node.target in OPERATORS
     names = _OPERATOR_ARGUMENTS if is_operator else _MODEL_ARGUMENTS
     given: dict[str, Argument] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     if is_operator:
@@ -59,8 +58,8 @@ def arguments_of(node: fx.Node) -> AttentionArguments:
     )
 
 
-def obstacle(node: fx.Node, level: Level) -> str | None:
-    """Why an attention product of a model cannot run at a level below 16 bits; None if it can."""
+def kernel_for(node: fx.Node, level: Level) -> Kernel | str:
+    """What runs an attention product of a model at a level below 16 bits, or why nothing does."""
     if level.activation == 16:
         return "attention has no weights to round"
     given = arguments_of(node)
@@ -73,26 +72,17 @@ def obstacle(node: fx.Node, level: Level) -> str | None:
     q, k, v, mask = (_example(argument) for argument in (given.q, given.k, given.v, given.mask))
     if q is None or k is None or v is None or (mask is None and given.mask is not None):
         return "the shapes of its attention are not known"
-    if q.device.type not in _KERNEL_DEVICES:
-        return f"attention has no kernel below 16 bits on {q.device.type}"
-    return attention_obstacle(q, k, v, mask, level.weight)
+    return choose(AttentionRequest.of(q, k, v, mask, level.weight), q.device)
 
 
-def device_of(node: fx.Node) -> torch.device:
-    """Where an attention product without `obstacle` runs."""
-    q = _example(arguments_of(node).q)
-    assert q is not None
-    return q.device
-
-
-def write(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node], level: Level) -> fx.Node:
-    """Append to a graph the operator that does what an attention product of another graph does, at a level."""
+def write(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node], level: Level, kernel: Kernel) -> fx.Node:
+    """Append to a graph what does at a level what an attention product of another graph does."""
     given = arguments_of(node)
     q, k, v, mask, scale = (
         copies[argument] if isinstance(argument, fx.Node) else argument
         for argument in (given.q, given.k, given.v, given.mask, given.scale)
     )
-    return graph.call_function(OPERATOR, (q, k, v, mask, scale, level.weight))
+    return graph.call_function(kernel.target, (q, k, v, mask, scale, level.weight, kernel.name))
 
 
 def _example(argument: Argument) -> torch.Tensor | None:

@@ -1,13 +1,12 @@
 """Which level an operation of a piece gets for a recipe, what runs it, and why it is not what the recipe asked for."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
 
-from tadp.kernels import registry
+from tadp.kernels.registry import Fastest, Kernel, Request, architecture_of, choose
 from tadp.passes import attention
 from tadp.passes.annotate import annotation
 from tadp.passes.operations import EXAMPLE, LINEAR
@@ -18,15 +17,14 @@ SILU = (torch.nn.functional.silu,)
 
 _GROUPED = "widths of single channels need one scale a row; compile without group_size"
 
-Fastest = Callable[[registry.Request, torch.device], str | None]
-
 
 @dataclass(frozen=True)
 class Decision:
     """The level that one operation of a piece got, and why, where it is not what the recipe asked for.
 
     `shape` is the weight's, ``(rows, columns)``; None for attention. `tokens` are the rows of the activation, where the
-    graph tells; `nonlinearity` is what a product applies, `biased` whether it has a bias, and `kernel` says what runs.
+    graph tells; `nonlinearity` is what a product applies, `biased` whether it has a bias, and `kernel` is the name of
+    what runs.
     """
 
     layer: str
@@ -50,10 +48,10 @@ def has_level(node: fx.Node) -> bool:
     return attention.is_attention(node) or (node.op == "call_function" and node.target in LINEAR)
 
 
-def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, registry.Variant | None]:
-    """The level of an operation and, of a linear below 16 bits, the variant that runs it."""
+def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, Kernel | None]:
+    """The level of an operation and, below 16 bits, the kernel that runs it."""
     if attention.is_attention(node):
-        return _decide_attention(node, recipe), None
+        return _decide_attention(node, recipe)
     found = annotation(node)
     layer = found.layer or node.name
     weight = node.args[1]
@@ -75,19 +73,23 @@ def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, r
         biased=bias_of(node) is not None,
     )
     if level != L16:
+        if plain.tokens is None:
+            return replace(plain, level=L16, reason="the shape of its activation is not known"), None
         device = example.device
-        request = registry.Request(
+        request = Request(
             level=level,
-            tokens=plain.tokens or 1,
+            tokens=max(plain.tokens, 1),
             columns=example.shape[1],
             rows=example.shape[0],
             groups=groups,
             dtype=example.dtype,
             device=device.type,
-            architecture=registry.architecture_of(device),
+            architecture=architecture_of(device),
         )
-        variant = registry.choose(request, lambda request: fastest(request, device))
-        return replace(plain, kernel=registry.describe(variant, request)), variant
+        kernel = choose(request, device, fastest)
+        if isinstance(kernel, str):
+            return replace(plain, level=L16, reason=kernel), None
+        return replace(plain, kernel=str(kernel)), kernel
     if found.block is None:
         return replace(plain, reason="outside the blocks"), None
     if found.role is None:
@@ -95,14 +97,16 @@ def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, r
     return plain, None
 
 
-def _decide_attention(node: fx.Node, recipe: Recipe) -> Decision:
+def _decide_attention(node: fx.Node, recipe: Recipe) -> tuple[Decision, Kernel | None]:
     found = annotation(node)
     level = recipe[Role.ATTENTION] if found.block else L16
-    obstacle = None if level == L16 else attention.obstacle(node, level)
-    plain = Decision(found.layer or node.name, Role.ATTENTION, L16, reason=obstacle or "")
-    if level == L16 or obstacle is not None:
-        return plain
-    return replace(plain, level=level, kernel=registry.describe_attention(attention.device_of(node)))
+    plain = Decision(found.layer or node.name, Role.ATTENTION, L16)
+    if level == L16:
+        return plain, None
+    kernel = attention.kernel_for(node, level)
+    if isinstance(kernel, str):
+        return replace(plain, reason=kernel), None
+    return replace(plain, level=level, kernel=str(kernel)), kernel
 
 
 def bias_of(node: fx.Node) -> object:

@@ -14,7 +14,12 @@ from tadp.passes.attention import arguments_of, is_attention
 from tadp.passes.operations import EXAMPLE, LINEAR
 from tadp.passes.quantize import QUANTIZERS
 
-LINEAR_INPUTS = (*LINEAR, *QUANTIZERS, torch.ops.tadp.weight_only_linear.default)
+LINEAR_INPUTS = (
+    *LINEAR,
+    *QUANTIZERS,
+    torch.ops.tadp.weight_only_linear.default,
+    torch.ops.tadp.registered_weight_only_linear.default,
+)
 """What takes a linear's input as its first argument."""
 
 IN_PLACE = (

@@ -8,16 +8,20 @@ SiLU that alone reads a linear's result becomes a part of it.
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
 
-from tadp.kernels import reference, registry
+from tadp.kernels import reference
+from tadp.kernels.operators import flatten
+from tadp.kernels.registry import Fastest, Kernel
+from tadp.kernels.values import Codes, Epilogue
 from tadp.passes import attention
-from tadp.passes.decision import Decision, Fastest, bias_of, decide, has_level, nonlinearity_after
-from tadp.passes.operations import EXAMPLE
-from tadp.passes.sources import Part, Planes, Source, is_balanced
-from tadp.precision import L16, Level, Recipe
+from tadp.passes.decision import Decision, bias_of, decide, has_level, nonlinearity_after
+from tadp.passes.operations import EXAMPLE, is_linear
+from tadp.passes.sources import PlaneInputs, Source, is_balanced
+from tadp.precision import ITSELF, MASTER, Level, Recipe
 
 QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, reference.quantize)
 """The operator, and the function whose plain operations a compiler sees."""
@@ -32,20 +36,22 @@ class Quantized:
     decisions: tuple[Decision, ...]
 
 
-def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda request, device: None) -> Quantized:
+def quantize(
+    piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda request, device, offered: None
+) -> Quantized:
     """Rewrite a piece's graph for a recipe; the given graph is left as it is.
 
     Args:
         piece: an annotated graph.
         recipe: levels by role.
-        fastest: names the kernel variant that was measured to be fastest on a request, where one was.
+        fastest: names the kernel that was measured to be fastest on a request, where one was.
     """
     graph = fx.Graph()
     placeholders = list(piece.graph.find_nodes(op="placeholder"))
     chosen = {node: decide(node, recipe, fastest) for node in piece.graph.nodes if has_level(node)}
-    quantized = {node: variant for node, (_, variant) in chosen.items() if variant is not None}
-    readers = {node: node.args[1] for node in chosen if not attention.is_attention(node)}
-    quantized_weights = {readers[node] for node in quantized}
+    kernels = {node: kernel for node, (_, kernel) in chosen.items() if kernel is not None}
+    readers = {node: node.args[1] for node in chosen if is_linear(node)}
+    quantized_weights = {weight for node, weight in readers.items() if node in kernels}
     sources: list[Source] = []
     copies: dict[fx.Node, fx.Node] = {}
     for index, node in enumerate(placeholders):
@@ -54,28 +60,28 @@ def quantize(piece: fx.GraphModule, recipe: Recipe, fastest: Fastest = lambda re
             continue
         copies[node] = graph.node_copy(node)
         packed = any(readers.get(user) is node for user in node.users)
-        sources.append(Source(index, Part.MASTER if packed else Part.ITSELF))
-    planes = Planes(graph, sources, {node: index for index, node in enumerate(placeholders)})
+        sources.append(Source(index, MASTER if packed else ITSELF))
+    planes = PlaneInputs(graph, sources, {node: index for index, node in enumerate(placeholders)})
     for node in piece.graph.nodes:
         if node in quantized_weights:
-            for level in sorted({chosen[user][0].level for user in node.users if user in quantized}):
+            for level in sorted({chosen[user][0].level for user in node.users if user in kernels and user in readers}):
                 planes.add(node, level)
     writer = _Writer(graph, copies, planes)
     for node in piece.graph.nodes:
         if node.op == "placeholder" or node in copies:
             continue
-        if attention.is_attention(node) and chosen[node][0].level != L16:
-            copies[node] = attention.write(graph, node, copies, chosen[node][0].level)
-            copies[node].meta = dict(node.meta)
-            continue
-        if node not in quantized:
+        if node not in kernels:
             copies[node] = graph.node_copy(node, lambda source: copies[source])
             continue
-        follower, nonlinearity = nonlinearity_after(node)
-        copies[node] = copies[follower] = writer.linear(node, chosen[node][0].level, quantized[node], nonlinearity)
+        level, kernel = chosen[node][0].level, kernels[node]
+        if node in readers:
+            follower, nonlinearity = nonlinearity_after(node)
+            copies[node] = copies[follower] = writer.linear(node, level, kernel, nonlinearity)
+        else:
+            copies[node] = attention.write(graph, node, copies, level, kernel)
         copies[node].meta = dict(node.meta)
-    order = [index for index, source in enumerate(sources) if source.part is Part.ITSELF]
-    order += [index for index, source in enumerate(sources) if source.part is not Part.ITSELF]
+    order = [index for index, source in enumerate(sources) if source.part == ITSELF]
+    order += [index for index, source in enumerate(sources) if source.part != ITSELF]
     _reorder_placeholders(graph, order)
     decisions = tuple(decision for decision, _ in chosen.values())
     return Quantized(fx.GraphModule(piece, graph), tuple(sources[index] for index in order), decisions)
@@ -93,26 +99,25 @@ def quantizer(device: torch.device) -> Callable[..., object]:
 class _Writer:
     """Writes quantized linears into a graph; those that read one value share its codes."""
 
-    def __init__(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node], planes: Planes) -> None:
+    def __init__(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node], planes: PlaneInputs) -> None:
         self._graph, self._copies, self._planes = graph, copies, planes
-        self._codes: dict[tuple[fx.Node, int, bool], tuple[fx.Node, ...]] = {}
+        self._codes: dict[tuple[fx.Node, int, bool], Codes] = {}
         self._products: dict[fx.Node, fx.Node] = {}
 
-    def linear(self, node: fx.Node, level: Level, variant: registry.Variant, nonlinearity: str) -> fx.Node:
+    def linear(self, node: fx.Node, level: Level, kernel: Kernel, nonlinearity: str) -> fx.Node:
         activation, weight = node.args[:2]
         bias = bias_of(node)
         assert isinstance(activation, fx.Node)
         assert isinstance(weight, fx.Node)
         example = weight.meta[EXAMPLE]
-        read = self._planes.of(weight, level)
-        new_bias = self._copies[bias] if isinstance(bias, fx.Node) else None
-        if variant.operator == "weight_only_linear":
-            args = (self._balanced(activation, weight), *read, new_bias, nonlinearity, variant.kernel)
-            return self._graph.call_function(torch.ops.tadp.weight_only_linear.default, args)
-        codes = self._quantized(node, activation, weight)
-        widths = self._planes.widths(weight, level)
-        args = (*codes, *read, new_bias, example.dtype, nonlinearity, variant.kernel, *widths)
-        return self._graph.call_function(torch.ops.tadp.linear.default, args)
+        planes = self._planes.of(weight, level)
+        new_bias: Any = self._copies[bias] if isinstance(bias, fx.Node) else None
+        epilogue = Epilogue(new_bias, nonlinearity, example.dtype)
+        weight_only = kernel.operator == "weight_only_linear"
+        activations: Any = (
+            self._balanced(activation, weight) if weight_only else self._quantized(node, activation, weight)
+        )
+        return self._graph.call_function(kernel.target, flatten(activations, planes, epilogue, kernel.name))
 
     def _balanced(self, activation: fx.Node, weight: fx.Node) -> fx.Node:
         """An activation as a weight takes it. Layers that read one activation share their factors."""
@@ -124,16 +129,15 @@ class _Writer:
             self._products[activation] = self._graph.call_method("to", (product, weight.meta[EXAMPLE].dtype))
         return self._products[activation]
 
-    def _quantized(self, node: fx.Node, activation: fx.Node, weight: fx.Node) -> tuple[fx.Node, ...]:
+    def _quantized(self, node: fx.Node, activation: fx.Node, weight: fx.Node) -> Codes:
         example = weight.meta[EXAMPLE]
         key = activation, getattr(example, "groups", 0), is_balanced(weight)
         if key not in self._codes:
             args = (self._balanced(activation, weight), key[1])
             both = self._graph.call_function(quantizer(example.device), args)
             both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
-            self._codes[key] = tuple(
-                self._graph.call_function(operator.getitem, (both, position)) for position in range(3)
-            )
+            parts: list[Any] = [self._graph.call_function(operator.getitem, (both, index)) for index in range(3)]
+            self._codes[key] = Codes(*parts)
         return self._codes[key]
 
 

@@ -1,44 +1,30 @@
 """Where the inputs of a variant come from: values as they are, 16-bit masters, and planes of packed weights."""
 
 from dataclasses import dataclass
-from enum import Enum
+from typing import Any
 
 import torch
 from torch import fx
 
-from tadp.kernels.planes import padded_columns
+from tadp.kernels.formats import FORMATS, PLANE_BITS
+from tadp.kernels.planes import plane_shape
+from tadp.kernels.values import Planes
 from tadp.passes.operations import EXAMPLE
-from tadp.precision import Level
+from tadp.precision import Level, Part
 
-
-class Part(str, Enum):
-    """What a variant wants of a value: the value itself, a weight's 16-bit master, or one tensor of its bit planes."""
-
-    ITSELF = "itself"
-    MASTER = "master"
-    HIGH = "high"
-    MID = "mid"
-    LOW = "low"
-    SCALE = "scale"
-    FACTORS = "factors"
-    WIDTHS_7 = "widths:7"
-    WIDTHS_6 = "widths:6"
-    WIDTHS_5 = "widths:5"
-
-
-PLANES: dict[int, tuple[Part, ...]] = {
-    8: (Part.HIGH, Part.MID, Part.LOW),
-    6: (Part.HIGH, Part.MID),
-    4: (Part.HIGH,),
-}
-"""The planes that each width reads: a narrower width reads a prefix of what a wider one does."""
+SCALE, FACTORS = Part("scale"), Part("factors")
 
 
 def parts_of(level: Level, balanced: bool) -> tuple[Part, ...]:
     """What a linear at a level below 16 bits reads of its weight."""
-    factors = (Part.FACTORS,) if balanced else ()
-    widths = (Part(f"widths:{level.weight}"),) if level.mixed else ()
-    return (*PLANES[level.widest], Part.SCALE, *factors, *widths)
+    planes = map(Part, FORMATS[level.widest].planes)
+    factors = (FACTORS,) if balanced else ()
+    widths = (_widths(level),) if level.mixed else ()
+    return (*planes, SCALE, *factors, *widths)
+
+
+def _widths(level: Level) -> Part:
+    return Part("widths", level.weight)
 
 
 @dataclass(frozen=True)
@@ -49,7 +35,7 @@ class Source:
     part: Part
 
 
-class Planes:
+class PlaneInputs:
     """The plane inputs of a graph that is being written, made when first asked for."""
 
     def __init__(self, graph: fx.Graph, sources: list[Source], index: dict[fx.Node, int]) -> None:
@@ -59,24 +45,20 @@ class Planes:
     def add(self, weight: fx.Node, level: Level) -> None:
         for part in parts_of(level, is_balanced(weight)):
             if (weight, part) not in self._made:
-                node = self._graph.placeholder(f"{weight.name}_{part.name.lower()}")
+                node = self._graph.placeholder(f"{weight.name}_{part}")
                 node.meta = {EXAMPLE: _example_part(weight.meta[EXAMPLE], part)}
                 self._made[weight, part] = node
                 self._sources.append(Source(self._index[weight], part))
 
-    def of(self, weight: fx.Node, level: Level) -> tuple[fx.Node | None, ...]:
-        """high, mid or None, low or None, scale."""
-        wanted = PLANES[level.widest]
-        planes = [self._made[weight, part] if part in wanted else None for part in PLANES[8]]
-        return (*planes, self._made[weight, Part.SCALE])
-
-    def widths(self, weight: fx.Node, level: Level) -> tuple[fx.Node, ...]:
-        """The widths of output channels, where they have their own."""
-        return (self._made[weight, Part(f"widths:{level.weight}")],) if level.mixed else ()
+    def of(self, weight: fx.Node, level: Level) -> Planes:
+        """What a product at a level reads, as nodes; output channels that have widths of their own bring them along."""
+        parts = (*map(Part, PLANE_BITS), SCALE, *((_widths(level),) if level.mixed else ()))
+        nodes: list[Any] = [self._made.get((weight, part)) for part in parts]
+        return Planes(*nodes).at(level.widest)
 
     def factors(self, weight: fx.Node) -> fx.Node | None:
         """What activations are multiplied by; None where channels are not balanced."""
-        return self._made.get((weight, Part.FACTORS))
+        return self._made.get((weight, FACTORS))
 
 
 def is_balanced(weight: fx.Node) -> bool:
@@ -84,20 +66,14 @@ def is_balanced(weight: fx.Node) -> bool:
     return getattr(weight.meta[EXAMPLE], "factors", None) is not None
 
 
-def plane_shape(rows: int, columns: int, part: Part) -> tuple[int, ...]:
-    """Shape of one plane of a ``(rows, columns)`` weight, as kernels/bitplanes.py packs them."""
-    padded = padded_columns(columns)
-    return (rows, padded // 2 if part is Part.HIGH else padded // 4)
-
-
 def _example_part(weight: torch.Tensor, part: Part) -> torch.Tensor:
     rows, columns = weight.shape
-    if part.value.startswith("widths:"):
+    if part.average is not None:
         return torch.empty(rows, dtype=torch.uint8, device="meta")
-    if part is Part.FACTORS:
+    if part == FACTORS:
         return torch.empty(columns, dtype=torch.float32, device="meta")
-    if part is not Part.SCALE:
-        return torch.empty(plane_shape(rows, columns, part), dtype=torch.uint8, device="meta")
+    if part != SCALE:
+        return torch.empty(plane_shape(part.kind, rows, columns), dtype=torch.uint8, device="meta")
     groups = getattr(weight, "groups", 0)
     scale = torch.empty((groups, rows) if groups else (rows,), dtype=torch.float32, device="meta")
     return scale.t() if groups else scale  # laid out group by group, see planes.encode

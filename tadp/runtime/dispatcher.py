@@ -9,7 +9,7 @@ from typing import Generic
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import Plan, Recipe
+from tadp.precision import MASTER, Plan, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.order import Order
 from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Variant, layer_in_block
@@ -62,7 +62,7 @@ class _Bound:
 
     @property
     def needs_masters(self) -> bool:
-        return any(part == "master" for _, part in self.variant.weights)
+        return any(part == MASTER for _, part in self.variant.weights)
 
 
 @dataclass(frozen=True)

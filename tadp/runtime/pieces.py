@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from tadp.precision import Recipe
+from tadp.precision import Part, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 
 
@@ -61,7 +61,7 @@ class Variant:
 
     function: Callable[..., Sequence[torch.Tensor]]
     values: tuple[int, ...]
-    weights: tuple[tuple[int, str], ...]
+    weights: tuple[tuple[int, Part], ...]
     readings: tuple[tuple[str, str], ...] = ()
     stream: int | None = None
 

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import MIXED_AVERAGES
+from tadp.precision import MASTER, MIXED_AVERAGES, Part
 from tadp.runtime.masters import Masters
 
 
@@ -98,19 +98,19 @@ class WeightPool:
         named = self._layers.get(id(weight))
         return named[1] if named else None
 
-    def part(self, weight: torch.Tensor, part: str) -> torch.Tensor:
-        """One part of a weight: "master", a tensor of its bit planes such as "mid", or "widths:6".
+    def part(self, weight: torch.Tensor, part: Part) -> torch.Tensor:
+        """One part of a weight: its master, a tensor of its bit planes, or the widths of its channels.
 
         The widths of channels of a layer that calibration did not see are 8 bits.
         """
-        if part == "master":
+        if part == MASTER:
             return self._master(weight)
-        if part.startswith("widths:"):
+        if part.average is not None:
             found = self._channel_widths.get(self.layer_of(weight) or "")
             if found is None:
                 return torch.full((weight.shape[0],), 8, dtype=torch.uint8, device=weight.device)
-            return found[MIXED_AVERAGES.index(int(part.removeprefix("widths:")))].to(weight.device)
-        tensor: torch.Tensor = getattr(self._planes(weight), part)
+            return found[MIXED_AVERAGES.index(part.average)].to(weight.device)
+        tensor: torch.Tensor = getattr(self._planes(weight), part.kind)
         return tensor
 
     @property

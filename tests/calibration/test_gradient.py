@@ -28,7 +28,7 @@ def test_the_estimate_is_the_squared_error_on_average_over_directions() -> None:
         for seed in range(64)
     ]
     exact = net.layer(x) @ net.mix
-    quantized = BitPlaneWeight.pack(net.layer.weight).linear(x, net.layer.bias, 4) @ net.mix
+    quantized = BitPlaneWeight.from_hp(net.layer.weight).linear(x, net.layer.bias, 4) @ net.mix
     error = (quantized - exact).square().sum() / exact.square().sum()
     # 40 tokens and 64 draws of a chi-square of 6 unequal parts: a standard error of at most sqrt(2 / 2560) = 2.8 %
     assert sum(draws) / len(draws) == pytest.approx(error.item(), rel=0.12)

@@ -21,7 +21,7 @@ def test_measures_each_shape_of_the_blocks_once_at_every_level(
     assert [row["level"] for row in rows] == ["8", "6", "4", "w8a16", "w6a16", "w4a16"]
     assert {(row["tokens"], row["columns"], row["rows"]) for row in rows} == {(3, 64, 8)}
     for row in rows:
-        assert row["rule"] == ("linear" if row["level"] in ("8", "6", "4") else "weight_only_linear:fused")
+        assert row["rule"] == ("linear:int8" if row["level"] in ("8", "6", "4") else "weight_only_linear:fused")
         assert row["milliseconds"][row["fastest"]] == min(
             time for name, time in row["milliseconds"].items() if name != "16 bits"
         )

@@ -450,7 +450,7 @@ def test_channels_have_widths_of_their_own_at_mixed_levels() -> None:
         rows = found.module.out_features
         drawn = torch.randint(2, 5, (3, rows), generator=torch.Generator().manual_seed(len(widths))) * 2
         widths[found.layer] = drawn.to(torch.uint8)
-        packed = BitPlaneWeight.pack(found.module.weight)
+        packed = BitPlaneWeight.from_hp(found.module.weight)
         for width in (4, 6, 8):
             own = drawn[MIXED_AVERAGES.index(5)] == width
             found.module.weight.data[own] = packed.dequantize(width)[own]

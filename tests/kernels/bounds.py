@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tadp.kernels import planes, reference
+from tadp.kernels.operators import unflatten
 
 _U = 2.0**-24
 
@@ -44,14 +45,18 @@ def linear_bound(arguments: dict[str, Any], nonlinearity: str, evaluation: int =
     """
     groups = arguments["weight_scale"].shape[1]
     plain = {**arguments, "nonlinearity": "none", "dtype": torch.float64}
+
+    def exact(**given: Any) -> torch.Tensor:
+        return reference.linear(*unflatten("linear", **given)[:3])
+
     magnitude = 0
     for group in range(groups):
         scale = torch.zeros_like(arguments["weight_scale"])
         scale[:, group] = arguments["weight_scale"][:, group]
         alone = {**plain, "weight_scale": scale, "bias": None}
         half = arguments["sum"][..., group].double().abs()[..., None] * scale[:, group].double().abs()
-        magnitude += reference.linear(**alone).abs() + arguments["scale"].double()[..., None] * half
-    value = reference.linear(**plain)
+        magnitude += exact(**alone).abs() + arguments["scale"].double()[..., None] * half
+    value = exact(**plain)
     error = (4 + groups) * _U * magnitude + _U * value.abs()
     return finished_bound(value, error, nonlinearity, arguments["dtype"], evaluation)
 
@@ -60,15 +65,14 @@ def weight_only_bound(
     x: torch.Tensor, arguments: dict[str, Any], nonlinearity: str, splits: int, dtype: torch.dtype
 ) -> torch.Tensor:
     """For the operator weight_only_linear: what tadp/kernels/triton/weight_only.py states."""
-    high, mid, low, scale = (arguments[name] for name in ("high", "mid", "low", "weight_scale"))
-    width, columns = planes.width_of(mid, low), x.shape[-1]
-    units = torch.ones(high.shape[0])
-    steps = reference.dequantize(high, mid, low, units, columns, torch.float64).abs() + 1
-    groups = scale.shape[1] if scale.dim() == 2 else 0
+    _, weight, epilogue, _ = unflatten("weight_only_linear", x, **arguments)
+    columns, groups, scale = x.shape[-1], weight.groups, weight.scale
+    units = weight._replace(scale=torch.ones(weight.rows))
+    steps = reference.dequantize(units, columns, torch.float64).abs() + 1
     factors = scale[:, planes.group_of_columns(columns, groups)] if groups else scale[:, None]
     magnitude = x.double().abs() @ (steps * factors.double().abs()).T
     terms = columns * (3 if x.dtype == torch.float32 else 1)
-    value = reference.weight_only_linear(x, **arguments, dtype=torch.float64)
-    smallest = torch.finfo(torch.float32).tiny * columns * 2 ** (8 - width)
+    value = reference.weight_only_linear(x, weight, epilogue._replace(dtype=torch.float64))
+    smallest = torch.finfo(torch.float32).tiny * columns * 2 ** (8 - weight.width)
     error = (terms + groups + splits + 8) * 2 * _U * magnitude + _U * value.abs() + smallest
     return finished_bound(value, error, nonlinearity, dtype)

@@ -1,5 +1,6 @@
 """Inputs of the operator tests, and the bound that a product may be off by."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.isa import NAMES, is_available
+from tadp.kernels.operators import flatten, unflatten
+from tadp.kernels.values import Codes, Epilogue, Planes
 from tests.kernels.bounds import CPP, finished_bound, linear_bound
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -30,6 +33,16 @@ ISAS = tuple(filter(is_available, NAMES))
 needs_vector_isas = pytest.mark.skipif(len(ISAS) < 2, reason="this processor runs the portable kernels only")
 
 
+def taking_arguments(function: Callable[..., torch.Tensor], operator: str = "linear") -> Callable[..., torch.Tensor]:
+    """A function of values that takes an operator's arguments instead; a kernel's name is handed on."""
+
+    def call(*flat: Any, **named: Any) -> torch.Tensor:
+        *values, kernel_name = unflatten(operator, *flat, **named)
+        return function(*values, *((kernel_name,) if kernel_name else ()))
+
+    return call
+
+
 @dataclass(frozen=True)
 class Product:
     """Arguments of one linear."""
@@ -41,20 +54,35 @@ class Product:
     bias: torch.Tensor | None
     nonlinearity: str = "none"
 
-    def run(self, width: int, dtype: torch.dtype, operator: object = None) -> torch.Tensor:
-        chosen = torch.ops.tadp.linear if operator is None else operator
-        return chosen(**self.arguments(width, dtype))  # type: ignore[operator]
+    def run(
+        self,
+        width: int,
+        dtype: torch.dtype,
+        function: Callable[..., torch.Tensor] | None = None,
+        widths: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The product at a width, or with rows at widths of their own, by the operator or by a function of values."""
+        codes, planes, epilogue = self.values(width, dtype)
+        planes = planes._replace(widths=widths)
+        if function is None:
+            return torch.ops.tadp.linear(*flatten(codes, planes, epilogue))  # type: ignore[no-any-return]
+        return function(codes, planes, epilogue)
+
+    def values(self, width: int, dtype: torch.dtype) -> tuple[Codes, Planes, Epilogue]:
+        """What references and kernels take."""
+        codes = Codes(self.codes, self.scale, self.sum)
+        return codes, self.weight.planes(width), Epilogue(self.bias, self.nonlinearity, dtype)
 
     def arguments(self, width: int, dtype: torch.dtype) -> dict[str, Any]:
-        """By name, as the schema has them."""
-        high, mid, low = self.weight.operands(width)
+        """What the operator takes, by name, as the schema has them."""
+        planes = self.weight.planes(width)
         return {
             "codes": self.codes,
             "scale": self.scale,
             "sum": self.sum,
-            "high": high,
-            "mid": mid,
-            "low": low,
+            "high": planes.high,
+            "mid": planes.mid,
+            "low": planes.low,
             "weight_scale": self.weight.scale,
             "bias": self.bias,
             "dtype": dtype,
@@ -113,7 +141,7 @@ def real_product(
     nonlinearity: str = "none",
 ) -> Product:
     generator = torch.Generator().manual_seed(seed + 1)
-    weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
+    weight = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
     codes, scale, total = reference.quantize(tokens_with_outliers(seed, (tokens, columns)), weight.groups)
     bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype)
     return Product(codes, scale, total, weight, bias, nonlinearity)

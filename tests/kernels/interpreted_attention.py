@@ -7,9 +7,9 @@ import torch
 import triton
 
 from tadp.kernels import reference
-from tadp.kernels.triton.attention import attention
 from tadp.kernels.triton.attention_quantize import quantize_tokens, quantize_values
-from tadp.kernels.triton.attention_tile import VARIANTS
+from tadp.kernels.triton.attention_tile import OPERANDS
+from tests.kernels.launchers import attention, attention_name
 from tests.kernels.triton_attention_bound import attention_bound
 
 SHAPES = (  # batch, heads, queries, keys, dim: one, primes, one more and one less than tiles of 64 and 128
@@ -22,7 +22,7 @@ SHAPES = (  # batch, heads, queries, keys, dim: one, primes, one more and one le
     (2, 1, 67, 257, 128),
     (1, 1, 33, 127, 256),
 )
-SMALL = {variant: f"triton-{variant}-16x32-w1-s2" for variant in VARIANTS}
+SMALL = {operands: f"triton-{operands}-16x32-w1-s2" for operands in OPERANDS}
 """Tiles so small that a few tokens take several steps."""
 
 TYPES = (torch.float16, torch.float32, torch.bfloat16)
@@ -50,11 +50,11 @@ def assert_close(
     mask: torch.Tensor | None = None,
     scale: float | None = None,
     *,
-    variant: str,
+    operands: str,
 ) -> None:
     """Within the bound; the interpreter cuts bfloat16 off where a GPU rounds, by up to twice as much."""
     exact = reference.attention(q, k, v, mask, scale, dtype=torch.float64)
-    bound = attention_bound(q, k, v, mask, scale, variant=variant)
+    bound = attention_bound(q, k, v, mask, scale, operands=operands)
     if q.dtype == torch.bfloat16:
         bound = bound + exact.abs() * torch.finfo(q.dtype).eps / 2
     assert found.dtype == q.dtype
@@ -64,27 +64,27 @@ def assert_close(
     assert (error <= bound).all(), (error / bound).max()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes(shape: tuple[int, int, int, int, int], variant: str) -> None:
+def test_shapes(shape: tuple[int, int, int, int, int], operands: str) -> None:
     q, k, v = tokens(sum(shape), *shape, TYPES[sum(shape) % 3])
-    assert_close(attention(q, k, v, kernel_name=variant), q, k, v, variant=variant)
+    assert_close(attention(q, k, v, kernel_name=attention_name(operands, q)), q, k, v, operands=operands)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_types_and_many_steps(dtype: torch.dtype, variant: str) -> None:
+def test_types_and_many_steps(dtype: torch.dtype, operands: str) -> None:
     q, k, v = tokens(1, 1, 2, 35, 101, 32, dtype)
-    assert_close(attention(q, k, v, kernel_name=SMALL[variant]), q, k, v, variant=variant)
+    assert_close(attention(q, k, v, kernel_name=SMALL[operands]), q, k, v, operands=operands)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_errors_are_far_below_the_bound(variant: str) -> None:
+@pytest.mark.parametrize("operands", OPERANDS)
+def test_errors_are_far_below_the_bound(operands: str) -> None:
     # Errors of codes are independent of each other, those of the bound all have the worst sign.
     q, k, v = tokens(2, 1, 1, 64, 256, 64)
     exact = reference.attention(q, k, v, dtype=torch.float64)
-    found = attention(q, k, v, kernel_name=variant).double()
-    allowed = attention_bound(q, k, v, variant=variant)
+    found = attention(q, k, v, kernel_name=attention_name(operands, q)).double()
+    allowed = attention_bound(q, k, v, operands=operands)
     assert (found - exact).norm() <= 0.25 * allowed.norm()
 
 
@@ -112,25 +112,25 @@ def masks(queries: int, keys: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", masks(1, 1))
 def test_masks(name: str) -> None:
-    for index, (variant, dtype) in enumerate(zip(VARIANTS, TYPES, strict=True)):
+    for index, (operands, dtype) in enumerate(zip(OPERANDS, TYPES, strict=True)):
         q, k, v = tokens(4 + index, 2, 2, 19, 45, 32, dtype)
         mask = masks(19, 45)[name]
-        found = attention(q, k, v, mask, kernel_name=SMALL[variant])
-        assert_close(found, q, k, v, mask, variant=variant)
+        found = attention(q, k, v, mask, kernel_name=SMALL[operands])
+        assert_close(found, q, k, v, mask, operands=operands)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_query_that_sees_nothing_gives_zeros(variant: str) -> None:
+@pytest.mark.parametrize("operands", OPERANDS)
+def test_a_query_that_sees_nothing_gives_zeros(operands: str) -> None:
     q, k, v = tokens(7, 1, 2, 18, 37, 32)
     seen = torch.rand(1, 2, 18, 37, generator=torch.Generator().manual_seed(8)) > 0.5
     seen[..., 0] = True
     seen[0, 0, 3] = seen[0, 1, 17] = False
     for mask in (seen, torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)):
-        found = attention(q, k, v, mask, kernel_name=SMALL[variant])
+        found = attention(q, k, v, mask, kernel_name=SMALL[operands])
         assert (found[0, 0, 3] == 0).all()
         assert (found[0, 1, 17] == 0).all()
-        assert_close(found, q, k, v, mask, variant=variant)
-    assert (attention(q, k, v, seen.new_zeros(1, 1), kernel_name=SMALL[variant]) == 0).all()
+        assert_close(found, q, k, v, mask, operands=operands)
+    assert (attention(q, k, v, seen.new_zeros(1, 1), kernel_name=SMALL[operands]) == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -142,69 +142,69 @@ def test_the_lowest_number_everywhere_hides_nothing(dtype: torch.dtype) -> None:
     assert torch.allclose(found, v.mean(-2, keepdim=True).expand_as(found), rtol=0, atol=2.0**-8 * v.abs().max().item())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_an_outlying_channel_of_keys_costs_nothing(variant: str) -> None:
+@pytest.mark.parametrize("operands", OPERANDS)
+def test_an_outlying_channel_of_keys_costs_nothing(operands: str) -> None:
     q, k, v = tokens(10, 1, 1, 20, 50, 64, torch.float32)
-    plain = attention(q, k, v, kernel_name=SMALL[variant])
+    plain = attention(q, k, v, kernel_name=SMALL[operands])
     shifted = k.clone()
     shifted[..., 5] += 64.0  # exact for most, so that what is left without the mean is nearly the same
-    found = attention(q, shifted, v, kernel_name=SMALL[variant])
-    assert_close(found, q, shifted, v, variant=variant)
+    found = attention(q, shifted, v, kernel_name=SMALL[operands])
+    assert_close(found, q, shifted, v, operands=operands)
     exact = reference.attention(q, k, v, dtype=torch.float64)
     assert (found - exact).norm() <= 1.1 * (plain - exact).norm()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("size", [1e-30, 1e-4, 30.0, 3e4])
-def test_tiny_and_huge_scores(size: float, variant: str) -> None:
+def test_tiny_and_huge_scores(size: float, operands: str) -> None:
     q, k, v = tokens(11, 1, 1, 17, 40, 32, torch.float32)
-    found = attention(q * size, k * size, v, kernel_name=SMALL[variant])
+    found = attention(q * size, k * size, v, kernel_name=SMALL[operands])
     assert found.isfinite().all()
-    assert_close(found, q * size, k * size, v, variant=variant)
+    assert_close(found, q * size, k * size, v, operands=operands)
     if size < 1:
         even = v.double().mean(-2, keepdim=True)
-        assert ((found.double() - even).abs() <= attention_bound(q * 0, k, v, variant=variant) + 1e-6).all()
+        assert ((found.double() - even).abs() <= attention_bound(q * 0, k, v, operands=operands) + 1e-6).all()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("size", [1e-30, 0.0, 1e20])
-def test_tiny_and_huge_values(size: float, variant: str) -> None:
+def test_tiny_and_huge_values(size: float, operands: str) -> None:
     q, k, v = tokens(12, 1, 1, 17, 40, 32, torch.float32)
-    assert_close(attention(q, k, v * size, kernel_name=SMALL[variant]), q, k, v * size, variant=variant)
+    assert_close(attention(q, k, v * size, kernel_name=SMALL[operands]), q, k, v * size, operands=operands)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_zeros_and_equal_keys(variant: str) -> None:
+@pytest.mark.parametrize("operands", OPERANDS)
+def test_zeros_and_equal_keys(operands: str) -> None:
     q, k, v = tokens(13, 1, 1, 17, 40, 32)
     for some_q, some_k, some_v in ((q * 0, k, v), (q, k * 0, v), (q, k[:, :, :1].expand_as(k), v), (q, k, v * 0 + 3)):
-        found = attention(some_q, some_k, some_v, kernel_name=SMALL[variant])
-        assert_close(found, some_q, some_k, some_v, variant=variant)
+        found = attention(some_q, some_k, some_v, kernel_name=SMALL[operands])
+        assert_close(found, some_q, some_k, some_v, operands=operands)
 
 
 @pytest.mark.parametrize("scale", [0.5, -0.2, 0.0, 1e-3])
 def test_scales(scale: float) -> None:
     q, k, v = tokens(14, 1, 1, 17, 40, 32)
     mask = torch.rand(17, 40, generator=torch.Generator().manual_seed(15)) > 0.3
-    for variant in VARIANTS:
-        found = attention(q, k, v, mask, scale, kernel_name=SMALL[variant])
-        assert_close(found, q, k, v, mask, scale, variant=variant)
+    for operands in OPERANDS:
+        found = attention(q, k, v, mask, scale, kernel_name=SMALL[operands])
+        assert_close(found, q, k, v, mask, scale, operands=operands)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_samples_and_heads_are_independent(variant: str) -> None:
+@pytest.mark.parametrize("operands", OPERANDS)
+def test_samples_and_heads_are_independent(operands: str) -> None:
     q, k, v = tokens(16, 2, 3, 20, 45, 32)
-    together = attention(q, k, v, kernel_name=SMALL[variant])
+    together = attention(q, k, v, kernel_name=SMALL[operands])
     for batch in range(2):
         for head in range(3):
             one = [tensor[batch : batch + 1, head : head + 1] for tensor in (q, k, v)]
-            alone = attention(*one, kernel_name=SMALL[variant])
+            alone = attention(*one, kernel_name=SMALL[operands])
             assert torch.equal(alone[0, 0], together[batch, head])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_strides(variant: str) -> None:
+@pytest.mark.parametrize("operands", OPERANDS)
+def test_strides(operands: str) -> None:
     made = tokens(17, 2, 2, 18, 33, 40)
-    expected = attention(*made, kernel_name=SMALL[variant])
+    expected = attention(*made, kernel_name=SMALL[operands])
     layouts: dict[str, Any] = {
         "contiguous": lambda x: x.contiguous(),
         "dim outermost": lambda x: x.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0),
@@ -212,37 +212,37 @@ def test_strides(variant: str) -> None:
         "part of a larger tensor": lambda x: torch.cat([x, x], 3)[..., 40:],
     }
     for layout in layouts.values():
-        assert torch.equal(attention(*map(layout, made), kernel_name=SMALL[variant]), expected)
+        assert torch.equal(attention(*map(layout, made), kernel_name=SMALL[operands]), expected)
     mask = torch.randn(2, 2, 18, 33)
-    expected = attention(*made, mask, kernel_name=SMALL[variant])
-    assert torch.equal(attention(*made, layouts["dim outermost"](mask), kernel_name=SMALL[variant]), expected)
+    expected = attention(*made, mask, kernel_name=SMALL[operands])
+    assert torch.equal(attention(*made, layouts["dim outermost"](mask), kernel_name=SMALL[operands]), expected)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_reaches_its_rows_only(broken: float, variant: str) -> None:
+def test_what_is_not_finite_reaches_its_rows_only(broken: float, operands: str) -> None:
     q, k, v = tokens(18, 1, 2, 18, 40, 32)
     mask = torch.ones(18, 40, dtype=torch.bool)
     mask[:9, 4] = False
-    clean = attention(q, k, v, mask, kernel_name=SMALL[variant])
+    clean = attention(q, k, v, mask, kernel_name=SMALL[operands])
 
     spoiled = q.clone()
     spoiled[0, 0, 3, 5] = broken
-    found = attention(spoiled, k, v, mask, kernel_name=SMALL[variant])
+    found = attention(spoiled, k, v, mask, kernel_name=SMALL[operands])
     assert found[0, 0, 3].isnan().all()
     found[0, 0, 3] = clean[0, 0, 3]
     assert torch.equal(found, clean)
 
     spoiled = k.clone()
     spoiled[0, 0, 4, 5] = broken
-    found = attention(q, spoiled, v, mask, kernel_name=SMALL[variant])
+    found = attention(q, spoiled, v, mask, kernel_name=SMALL[operands])
     assert found[0, 0, 9:].isnan().all()
     assert found[0, 0, :9].isfinite().all()
     assert torch.equal(found[0, 1], clean[0, 1])
 
     spoiled = v.clone()
     spoiled[0, 0, 4, 5] = broken
-    found = attention(q, k, spoiled, mask, kernel_name=SMALL[variant])
+    found = attention(q, k, spoiled, mask, kernel_name=SMALL[operands])
     assert found[0, 0, :, 5].isfinite().logical_not()[9:].all()
     rest = torch.arange(32) != 5
     assert torch.equal(found[0, 0][:, rest], clean[0, 0][:, rest])
@@ -266,12 +266,10 @@ def test_nothing_to_do(shape: tuple[int, int, int, int, int]) -> None:
 def test_names() -> None:
     q, k, v = tokens(20, 1, 1, 3, 4, 32)
     rule = attention(q, k, v)
-    assert torch.equal(rule, attention(q, k, v, kernel_name="int8_float8"))
+    assert torch.equal(rule, attention(q, k, v, kernel_name=attention_name("int8_float8", q)))
     assert torch.equal(rule, attention(q, k, v, None, 32**-0.5))
     with pytest.raises(ValueError, match="no kernel of attention"):
         attention(q, k, v, kernel_name="triton-128x128x32-w8-s3")
-    with pytest.raises(RuntimeError, match="has kernels for 8 bits"):
-        attention(q, k, v, level=6)
 
 
 def test_codes_of_tokens() -> None:

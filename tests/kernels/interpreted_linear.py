@@ -5,15 +5,14 @@ Results of that type are therefore compared with cut ones here; that the compile
 test_triton_compile.py.
 """
 
-from functools import partial
-
 import pytest
 import torch
 import triton
 
 from tadp.kernels import BitPlaneWeight, planes, reference
-from tadp.kernels.triton.linear import linear
+from tadp.kernels.operators import flatten
 from tadp.kernels.triton.tile import tile_for
+from tadp.kernels.values import Epilogue
 from tests.kernels.cases import (
     WIDTHS,
     Product,
@@ -21,8 +20,10 @@ from tests.kernels.cases import (
     product_bound,
     random_widths,
     real_product,
+    taking_arguments,
     tokens_with_outliers,
 )
+from tests.kernels.launchers import linear
 
 # One, primes, one more and one less than tiles of 16, 64 and 128; columns around the padding and around whole steps.
 SHAPES = (
@@ -97,10 +98,10 @@ def test_longest_row_does_not_overflow(width: int, sign: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nan_reaches_its_own_token_only(width: int) -> None:
     x = tokens_with_outliers(3, (9, 65))
-    weight = BitPlaneWeight.pack(torch.randn(70, 65, generator=torch.Generator().manual_seed(4)))
-    clean = linear(*reference.quantize(x), *weight.operands(width), weight.scale, None, torch.float32)
+    weight = BitPlaneWeight.from_hp(torch.randn(70, 65, generator=torch.Generator().manual_seed(4)))
+    clean = linear(reference.quantize(x), weight.planes(width), Epilogue(dtype=torch.float32))
     x[4, 1] = torch.nan
-    found = linear(*reference.quantize(x), *weight.operands(width), weight.scale, None, torch.float32)
+    found = linear(reference.quantize(x), weight.planes(width), Epilogue(dtype=torch.float32))
     assert found[4].isnan().all()
     others = torch.arange(9) != 4
     assert torch.equal(found[others], clean[others])
@@ -108,28 +109,28 @@ def test_nan_reaches_its_own_token_only(width: int) -> None:
 
 @pytest.mark.parametrize("leading", [(), (1,), (0,), (2, 3), (2, 0, 4), (1, 2, 3, 4)])
 def test_leading_dimensions(leading: tuple[int, ...]) -> None:
-    weight = BitPlaneWeight.pack(torch.randn(20, 13, generator=torch.Generator().manual_seed(5)))
+    weight = BitPlaneWeight.from_hp(torch.randn(20, 13, generator=torch.Generator().manual_seed(5)))
     quantized = reference.quantize(tokens_with_outliers(6, (*leading, 13)))
-    arguments = (*quantized, *weight.operands(8), weight.scale, None, torch.float32)
-    assert torch.equal(linear(*arguments), torch.ops.tadp.linear(*arguments))
+    values = (quantized, weight.planes(8), Epilogue(dtype=torch.float32))
+    assert torch.equal(linear(*values), torch.ops.tadp.linear(*flatten(*values)))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 8), (5, 0), (0, 0)])
 def test_empty_weights(rows: int, columns: int) -> None:
-    weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
+    weight = BitPlaneWeight.from_hp(torch.zeros(rows, columns))
     bias = torch.arange(float(rows))
     quantized = reference.quantize(torch.ones(3, columns))
-    found = linear(*quantized, *weight.operands(8), weight.scale, bias, torch.float32)
+    found = linear(quantized, weight.planes(8), Epilogue(bias, dtype=torch.float32))
     assert torch.equal(found, bias.expand(3, rows))
 
 
 def test_strided_arguments() -> None:
     product = real_product(5, 12, 24, 32, torch.float32)
     expected = product.run(8, torch.float32)
-    arguments = (product.codes, product.scale, product.sum, *product.weight.operands(8), product.weight.scale)
+    arguments = (product.codes, product.scale, product.sum, *product.weight.planes(8)[:4])
     spread = [torch.stack([tensor, tensor], -1)[..., 0] for tensor in (*arguments, product.bias)]
     assert not any(tensor.is_contiguous() for tensor in spread)
-    assert torch.equal(linear(*spread, torch.float32), expected)
+    assert torch.equal(taking_arguments(linear)(*spread, torch.float32), expected)
 
 
 def test_more_tiles_than_a_group_holds() -> None:
@@ -153,46 +154,46 @@ def test_rows_of_own_widths(tokens: int, rows: int, columns: int) -> None:
     for index, (dtype, bias) in enumerate(TYPES[1::2]):
         product = real_product(index, tokens, rows, columns, bias)
         widths = random_widths(index, rows)
-        found = product.run(8, dtype, partial(linear, widths=widths))
+        found = product.run(8, dtype, linear, widths)
         whole = {width: product.run(width, dtype, linear) for width in WIDTHS}
         expected = torch.stack([whole[width][:, row] for row, width in enumerate(widths.tolist())], -1)
         assert torch.equal(found, expected)
         if dtype == torch.float32:
-            assert torch.equal(found, product.run(8, dtype, partial(torch.ops.tadp.linear, widths=widths)))
+            assert torch.equal(found, product.run(8, dtype, widths=widths))
 
 
 def test_rows_of_own_widths_are_not_split() -> None:
     product = real_product(1, 4, 20, 4096, None)
     assert tile_for(4, 20, 4096, 8).splits > 1
     widths = random_widths(2, 20)
-    found = product.run(8, torch.float32, partial(linear, widths=widths))
-    assert torch.equal(found, product.run(8, torch.float32, partial(torch.ops.tadp.linear, widths=widths)))
+    found = product.run(8, torch.float32, linear, widths)
+    assert torch.equal(found, product.run(8, torch.float32, widths=widths))
 
 
 @pytest.mark.parametrize("columns", [97, 256])
 def test_rows_do_not_read_planes_beyond_their_width(columns: int) -> None:
     product = real_product(3, 5, 70, columns, None)
     widths = random_widths(4, 70)
-    run = partial(linear, widths=widths)
-    before = product.run(8, torch.float32, run)
+    before = product.run(8, torch.float32, linear, widths)
     product.weight.low[widths < 8] ^= 255
     product.weight.mid[widths < 6] ^= 255
-    assert torch.equal(product.run(8, torch.float32, run), before)
+    assert torch.equal(product.run(8, torch.float32, linear, widths), before)
     product.weight.low[widths == 8] ^= 255
-    assert not torch.equal(product.run(8, torch.float32, run), before)
+    assert not torch.equal(product.run(8, torch.float32, linear, widths), before)
 
 
 def test_rows_of_unknown_widths_are_nan() -> None:
     # A kernel cannot raise, and looking at the values before it is launched would wait for the GPU.
     product = real_product(5, 3, 9, 64, None)
     widths = torch.tensor([8, 6, 4, 0, 5, 7, 255, 8, 4], dtype=torch.uint8)
-    for operator in (linear, reference.linear):
-        found = product.run(8, torch.float32, partial(operator, widths=widths))
+    for function in (linear, reference.linear):
+        found = product.run(8, torch.float32, function, widths)
         assert found.isnan().any(0).tolist() == [False] * 3 + [True] * 4 + [False] * 2
 
 
 @pytest.mark.parametrize("kernel", ["triton-64x16x32-w4-s4-k4", "triton-tma-64x32x32-w4-s3"])
 def test_rows_of_own_widths_refuse_splits_and_descriptors(kernel: str) -> None:
     product = real_product(1, 3, 8, 128, None)
+    codes, planes, epilogue = product.values(8, torch.float32)
     with pytest.raises(ValueError, match=f"{kernel}: a kernel that splits columns or reads through descriptors"):
-        linear(**product.arguments(8, torch.float32), kernel_name=kernel, widths=random_widths(1, 8))
+        linear(codes, planes._replace(widths=random_widths(1, 8)), epilogue, kernel)

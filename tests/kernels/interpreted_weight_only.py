@@ -8,22 +8,25 @@ import triton
 
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.triton.tile import Tile, tile_for
-from tadp.kernels.triton.weight_only import weight_only_linear
 from tests.kernels.bounds import weight_only_bound
-from tests.kernels.cases import FLOATS, WIDTHS, random_codes, tokens_with_outliers
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, taking_arguments, tokens_with_outliers
+from tests.kernels.launchers import weight_only_linear as weight_only_of_values
 
 SPLIT = "triton-64x16x16-w4-s4-k4"
 SHAPES = ((1, 1, 1), (1, 64, 256), (2, 3, 2), (5, 7, 5), (16, 65, 67), (17, 33, 260), (70, 130, 128))
+
+weight_only_linear = taking_arguments(weight_only_of_values, "weight_only_linear")
+exact = taking_arguments(reference.weight_only_linear, "weight_only_linear")
 
 pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="TRITON_INTERPRET is not set")
 
 
 def weight_arguments(seed: int, rows: int, columns: int, width: int, size: int | None = None) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
-    weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator) * 0.05, size)
-    high, mid, low = weight.operands(width)
+    weight = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator) * 0.05, size)
+    high, mid, low, scale, _ = weight.planes(width)
     bias = torch.randn(rows, generator=generator)
-    return {"high": high, "mid": mid, "low": low, "weight_scale": weight.scale, "bias": bias}
+    return {"high": high, "mid": mid, "low": low, "weight_scale": scale, "bias": bias}
 
 
 def splits_of(x: torch.Tensor, rows: int, width: int, groups: int) -> int:
@@ -38,7 +41,7 @@ def assert_close(x: torch.Tensor, arguments: dict[str, Any], width: int, nonline
     scale = arguments["weight_scale"]
     groups = scale.shape[1] if scale.dim() == 2 else 0
     splits = Tile.parse(kernel).splits if kernel else splits_of(x, scale.shape[0], width, groups)
-    wanted = reference.weight_only_linear(x, **arguments, nonlinearity=nonlinearity, dtype=torch.float64)
+    wanted = exact(x, **arguments, nonlinearity=nonlinearity, dtype=torch.float64)
     bound = weight_only_bound(x, arguments, nonlinearity, splits, x.dtype)
     if x.dtype == torch.bfloat16:
         bound = bound + wanted.abs() * torch.finfo(x.dtype).eps / 2
@@ -59,7 +62,7 @@ def test_whole_numbers_are_exact(dtype: torch.dtype, width: int, kernel: str) ->
         if scale.dim() == 2 and kernel:
             continue  # steps of 16 bytes are groups of 64
         found = weight_only_linear(x, high, mid, low, scale, None, kernel_name=kernel)
-        wanted = reference.weight_only_linear(x, high, mid, low, scale, None, dtype=torch.float32)
+        wanted = exact(x, high, mid, low, scale, None, dtype=torch.float32)
         if dtype == torch.bfloat16:  # which the interpreter cuts
             wanted = (wanted.view(torch.int32) & ~0xFFFF).view(torch.float32)
         assert torch.equal(found, wanted.to(dtype))
@@ -124,9 +127,9 @@ def test_leading_dimensions(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 8), (5, 0), (0, 0)])
 def test_empty_weights(rows: int, columns: int) -> None:
-    weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
+    weight = BitPlaneWeight.from_hp(torch.zeros(rows, columns))
     bias = torch.arange(float(rows))
-    found = weight_only_linear(torch.ones(3, columns), *weight.operands(8), weight.scale, bias)
+    found = weight_only_linear(torch.ones(3, columns), *weight.planes(8)[:4], bias)
     assert torch.equal(found, bias.expand(3, rows))
 
 

@@ -38,7 +38,7 @@ def test_planes_hold_the_codes(seed: int, rows: int, columns: int) -> None:
 @given(SEEDS, ROWS, COLUMNS)
 def test_restored_weights_lie_in_their_cell(seed: int, rows: int, columns: int) -> None:
     weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * 10 ** (seed % 7 - 3)
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     for width in WIDTHS:
         # Half a cell of 2^(8-b) codes; the division, the scale and the product round once each, 3 * 2^-24 of 134 steps.
         bound = (2 ** (7 - width) + 3 * 134 * 2.0**-24) * packed.scale.abs()[:, None]
@@ -48,7 +48,7 @@ def test_restored_weights_lie_in_their_cell(seed: int, rows: int, columns: int) 
 def test_packing_leaves_the_weight_alone() -> None:
     weight = torch.randn(9, 12)
     before = weight.clone()
-    BitPlaneWeight.pack(weight)
+    BitPlaneWeight.from_hp(weight)
     assert torch.equal(weight, before)
 
 
@@ -56,13 +56,13 @@ def test_packing_leaves_the_weight_alone() -> None:
 def test_zero_rows_come_back_as_zero(width: int) -> None:
     # Freshly added layers start at zero, and at 6 and 4 bits no code restores zero.
     weight = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, -2.0], [0.0, 1e-44, 0.0]])
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     assert torch.equal(packed.dequantize(width)[[0, 2]], torch.zeros(2, 3))
     assert torch.equal(packed.linear(torch.ones(1, 3), width=width)[:, [0, 2]], torch.zeros(1, 2))
 
 
 def test_zero_weights_come_back_as_zero_at_eight_bits() -> None:
-    assert BitPlaneWeight.pack(torch.tensor([[0.0, 1.0, -2.0]])).dequantize()[0, 0] == 0
+    assert BitPlaneWeight.from_hp(torch.tensor([[0.0, 1.0, -2.0]])).dequantize()[0, 0] == 0
 
 
 def test_attributes() -> None:
@@ -72,7 +72,7 @@ def test_attributes() -> None:
     assert packed.nbytes_at(8) == 6 * 12 + 24
     assert packed.nbytes_at(6) == 6 * 9 + 24
     assert packed.nbytes_at(4) == 6 * 6 + 24
-    assert packed.plane_tensors(6) == (packed.high, packed.mid)
+    assert packed.planes(6)[:3] == (packed.high, packed.mid, None)
     assert repr(packed).startswith("BitPlaneWeight(shape=(6, 10), dtype=torch.bfloat16")
     with pytest.raises(ValueError, match="not at 5"):
         packed.unpack(5)
@@ -86,11 +86,11 @@ def test_refuses() -> None:
         (torch.tensor([[1.0, torch.inf]]), "NaN or infinite"),
     ):
         with pytest.raises(ValueError, match=message):
-            BitPlaneWeight.pack(weight)
+            BitPlaneWeight.from_hp(weight)
     with pytest.raises(TypeError, match="LayerNorm"):
         pack_linear_(nn.LayerNorm(3))
     with pytest.raises(TypeError, match="weight of a linear only"):
-        nn.functional.linear(BitPlaneWeight.pack(torch.randn(3, 3)), torch.randn(3, 3))
+        nn.functional.linear(BitPlaneWeight.from_hp(torch.randn(3, 3)), torch.randn(3, 3))
 
 
 def packed_model(dtype: torch.dtype = torch.bfloat16) -> nn.Sequential:
@@ -157,7 +157,7 @@ def test_safetensors_round_trip(tmp_path: Path) -> None:
 
 
 def test_damaged_state_is_refused() -> None:
-    tensors, metadata = flatten_state_dict({"w": BitPlaneWeight.pack(torch.randn(3, 8))})
+    tensors, metadata = flatten_state_dict({"w": BitPlaneWeight.from_hp(torch.randn(3, 8))})
     with pytest.raises(ValueError, match=r"lacks its part w\.mid"):
         unflatten_state_dict({name: tensor for name, tensor in tensors.items() if name != "w.mid"}, metadata)
     with pytest.raises(ValueError, match="do not fit"):
@@ -166,7 +166,7 @@ def test_damaged_state_is_refused() -> None:
     with pytest.raises(ValueError, match="format version 9"):
         unflatten_state_dict(tensors, future)
     with pytest.raises(ValueError, match=r"w\.high"):
-        flatten_state_dict({"w": BitPlaneWeight.pack(torch.randn(3, 8)), "w.high": torch.zeros(1)})
+        flatten_state_dict({"w": BitPlaneWeight.from_hp(torch.randn(3, 8)), "w.high": torch.zeros(1)})
     assert unflatten_state_dict({"a": tensors["w.high"]}, None).keys() == {"a"}
 
 
@@ -202,7 +202,7 @@ def balanced_weight(columns: int = 13) -> tuple[torch.Tensor, torch.Tensor, BitP
     weight[:, 3] *= 30
     factors = torch.ones(columns)
     factors[3] = 30.0
-    return weight, factors, BitPlaneWeight.pack(weight, factors=factors)
+    return weight, factors, BitPlaneWeight.from_hp(weight, factors=factors)
 
 
 def test_factors_move_difficulty_and_change_no_product() -> None:
@@ -214,7 +214,7 @@ def test_factors_move_difficulty_and_change_no_product() -> None:
         return ((product - expected).norm() / expected.norm()).item()
 
     assert error(packed.linear(x)) < 0.02  # codes of 8 bits on both sides
-    assert error(packed.linear(x)) < error(BitPlaneWeight.pack(weight).linear(x)) / 2
+    assert error(packed.linear(x)) < error(BitPlaneWeight.from_hp(weight).linear(x)) / 2
     assert error(x @ packed.dequantize().T) < 0.01
     assert packed.linear(x.bfloat16()).dtype == torch.bfloat16
 
@@ -223,7 +223,7 @@ def test_factors_travel_with_the_weight() -> None:
     _, factors, packed = balanced_weight()
     for copied in (packed.clone(), packed.detach(), packed.to(torch.bfloat16), copy.deepcopy(packed)):
         assert torch.equal(copied.factors, factors)
-    tensors, metadata = flatten_state_dict({"w": packed, "v": BitPlaneWeight.pack(torch.randn(3, 8))})
+    tensors, metadata = flatten_state_dict({"w": packed, "v": BitPlaneWeight.from_hp(torch.randn(3, 8))})
     assert "v.factors" not in tensors
     read = unflatten_state_dict(tensors, metadata)
     assert torch.equal(read["w"].factors, factors)
@@ -235,4 +235,4 @@ def test_factors_travel_with_the_weight() -> None:
 @pytest.mark.parametrize("factors", [torch.ones(12), torch.zeros(13), torch.full((13,), float("nan"))])
 def test_factors_that_cannot_be_are_refused(factors: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="13 numbers above 0"):
-        BitPlaneWeight.pack(torch.randn(6, 13), factors=factors)
+        BitPlaneWeight.from_hp(torch.randn(6, 13), factors=factors)

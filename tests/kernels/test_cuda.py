@@ -1,14 +1,14 @@
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import pytest
 import torch
 
-from tadp.kernels import cuda, planes, reference, registry
-from tadp.kernels import triton as triton_kernels
+from tadp.kernels import cuda, planes, reference
+from tadp.kernels.formats import GROUP_SIZES
 from tadp.kernels.reference import NONLINEARITIES
-from tadp.kernels.registry import Request, Variant
+from tadp.kernels.registry import Request
+from tadp.kernels.values import Codes
 from tadp.precision import L8, Level
 from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, real_product, tokens_with_outliers
 
@@ -26,76 +26,59 @@ def with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_rule_takes_what_is_bound_by_reading(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comes_first_where_reading_lasts_longer(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with_kernels(monkeypatch)
-    for tokens in (1, 2 * width, 2 * width + 1, 32):
-        assert cuda.serves(tokens, width, torch.device("cuda")) == (tokens <= 2 * width)
+    for tokens in (1, 2 * width, 2 * width + 1, 16, 17, 32):
+        request = Request(Level(width, 8), tokens, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
+        assert (cuda.serves(request) is None) == (tokens <= 16)
+        assert (cuda.serves_where_reading_lasts_longer(request) is None) == (tokens <= 2 * width and tokens <= 16)
 
 
-def test_a_name_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = torch.device("cpu")
-    assert not cuda.serves(1, 8, device)  # a CPU holds none of these kernels
-    assert cuda.serves(1, 8, device, kernel_name="cuda")
+def test_says_why_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(L8, 1, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
     with_kernels(monkeypatch)
-    assert cuda.serves(1, 8, device)
-    assert not cuda.serves(1, 8, device, kernel_name="another")
+    assert cuda.serves(request) is None
+    assert cuda.serves(replace(request, level=Level.parse("6m"))) == "it reads all rows at one width"
+    assert cuda.serves(replace(request, tokens=17)) == "it takes up to 16 tokens"
+    monkeypatch.setattr(cuda, "is_used", lambda device=None: False)
+    assert cuda.serves(request) == "the library holds no CUDA kernels for this GPU"
 
 
 def test_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    product = real_product(1, 17, 8, 64, None).arguments(8, torch.float32)
+    product = real_product(1, 17, 8, 64, None).values(8, torch.float32)
     with pytest.raises(RuntimeError, match="holds no kernel 'cuda' for cpu"):
-        cuda.linear(**product, kernel_name="cuda")
+        cuda.linear(*product)
     with_kernels(monkeypatch)
     with pytest.raises(RuntimeError, match="up to 16 tokens, got 17"):
-        cuda.linear(**product, kernel_name="cuda")
+        cuda.linear(*product)
     with pytest.raises(RuntimeError, match="at most 65536"):
         cuda.quantize(torch.zeros(1, 65537))
 
 
-def test_operators_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, product = torch.randn(3, 64), real_product(1, 3, 8, 64, None)
-    calls = []
+def test_quantize_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, calls = torch.randn(3, 64), []
 
-    def noted(name: str) -> Callable[..., object]:
-        return lambda *given: calls.append(name) or getattr(reference, name)(*given)
+    def noted(*given: Any) -> Codes:
+        calls.append("quantize")
+        return reference.quantize(*given)
 
-    monkeypatch.setattr(cuda, "quantize", noted("quantize"))
-    monkeypatch.setattr(cuda, "linear", noted("linear"))
+    monkeypatch.setattr(cuda, "quantize", noted)
     with_kernels(monkeypatch)
     on_cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
     torch.ops.tadp.quantize.default.redispatch(on_cuda, x, 1)
-    torch.ops.tadp.linear.default.redispatch(on_cuda, *product.arguments(8, torch.float32).values())
-    assert calls == ["quantize", "linear"]
+    assert calls == ["quantize"]
     monkeypatch.setattr(cuda, "is_used", lambda device: False)
     found = torch.ops.tadp.quantize.default.redispatch(on_cuda, x, 1)
-    assert calls == ["quantize", "linear"]
+    assert calls == ["quantize"]
     for left, right in zip(found, reference.quantize(x, 1), strict=True):
         assert torch.equal(left, right)
 
 
-def test_rows_of_own_widths_are_not_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = real_product(1, 3, 8, 64, None).arguments(8, torch.float32)
+def test_rows_of_own_widths_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, planes, epilogue = real_product(1, 3, 8, 64, None).values(8, torch.float32)
     with_kernels(monkeypatch)
-    monkeypatch.setattr(triton_kernels, "is_used", lambda device=None: False)
-    run = partial(torch.ops.tadp.linear.default.redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA))
-    widths = random_widths(1, 8)
-    assert torch.equal(run(*arguments.values(), "", widths), reference.linear(**arguments, widths=widths))
     with pytest.raises(RuntimeError, match="kernel 'cuda' reads all rows at one width"):
-        run(*arguments.values(), "cuda", widths)
-
-
-def test_registry_offers_and_describes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request(L8, 16, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
-    by_rule, named = Variant("linear"), Variant("linear", "cuda")
-    monkeypatch.setattr(cuda, "is_used", lambda device=None: False)
-    assert named not in registry.candidates(request)
-    with_kernels(monkeypatch)
-    assert registry.candidates(request)[:2] == (by_rule, named)
-    assert registry.describe(named, request) == "cuda linear:cuda"
-    assert registry.describe(by_rule, request) == "cuda linear"
-    narrow = replace(request, level=Level(4, 8))
-    assert registry.describe(by_rule, narrow) in ("triton linear", "reference linear")
-    assert named not in registry.candidates(replace(request, tokens=17))
+        cuda.linear(codes, planes._replace(widths=random_widths(1, 8)), epilogue)
 
 
 def assert_quantizes(x: torch.Tensor, groups: int = 0) -> None:
@@ -115,7 +98,7 @@ def test_quantize_equals_the_reference_to_the_bit(columns: int, dtype: torch.dty
     assert_quantizes(x[1:].t().contiguous().t())
     wide = tokens_with_outliers(1, (11, columns + 1), dtype)
     assert_quantizes(wide[:, 1:])
-    for size in planes.GROUP_SIZES:
+    for size in GROUP_SIZES:
         if columns % size == 0:
             assert_quantizes(x, columns // size)
 
@@ -142,7 +125,7 @@ def test_linear_has_the_bits_of_the_cpu(tokens: int, rows: int, columns: int, wi
 @pytest.mark.gpu
 @needs_kernels
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("size", planes.GROUP_SIZES)
+@pytest.mark.parametrize("size", GROUP_SIZES)
 @pytest.mark.parametrize("columns", [128, 1536, 2176, 13824])
 def test_linear_with_groups_has_the_bits_of_the_cpu(columns: int, size: int, width: int) -> None:
     for tokens in (1, 2, 3, 8, 13):
@@ -193,8 +176,7 @@ def test_unaligned_arguments_and_other_streams() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_opcheck(width: int) -> None:
     product = real_product(3, 2, 8, 64, torch.float32)
-    high, mid, low = product.weight.operands(width)
-    given = (product.codes, product.scale, product.sum, high, mid, low, product.weight.scale, product.bias)
-    on_gpu = tuple(None if argument is None else argument.cuda() for argument in given)
-    torch.library.opcheck(torch.ops.tadp.linear.default, (*on_gpu, torch.bfloat16))
+    given = product.arguments(width, torch.bfloat16).values()
+    on_gpu = tuple(argument.cuda() if isinstance(argument, torch.Tensor) else argument for argument in given)
+    torch.library.opcheck(torch.ops.tadp.linear.default, on_gpu)
     torch.library.opcheck(torch.ops.tadp.quantize.default, (torch.randn(2, 64).cuda(),))

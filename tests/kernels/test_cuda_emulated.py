@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tadp.kernels import planes, reference
+from tadp.kernels import reference
+from tadp.kernels.formats import GROUP_SIZES
 from tadp.kernels.reference import NONLINEARITIES
 from tests.kernels.cases import FLOATS, WIDTHS, real_product, tokens_with_outliers
 from tests.kernels.on_host import SOURCES, build, pointer
@@ -88,7 +89,7 @@ def test_quantize_equals_the_reference_to_the_bit(library: ctypes.CDLL, dtype: t
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("size", planes.GROUP_SIZES)
+@pytest.mark.parametrize("size", GROUP_SIZES)
 def test_quantize_sums_groups(library: ctypes.CDLL, size: int, dtype: torch.dtype) -> None:
     for columns in (size, 1536, 65536):
         assert_quantizes(library, tokens_with_outliers(1, (2, columns), dtype), columns // size)

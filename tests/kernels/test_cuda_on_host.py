@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels import planes, reference
+from tadp.kernels.formats import FORMATS
+from tadp.kernels.values import Codes, Epilogue, Planes
 from tests.kernels.cases import COLUMNS, FLOATS, SEEDS, WIDTHS, random_codes, real_product, tokens_with_outliers
 from tests.kernels.on_host import build, pointer
 
@@ -30,7 +32,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 def few_tokens(
     library: ctypes.CDLL,
     quantized: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    cut: tuple[torch.Tensor, ...],
+    cut: tuple[torch.Tensor | None, ...],
     weight_scale: torch.Tensor,
 ) -> torch.Tensor:
     codes, scale, total = quantized
@@ -58,7 +60,7 @@ def test_product_has_the_bits_of_the_cpu(
     product = real_product(seed, tokens, rows, columns, None)
     weight = product.weight
     quantized = (product.codes, product.scale, product.sum)
-    found = few_tokens(library, quantized, weight.plane_tensors(width), weight.scale)
+    found = few_tokens(library, quantized, weight.planes(width)[:3], weight.scale)
     assert torch.equal(found, product.run(width, torch.float32))
 
 
@@ -82,7 +84,7 @@ def test_product_takes_groups_in_their_order(
 
     unpacked = planes.join(high, mid, low, columns).long()
     group_of_column = planes.group_of_columns(columns, groups)
-    zero = planes.ZERO_POINT[width]
+    zero = FORMATS[width].zero_point
     expected = torch.full((tokens, rows), -0.0)
     for group in range(groups):
         here = group_of_column == group
@@ -93,7 +95,9 @@ def test_product_takes_groups_in_their_order(
 
     found = few_tokens(library, (codes, scale, total), cut, weight_scale)
     assert torch.equal(found, expected)
-    exact = reference.linear(codes, scale, total, high, mid, low, weight_scale, None, torch.float64)
+    exact = reference.linear(
+        Codes(codes, scale, total), Planes(high, mid, low, weight_scale), Epilogue(dtype=torch.float64)
+    )
     # Of each group as in cases.product_bound; what is added up is rounded once a group, relative to all that was added.
     size_of_terms = (codes.double().abs() @ (2.0**8 * weight_scale.double().abs()[:, group_of_column]).T) * scale[
         :, None

@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,6 +21,7 @@ from tests.kernels.cases import (
     product_bound,
     random_widths,
     real_product,
+    taking_arguments,
 )
 
 
@@ -194,9 +193,9 @@ def test_rows_of_own_widths_stay_within_the_rounding_bound(
 ) -> None:
     product = real_product(seed, tokens, rows, columns, torch.float32)
     widths = random_widths(seed, rows)
-    exact = product.run(8, torch.float64, partial(reference.linear, widths=widths))
+    exact = product.run(8, torch.float64, reference.linear, widths)
     with cpu_isa(isa):
-        found = product.run(8, dtype, partial(torch.ops.tadp.linear, widths=widths))
+        found = product.run(8, dtype, widths=widths)
     fits = exact.abs() < torch.finfo(dtype).max
     assert ((found.double() - exact).abs() <= product_bound(exact, product, dtype))[fits].all()
 
@@ -213,8 +212,8 @@ def test_longest_row_of_own_width_is_exact(isa: str, tokens: int) -> None:
     product = Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
     widths = torch.tensor([8, 6, 4], dtype=torch.uint8)
     with cpu_isa(isa):
-        found = product.run(8, torch.float32, partial(torch.ops.tadp.linear, widths=widths))
-    assert torch.equal(found.double(), product.run(8, torch.float64, partial(reference.linear, widths=widths)))
+        found = product.run(8, torch.float32, widths=widths)
+    assert torch.equal(found.double(), product.run(8, torch.float64, reference.linear, widths))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -223,40 +222,40 @@ def test_longest_row_of_own_width_is_exact(isa: str, tokens: int) -> None:
 def test_rows_do_not_read_planes_beyond_their_width(isa: str, tokens: int, columns: int) -> None:
     product = real_product(3, tokens, 70, columns, None)
     widths = random_widths(4, 70)
-    run = partial(torch.ops.tadp.linear, widths=widths)
     with cpu_isa(isa):
-        before = product.run(8, torch.float32, run)
+        before = product.run(8, torch.float32, widths=widths)
         generator = torch.Generator().manual_seed(5)
         for plane, narrower in ((product.weight.low, widths < 8), (product.weight.mid, widths < 6)):
             noise = torch.randint(0, 256, plane.shape, generator=generator, dtype=torch.uint8)
             plane[narrower] = noise[narrower]
-        assert torch.equal(product.run(8, torch.float32, run), before)
+        assert torch.equal(product.run(8, torch.float32, widths=widths), before)
         product.weight.low[widths == 8] ^= 255
-        assert not torch.equal(product.run(8, torch.float32, run), before)
+        assert not torch.equal(product.run(8, torch.float32, widths=widths), before)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("leading", "rows", "columns"), [((0,), 9, 12), ((2, 3), 9, 12), ((3,), 0, 8), ((3,), 5, 0)])
 def test_rows_of_own_widths_in_odd_shapes(isa: str, leading: tuple[int, ...], rows: int, columns: int) -> None:
-    weight = BitPlaneWeight.pack(torch.randn(rows, columns))
+    weight = BitPlaneWeight.from_hp(torch.randn(rows, columns))
     quantized = torch.ops.tadp.quantize(torch.randn(*leading, columns))
-    arguments = (*quantized, *weight.operands(8), weight.scale, None, torch.float32)
+    arguments = (*quantized, *weight.planes(8)[:4], None, torch.float32)
     widths = random_widths(6, rows)
     spread = torch.stack([widths, torch.zeros_like(widths)], -1)[:, 0]
     with cpu_isa(isa):
         found = torch.ops.tadp.linear(*arguments, widths=spread)
     assert found.shape == (*leading, rows)
-    torch.testing.assert_close(found, reference.linear(*arguments, widths=widths))
+    exact = taking_arguments(reference.linear)(*arguments, widths=widths)
+    torch.testing.assert_close(found, exact)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("nonlinearity", ["gelu", "gelu_tanh", "silu"])
 def test_infinity_and_large_values_pass_nonlinearities(isa: str, nonlinearity: str) -> None:
-    weight = BitPlaneWeight.pack(torch.zeros(4, 8))
+    weight = BitPlaneWeight.from_hp(torch.zeros(4, 8))
     bias = torch.tensor([torch.inf, 1e30, -1e30, 50.0])
     with cpu_isa(isa):
         quantized = torch.ops.tadp.quantize(torch.zeros(1, 8))
-        found = torch.ops.tadp.linear(*quantized, *weight.operands(8), weight.scale, bias, torch.float32, nonlinearity)
+        found = torch.ops.tadp.linear(*quantized, *weight.planes(8)[:4], bias, torch.float32, nonlinearity)
     assert found[0, [0, 1, 3]].tolist() == [torch.inf, bias[1].item(), 50.0]
     assert abs(found[0, 2]) <= 30 * 2.0**-24 * 1e30
 
@@ -264,7 +263,7 @@ def test_infinity_and_large_values_pass_nonlinearities(isa: str, nonlinearity: s
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("leading", [(), (1,), (0,), (2, 3), (2, 0, 4), (1, 2, 3, 4)])
 def test_leading_dimensions(isa: str, leading: tuple[int, ...]) -> None:
-    weight = BitPlaneWeight.pack(torch.randn(20, 13))
+    weight = BitPlaneWeight.from_hp(torch.randn(20, 13))
     x = torch.randn(*leading, 13)
     with cpu_isa(isa):
         found = weight.linear(x)
@@ -276,7 +275,7 @@ def test_leading_dimensions(isa: str, leading: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("rows", "columns"), [(0, 8), (5, 0), (0, 0)])
 def test_empty_weights(isa: str, rows: int, columns: int) -> None:
-    weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
+    weight = BitPlaneWeight.from_hp(torch.zeros(rows, columns))
     bias = torch.arange(float(rows))
     with cpu_isa(isa):
         found = weight.linear(torch.randn(3, columns), bias)
@@ -290,7 +289,7 @@ def test_strided_arguments(isa: str) -> None:
         expected = product.run(8, torch.float32)
         spread = [
             torch.stack([tensor, tensor], -1)[..., 0]
-            for tensor in (product.codes, product.scale, product.sum, *product.weight.operands(8))
+            for tensor in (product.codes, product.scale, product.sum, *product.weight.planes(8)[:3])
         ]
         scale = torch.stack([product.weight.scale] * 2, -1)[:, 0]
         bias = torch.stack([product.bias] * 2, -1)[:, 0]
@@ -320,7 +319,7 @@ def test_refuses() -> None:
         ({"bias": torch.zeros(8, dtype=torch.int32)}, "bias must be float32"),
         ({"dtype": torch.float64}, "dtype must be float32"),
         ({"nonlinearity": "tanh"}, "unknown nonlinearity 'tanh'; there are none, gelu, gelu_tanh and silu"),
-        ({"kernel_name": "fast"}, "linear has no kernel 'fast' on the CPU"),
+        ({"kernel_name": "fast"}, "linear has no kernel 'fast' on the CPU; there is int8"),
         ({"weight_scale": torch.ones(8, 3)}, "16 columns in 3 groups; groups are of 64 or 128"),
         ({"weight_scale": torch.ones(8, 0)}, "weight_scale has no groups"),
         ({"widths": widths[:7]}, r"widths must have shape \(8,\)"),

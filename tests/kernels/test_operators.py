@@ -14,24 +14,20 @@ def test_opcheck_quantize(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("biased", [True, False])
 def test_opcheck_linear(width: int, biased: bool) -> None:
-    weight = BitPlaneWeight.pack(torch.randn(10, 18))
+    weight = BitPlaneWeight.from_hp(torch.randn(10, 18))
     quantized = torch.ops.tadp.quantize(torch.randn(2, 3, 18))
     bias = torch.randn(10) if biased else None
-    torch.library.opcheck(
-        torch.ops.tadp.linear.default, (*quantized, *weight.operands(width), weight.scale, bias, torch.bfloat16)
-    )
+    torch.library.opcheck(torch.ops.tadp.linear.default, (*quantized, *weight.planes(width)[:4], bias, torch.bfloat16))
 
 
 def test_opcheck_linear_with_rows_of_own_widths() -> None:
-    weight = BitPlaneWeight.pack(torch.randn(10, 18))
+    weight = BitPlaneWeight.from_hp(torch.randn(10, 18))
     quantized = torch.ops.tadp.quantize(torch.randn(2, 3, 18))
-    arguments = (*quantized, *weight.operands(8), weight.scale, None, torch.bfloat16)
+    arguments = (*quantized, *weight.planes(8)[:4], None, torch.bfloat16)
     torch.library.opcheck(torch.ops.tadp.linear.default, arguments, {"widths": random_widths(1, 10)})
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_opcheck_dequantize(width: int) -> None:
-    weight = BitPlaneWeight.pack(torch.randn(10, 18))
-    torch.library.opcheck(
-        torch.ops.tadp.dequantize.default, (*weight.operands(width), weight.scale, 18, torch.bfloat16)
-    )
+    weight = BitPlaneWeight.from_hp(torch.randn(10, 18))
+    torch.library.opcheck(torch.ops.tadp.dequantize.default, (*weight.planes(width)[:4], 18, torch.bfloat16))

@@ -114,7 +114,7 @@ def test_error_against_the_floating_product_is_bounded(
     x = laid_out(vectors_of_all_kinds(seed, tokens, columns, dtype), layout)
     weight = vectors_of_all_kinds(seed + 1, rows, columns, dtype)
     bias = normal_layer(seed + 2, rows, columns)[1] if biased else None
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     exact = x.double() @ weight.double().T + (0 if bias is None else bias.double())
     error = quantization_error(x, weight, packed, width)
     # The bound of a product is relative to the value that is rounded, which lies up to `error` away from `exact`; the
@@ -154,7 +154,7 @@ def test_every_width_adds_signal_to_noise(
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(tokens, columns, generator=generator).to(dtype)
     weight, _ = normal_layer(seed + 1, rows, columns, dtype)
-    exact, packed = x.double() @ weight.double().T, BitPlaneWeight.pack(weight)
+    exact, packed = x.double() @ weight.double().T, BitPlaneWeight.from_hp(weight)
     with cpu_isa(isa):
         at = {width: signal_to_noise(exact, packed.linear(x, width=width)) for width in WIDTHS}
     assert at[8] >= at[6] + 6 >= at[4] + 12
@@ -175,7 +175,7 @@ def test_powers_of_two_and_signs_pass_through(
     exponents = torch.randint(lowest, highest + 1, (tokens, 1), generator=generator)
     signs = torch.randint(0, 2, (tokens, 1), generator=generator) * 2.0 - 1
     factors = signs * 2.0**exponents
-    packed = BitPlaneWeight.pack(normal_layer(seed + 1, rows, columns)[0])
+    packed = BitPlaneWeight.from_hp(normal_layer(seed + 1, rows, columns)[0])
     scaled_x = x * factors.to(dtype)
     assert torch.equal(scaled_x.double(), x.double() * factors)
     with cpu_isa(isa):
@@ -202,8 +202,8 @@ def test_any_factor_passes_through_but_for_ties(
     results differ, beyond what each may be off by, by c s_a sum(|w|) over such columns and 3u of the result.
     """
     x = tokens_with_outliers(seed, (tokens, columns))
-    packed = BitPlaneWeight.pack(normal_layer(seed + 1, rows, columns)[0])
-    restored = reference.dequantize(*packed.operands(width), packed.scale, columns, torch.float64)
+    packed = BitPlaneWeight.from_hp(normal_layer(seed + 1, rows, columns)[0])
+    restored = reference.dequantize(packed.planes(width), columns, torch.float64)
     steps = 127 * x.double() / x.double().abs().amax(1, keepdim=True).clamp(min=reference.SMALLEST_PEAK)
     at_tie = ((steps.abs() % 1 - 0.5).abs() <= 1.01 * 4 * UNIT * 127).double()
     plain, scaled = (Product(*reference.quantize(value), packed, None) for value in (x, x * factor))
@@ -224,7 +224,7 @@ def test_a_result_depends_on_its_own_token_only(
     # Any choice of tokens, in any order, with repetitions: also across the number of tokens where schemes change.
     x = tokens_with_outliers(seed, (tokens, columns), dtype)
     weight, bias = normal_layer(seed + 1, rows, columns, dtype)
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     index = torch.randint(tokens, (chosen,), generator=torch.Generator().manual_seed(seed))
     with cpu_isa(isa):
         assert torch.equal(packed.linear(x[index], bias, width), packed.linear(x, bias, width)[index])
@@ -240,8 +240,8 @@ def test_a_result_depends_on_its_own_weight_row_only(
     weight, bias = normal_layer(seed + 1, rows, columns, dtype)
     index = torch.randint(rows, (chosen,), generator=torch.Generator().manual_seed(seed))
     with cpu_isa(isa):
-        found = BitPlaneWeight.pack(weight[index]).linear(x, bias[index], width)
-        expected = BitPlaneWeight.pack(weight).linear(x, bias, width)[:, index]
+        found = BitPlaneWeight.from_hp(weight[index]).linear(x, bias[index], width)
+        expected = BitPlaneWeight.from_hp(weight).linear(x, bias, width)[:, index]
     assert torch.equal(found, expected)
 
 
@@ -256,8 +256,8 @@ def test_the_order_of_columns_does_not_matter(
     weight, bias = normal_layer(seed + 1, rows, columns, dtype)
     order = torch.randperm(columns, generator=torch.Generator().manual_seed(seed))
     with cpu_isa(isa):
-        found = BitPlaneWeight.pack(weight[:, order]).linear(x[:, order], bias, width)
-        expected = BitPlaneWeight.pack(weight).linear(x, bias, width)
+        found = BitPlaneWeight.from_hp(weight[:, order]).linear(x[:, order], bias, width)
+        expected = BitPlaneWeight.from_hp(weight).linear(x, bias, width)
     assert torch.equal(found, expected)
 
 
@@ -270,7 +270,7 @@ def test_nan_and_infinity_reach_their_own_token_only(
     x = tokens_with_outliers(seed, (tokens, columns), dtype)
     weight, bias = normal_layer(seed + 1, rows, columns, dtype)
     weight[0] = 0
-    packed = BitPlaneWeight.pack(weight)
+    packed = BitPlaneWeight.from_hp(weight)
     generator = torch.Generator().manual_seed(seed)
     poisoned = torch.rand(tokens, generator=generator) < 0.3
     with cpu_isa(isa):

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tadp.kernels import registry, tuning
+from tadp.kernels import reference, registry, tuning
 from tadp.kernels.table import Measurement, StaleTableError, Table, device_name, lookup, table_path
 from tadp.precision import L4
 from tests.kernels.requests import REQUEST
 
 CPU = torch.device("cpu")
-ROW = Measurement(REQUEST, (("linear", 2.0), ("weight_only_linear:dequantize", 1.5)))
+ROW = Measurement(REQUEST, (("linear:int8", 2.0), ("weight_only_linear:dequantize", 1.5)))
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def test_speaks_for_similar_numbers_of_tokens(tokens: int, known: bool) -> None:
 
 
 def test_the_nearest_number_of_tokens_speaks() -> None:
-    near = Measurement(replace(REQUEST, tokens=1000), (("linear", 1.0), ("weight_only_linear:dequantize", 1.5)))
-    assert Table("here", (ROW, near)).fastest(replace(REQUEST, tokens=1050), ROW.names) == "linear"
+    near = Measurement(replace(REQUEST, tokens=1000), (("linear:int8", 1.0), ("weight_only_linear:dequantize", 1.5)))
+    assert Table("here", (ROW, near)).fastest(replace(REQUEST, tokens=1050), ROW.names) == "linear:int8"
 
 
-def test_a_neighbour_that_timed_other_variants_does_not_speak() -> None:
-    offered = frozenset({"linear", "weight_only_linear:fused"})
+def test_a_neighbour_that_timed_other_kernels_does_not_speak() -> None:
+    offered = frozenset({"linear:int8", "weight_only_linear:fused"})
     assert Table("here", (ROW,)).fastest(replace(REQUEST, tokens=1281), offered) is None
     assert Table("here", (ROW,)).fastest(REQUEST, offered) is not None
 
@@ -55,17 +55,17 @@ def test_says_nothing_of_other_requests(change: dict[str, object]) -> None:
 
 
 def test_a_new_measurement_takes_the_place_of_an_earlier_one() -> None:
-    newer = Measurement(REQUEST, (("linear", 1.0),))
+    newer = Measurement(REQUEST, (("linear:int8", 1.0),))
     assert Table("here", (ROW,)).updated([newer]).measurements == (newer,)
 
 
 def test_lookup_follows_the_file(path: Path) -> None:
-    assert lookup(REQUEST, CPU) is None
+    assert lookup(REQUEST, CPU, ROW.names) is None
     Table(device_name(CPU), (ROW,)).save(path)
-    assert lookup(REQUEST, CPU) == "weight_only_linear:dequantize"
-    Table(device_name(CPU), (Measurement(REQUEST, (("linear", 1.0),)),)).save(path)
+    assert lookup(REQUEST, CPU, ROW.names) == "weight_only_linear:dequantize"
+    Table(device_name(CPU), (Measurement(REQUEST, (("linear:int8", 1.0),)),)).save(path)
     os.utime(path, ns=(1, 1))
-    assert lookup(REQUEST, CPU) == "linear"
+    assert lookup(REQUEST, CPU, ROW.names) == "linear:int8"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_damaged_or_foreign_table_is_not_believed(path: Path, damage: object) 
     with pytest.raises(StaleTableError, match="tadp bench --tune"):
         Table.load(path, device_name(CPU))
     with pytest.warns(UserWarning, match="kernels are chosen by rule: the table of kernel times"):
-        assert lookup(REQUEST, CPU) is None
+        assert lookup(REQUEST, CPU, ROW.names) is None
 
 
 def test_measures_every_candidate() -> None:
@@ -95,7 +95,7 @@ def test_measures_every_candidate() -> None:
     measured, base = tuning.measure(request, CPU, seconds=0.01)
     assert measured.request == request
     assert {name for name, _ in measured.milliseconds} == {
-        "linear",
+        "linear:int8",
         "weight_only_linear:fused",
         "weight_only_linear:dequantize",
     }
@@ -103,10 +103,28 @@ def test_measures_every_candidate() -> None:
     assert all(time > 0 for _, time in measured.milliseconds)
 
 
-def test_a_variant_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = (*registry.candidates(REQUEST), registry.Variant("linear", "broken"))
+def test_a_kernel_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*values: object) -> torch.Tensor:
+        raise RuntimeError("it is broken")
+
+    toy = registry.Kernel("broken", "linear", "cpu", lambda request: None, broken)
+    offered = (*registry.candidates(REQUEST), toy)
     monkeypatch.setattr(tuning, "candidates", lambda request: offered)
     request = replace(REQUEST, tokens=4, columns=64, rows=32, dtype=torch.float32)
     with pytest.warns(UserWarning, match="linear:broken is left out"):
         measured, _ = tuning.measure(request, CPU, seconds=0.01)
     assert "linear:broken" not in measured.names
+
+
+def test_a_request_that_no_kernel_serves_is_refused() -> None:
+    request = replace(REQUEST, tokens=4, columns=64, rows=32, device="mps", dtype=torch.float32)
+    with pytest.raises(LookupError, match="no kernel on mps"):
+        tuning.measure(request, CPU, seconds=0.01)
+
+
+def test_a_registered_kernel_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KERNELS", dict(registry.KERNELS))
+    registry.register(registry.Kernel("toy", "linear", "cpu", lambda request: None, reference.linear))
+    request = replace(REQUEST, tokens=4, columns=64, rows=32, dtype=torch.float32)
+    measured, _ = tuning.measure(request, CPU, seconds=0.01)
+    assert "linear:toy" in measured.names

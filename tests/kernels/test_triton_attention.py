@@ -8,7 +8,8 @@ import torch
 
 from tadp.kernels import reference
 from tadp.kernels import triton as triton_kernels
-from tadp.kernels.triton.attention_tile import VARIANTS, AttentionTile, attention_kernels_for
+from tadp.kernels.triton.attention_tile import OPERANDS, AttentionTile, attention_kernels_for
+from tests.kernels.launchers import attention_name
 from tests.kernels.triton_attention_bound import attention_bound
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -47,13 +48,17 @@ def supported(names: tuple[str, ...]) -> list[str]:
     return [name for name in names if float8 or "float8" not in name]
 
 
+def named(operands: str, q: torch.Tensor, mask: torch.Tensor | None = None) -> str:
+    return attention_name(operands, q, mask, torch.cuda.get_device_capability())
+
+
 def assert_close(
-    found: torch.Tensor, inputs: tuple[torch.Tensor, ...], mask: torch.Tensor | None, variant: str
+    found: torch.Tensor, inputs: tuple[torch.Tensor, ...], mask: torch.Tensor | None, operands: str
 ) -> None:
     exact = reference.attention(*inputs, mask, dtype=torch.float64)
-    bound = attention_bound(*inputs, mask, variant=variant, accumulation=HOPPER_SUMS)
+    bound = attention_bound(*inputs, mask, operands=operands, accumulation=HOPPER_SUMS)
     assert found.transpose(1, 2).is_contiguous()
-    assert ((found.cpu().double() - exact).abs() <= bound).all(), variant
+    assert ((found.cpu().double() - exact).abs() <= bound).all(), operands
 
 
 @pytest.mark.gpu
@@ -62,13 +67,13 @@ def assert_close(
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("mask", MASKS)
-def test_variants_on_a_gpu(mask: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_operands_on_a_gpu(mask: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     inputs, drawn = drawn_inputs(shape, dtype)
     seen = MASKS[mask](drawn)
     on_gpu = [None if tensor is None else tensor.cuda() for tensor in (*inputs, seen)]
-    for variant in supported(VARIANTS):
-        found = torch.ops.tadp.attention(*on_gpu, kernel_name=variant)
-        assert_close(found, inputs, seen, variant)
+    for operands in supported(OPERANDS):
+        found = torch.ops.tadp.attention(*on_gpu, kernel_name=named(operands, inputs[0], seen))
+        assert_close(found, inputs, seen, operands)
 
 
 @pytest.mark.gpu
@@ -81,7 +86,7 @@ def test_candidates_on_a_gpu(dim: int, queries: int) -> None:
     on_gpu = [tensor.cuda() for tensor in inputs]
     for name in attention_kernels_for(queries, dim, torch.cuda.get_device_capability()):
         found = torch.ops.tadp.attention(*on_gpu, kernel_name=name)
-        assert_close(found, inputs, None, AttentionTile.parse(name).variant)
+        assert_close(found, inputs, None, AttentionTile.parse(name).operands)
 
 
 @pytest.mark.gpu
@@ -90,20 +95,20 @@ def test_candidates_on_a_gpu(dim: int, queries: int) -> None:
 def test_what_is_not_finite_on_a_gpu() -> None:
     inputs, _ = drawn_inputs((1, 2, 70, 130, 64), torch.bfloat16)
     q, k, v = (tensor.cuda() for tensor in inputs)
-    for variant in supported(VARIANTS):
-        clean = torch.ops.tadp.attention(q, k, v, kernel_name=variant)
+    for operands in supported(OPERANDS):
+        clean = torch.ops.tadp.attention(q, k, v, kernel_name=named(operands, q))
         spoiled = q.clone()
         spoiled[0, 1, 5, 3] = torch.nan
-        found = torch.ops.tadp.attention(spoiled, k, v, kernel_name=variant)
+        found = torch.ops.tadp.attention(spoiled, k, v, kernel_name=named(operands, q))
         assert found[0, 1, 5].isnan().all()
         found[0, 1, 5] = clean[0, 1, 5]
         assert torch.equal(found, clean)
         spoiled = v.clone()
         spoiled[0, 0, 7, 3] = torch.nan
-        found = torch.ops.tadp.attention(q, k, spoiled, kernel_name=variant)
+        found = torch.ops.tadp.attention(q, k, spoiled, kernel_name=named(operands, q))
         assert found[0, 0, :, 3].isnan().all()
         assert found[0, 0, :, 4:].isfinite().all()
-        huge = torch.ops.tadp.attention(q * 1e4, k * 1e4, v, kernel_name=variant)
+        huge = torch.ops.tadp.attention(q * 1e4, k * 1e4, v, kernel_name=named(operands, q))
         assert huge.isfinite().all()
 
 
@@ -113,8 +118,8 @@ def test_what_is_not_finite_on_a_gpu() -> None:
 def test_many_heads_and_tokens_on_a_gpu() -> None:
     generator = torch.Generator("cuda").manual_seed(1)
     q, k, v = (torch.randn(1, 5003, 24, 128, generator=generator, device="cuda").half().transpose(1, 2) for _ in "qkv")
-    for variant in supported(VARIANTS):
-        found = torch.ops.tadp.attention(q, k, v, kernel_name=variant)[:, 20:21]
+    for operands in supported(OPERANDS):
+        found = torch.ops.tadp.attention(q, k, v, kernel_name=named(operands, q))[:, 20:21]
         exact = reference.attention(q[:, 20:21], k[:, 20:21], v[:, 20:21], dtype=torch.float64)
         assert (found - exact).norm() <= 0.1 * exact.norm()
 

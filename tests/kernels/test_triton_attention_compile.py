@@ -25,7 +25,7 @@ from tadp.kernels.triton.attention_quantize import (  # noqa: E402
     quantize_values_kernel,
     statistics_kernel,
 )
-from tadp.kernels.triton.attention_tile import VARIANTS, AttentionTile, attention_tile_for  # noqa: E402
+from tadp.kernels.triton.attention_tile import OPERANDS, AttentionTile, attention_tile_for  # noqa: E402
 from tests.kernels.ahead_of_time import (  # noqa: E402
     ARCHITECTURES,
     INT8_MMA,
@@ -34,6 +34,7 @@ from tests.kernels.ahead_of_time import (  # noqa: E402
     compile_for,
     float_mma,
 )
+from tests.kernels.launchers import attention_name  # noqa: E402
 
 pytestmark = pytest.mark.aot
 
@@ -55,22 +56,22 @@ def float8_mma(architecture: int) -> str:
     return r"mma\.sync\.aligned\.m16n8k32\.row\.col\.f32\.e4m3\.e4m3\.f32"
 
 
-def products_of(architecture: int, variant: str, type: str = "bf16") -> tuple[str, str]:
+def products_of(architecture: int, operands: str, type: str = "bf16") -> tuple[str, str]:
     """Instructions for q·k and for p·v."""
-    scores, values = variant.split("_")
+    scores, values = operands.split("_")
     first = INT8_MMA[architecture] if scores == "int8" else float8_mma(architecture)
     return first, float8_mma(architecture) if values == "float8" else float_mma(architecture, type)
 
 
-def variants_of(architecture: int) -> tuple[str, ...]:
-    return VARIANTS if architecture >= 89 else VARIANTS[:1]
+def operands_of(architecture: int) -> tuple[str, ...]:
+    return OPERANDS if architecture >= 89 else OPERANDS[:1]
 
 
 def compile_attention(
     architecture: int, tile: AttentionTile, dim: int, dtype: str = "bf16", keys: int = KEYS, mask: str | None = None
 ) -> CompiledKernel:
     """For inputs ``(1, HEADS, keys, dim)`` that are views of ``(1, keys, HEADS, dim)``, a mask ``(keys, keys)``."""
-    scores, values = tile.variant.split("_")
+    scores, values = tile.operands.split("_")
     float8, code = values == "float8", "*i8" if scores == "int8" else "*fp8e4nv"
     tensors = {
         "q": code,
@@ -113,13 +114,13 @@ def check_attention(
 def test_compiles_to_both_products_without_spills(
     architecture: int, dim: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for variant in variants_of(architecture):
-        tile = attention_tile_for(KEYS, dim, divmod(architecture, 10), variant)
+    for operands in operands_of(architecture):
+        tile = attention_tile_for(KEYS, dim, divmod(architecture, 10), operands)
         kernel = compile_attention(architecture, tile, dim)
-        few = 32 if (architecture, dim, variant) == (120, 64, "int8_float16") else 0  # which is not what the rule takes
-        check_attention(kernel, architecture, products_of(architecture, variant), capfd.readouterr().out, few)
+        few = 32 if (architecture, dim, operands) == (120, 64, "int8_float16") else 0  # not the first
+        check_attention(kernel, architecture, products_of(architecture, operands), capfd.readouterr().out, few)
         assert "cp.async" in kernel.asm["ptx"]  # memory is read ahead of the products
-        if variant.endswith("float8") and architecture != 100:
+        if operands.endswith("float8") and architecture != 100:
             # In the order of attention.interleave, weights go to the second product in the registers they are in: what
             # is left are the sums and largest scores of rows, of which threads hold two for each 16 queries of a warp.
             rows = 2 * max(tile.queries // 16 // tile.warps, 1)
@@ -138,7 +139,7 @@ def test_masks_types_and_large_heads_spill_little(architecture: int, capfd: pyte
     for dim, type, keys, mask, spilled in (cases * 3)[2 * first : 2 * first + 2]:
         tile = attention_tile_for(keys, dim, divmod(architecture, 10), masked=mask is not None)
         kernel = compile_attention(architecture, tile, dim, type, keys, mask)
-        products = products_of(architecture, tile.variant, "f16" if type == "fp16" else "bf16")
+        products = products_of(architecture, tile.operands, "f16" if type == "fp16" else "bf16")
         check_attention(kernel, architecture, products, capfd.readouterr().out, spilled)
 
 
@@ -146,7 +147,7 @@ def test_masks_types_and_large_heads_spill_little(architecture: int, capfd: pyte
 def test_few_queries_compile(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
     tile = attention_tile_for(1, 128, divmod(architecture, 10))
     kernel = compile_attention(architecture, tile, 128, keys=77)
-    check_attention(kernel, architecture, products_of(architecture, tile.variant), capfd.readouterr().out)
+    check_attention(kernel, architecture, products_of(architecture, tile.operands), capfd.readouterr().out)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -188,7 +189,8 @@ def test_the_launcher_compiles_what_it_launches() -> None:
         return torch.empty((1, tokens, 2, 64), dtype=torch.bfloat16, device="meta").transpose(1, 2)
 
     with compiling_for("sm_90"):
-        for variant, mask in ((VARIANTS[0], None), (VARIANTS[1], torch.empty(70, 100, device="meta").bool())):
-            found = attention(views(70), views(100), views(100), mask, kernel_name=variant)
+        for operands, mask in ((OPERANDS[0], None), (OPERANDS[1], torch.empty(70, 100, device="meta").bool())):
+            name = attention_name(operands, views(70), mask)
+            found = attention(views(70), views(100), views(100), mask, kernel_name=name)
             assert found.shape == (1, 2, 70, 64)
             assert found.transpose(1, 2).is_contiguous()

@@ -3,12 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tadp.kernels.triton.attention_tile import (
-    VARIANTS,
+    OPERANDS,
     AttentionTile,
     attention_kernels_for,
     attention_tile_for,
+    operands_for,
     padded_dim,
-    variant_for,
 )
 from tadp.kernels.triton.tile import shared_limit
 
@@ -18,7 +18,7 @@ CAPABILITIES = ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
 @given(
     st.builds(
         AttentionTile,
-        variant=st.sampled_from(VARIANTS),
+        operands=st.sampled_from(OPERANDS),
         queries=st.sampled_from([16, 32, 64, 128, 256]),
         keys=st.sampled_from([32, 64, 128]),
         warps=st.sampled_from([1, 2, 4, 8]),
@@ -65,8 +65,8 @@ def test_kernels_fit_their_gpu(queries: int, dim: int, capability: tuple[int, in
     for tile in tiles:
         tile.check_fits(capability)
         assert tile.shared_bytes(padded_dim(dim)) < shared_limit(capability)
-    offered = {tile.variant for tile in tiles}
-    assert offered == set(VARIANTS if capability >= (8, 9) else VARIANTS[:1])
+    offered = {tile.operands for tile in tiles}
+    assert offered == set(OPERANDS if capability >= (8, 9) else OPERANDS[:1])
 
 
 def test_dims_are_padded_to_blocks() -> None:
@@ -74,13 +74,13 @@ def test_dims_are_padded_to_blocks() -> None:
     assert {dim: padded_dim(dim) for dim in dims} == dims
 
 
-def test_variants_by_architecture() -> None:
-    assert [variant_for(capability) for capability in CAPABILITIES] == [
+def test_operands_by_architecture() -> None:
+    assert [operands_for(capability) for capability in CAPABILITIES] == [
         *["int8_float16"] * 2,
         *["int8_float8"] * 2,
         "float8_float8",
         "int8_float8",
     ]
-    for variant in VARIANTS[1:]:
+    for operands in OPERANDS[1:]:
         with pytest.raises(ValueError, match="float8 need compute capability"):
-            attention_tile_for(64, 64, (8, 6), variant)
+            attention_tile_for(64, 64, (8, 6), operands)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, reference
 from tadp.kernels.isa import cpu_isa
+from tadp.kernels.values import Epilogue
 from tests.kernels.bounds import CPP, finished_bound
 from tests.kernels.cases import (
     COLUMNS,
@@ -29,9 +30,9 @@ def exact_and_bound(
     were rounded to x's type first, which adds half of its eps relative to every product, and round the result to that
     type before a nonlinearity.
     """
-    high, mid, low = weight.operands(width)
-    value = reference.weight_only_linear(x, high, mid, low, weight.scale, bias, dtype=torch.float64)
-    restored = reference.dequantize(high, mid, low, weight.scale, weight.columns, torch.float64)
+    planes, epilogue = weight.planes(width), Epilogue(bias, nonlinearity, torch.float64)
+    value = reference.weight_only_linear(x, planes, epilogue._replace(nonlinearity="none"))
+    restored = reference.dequantize(planes, weight.columns, torch.float64)
     size = x.double().abs() @ restored.abs().T + (0 if bias is None else bias.double().abs())
     eps = torch.finfo(x.dtype).eps
     # A restored float16 weight may be subnormal: then it is off by half of the smallest step instead.
@@ -39,7 +40,7 @@ def exact_and_bound(
     error = 1.01 * ((weight.columns + 2) * 2.0**-24 + eps / 2) * size + step
     if nonlinearity != "none":
         error = error + eps / 2 * value.abs()
-    exact = reference.weight_only_linear(x, high, mid, low, weight.scale, bias, nonlinearity, dtype=torch.float64)
+    exact = reference.weight_only_linear(x, planes, epilogue)
     return exact, finished_bound(value, error, nonlinearity, x.dtype, CPP)
 
 
@@ -69,11 +70,11 @@ def test_within_the_rounding_bound(
     columns, group_size = grouped
     x = tokens_with_outliers(seed, (tokens, columns), dtype)
     generator = torch.Generator().manual_seed(seed + 1)
-    weight = BitPlaneWeight.pack(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
+    weight = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
     bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype).to(dtype)
     exact, bound = exact_and_bound(x, weight, width, bias, nonlinearity)
     with cpu_isa(isa):
-        found = torch.ops.tadp.weight_only_linear(x, *weight.operands(width), weight.scale, bias, nonlinearity)
+        found = torch.ops.tadp.weight_only_linear(x, *weight.planes(width)[:4], bias, nonlinearity)
     assert found.dtype == dtype
     assert ((found.double() - exact).abs() <= bound).all()
 
@@ -82,11 +83,11 @@ def test_within_the_rounding_bound(
 @pytest.mark.parametrize("tokens", [9, 30])
 def test_nan_reaches_its_own_token_only(isa: str, tokens: int) -> None:
     x = tokens_with_outliers(3, (tokens, 65))
-    weight = BitPlaneWeight.pack(torch.randn(70, 65, generator=torch.Generator().manual_seed(1)))
+    weight = BitPlaneWeight.from_hp(torch.randn(70, 65, generator=torch.Generator().manual_seed(1)))
     with cpu_isa(isa):
-        clean = torch.ops.tadp.weight_only_linear(x, *weight.operands(8), weight.scale, None)
+        clean = torch.ops.tadp.weight_only_linear(x, *weight.planes(8)[:4], None)
         x[4, 1] = torch.nan
-        found = torch.ops.tadp.weight_only_linear(x, *weight.operands(8), weight.scale, None)
+        found = torch.ops.tadp.weight_only_linear(x, *weight.planes(8)[:4], None)
     assert found[4].isnan().all()
     others = torch.arange(tokens) != 4
     assert torch.equal(found[others], clean[others])
@@ -95,8 +96,8 @@ def test_nan_reaches_its_own_token_only(isa: str, tokens: int) -> None:
 @pytest.mark.parametrize("kernel", ["", "fused", "dequantize"])
 @pytest.mark.parametrize("leading", [(), (1,), (0,), (2, 3), (2, 0, 4), (1, 2, 3, 2)])
 def test_leading_dimensions_and_strides(leading: tuple[int, ...], kernel: str) -> None:
-    weight = BitPlaneWeight.pack(torch.randn(20, 13))
-    arguments = (*weight.operands(8), weight.scale, None, "none", kernel)
+    weight = BitPlaneWeight.from_hp(torch.randn(20, 13))
+    arguments = (*weight.planes(8)[:4], None, "none", kernel)
     x = torch.randn(*leading, 13)
     found = torch.ops.tadp.weight_only_linear(x, *arguments)
     assert found.shape == (*leading, 20)
@@ -110,16 +111,16 @@ def test_leading_dimensions_and_strides(leading: tuple[int, ...], kernel: str) -
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("rows", "columns"), [(0, 8), (5, 0), (0, 0)])
 def test_empty_weights(isa: str, rows: int, columns: int) -> None:
-    weight = BitPlaneWeight.pack(torch.zeros(rows, columns))
+    weight = BitPlaneWeight.from_hp(torch.zeros(rows, columns))
     bias = torch.arange(float(rows))
     with cpu_isa(isa):
-        found = torch.ops.tadp.weight_only_linear(torch.randn(3, columns), *weight.operands(8), weight.scale, bias)
+        found = torch.ops.tadp.weight_only_linear(torch.randn(3, columns), *weight.planes(8)[:4], bias)
     assert torch.equal(found, bias.expand(3, rows))
 
 
 def test_refuses() -> None:
-    weight = BitPlaneWeight.pack(torch.randn(8, 16))
-    good = dict(zip(("high", "mid", "low"), weight.operands(8), strict=True))
+    weight = BitPlaneWeight.from_hp(torch.randn(8, 16))
+    good = dict(zip(("high", "mid", "low"), weight.planes(8)[:3], strict=True))
     good |= {"x": torch.randn(3, 16), "weight_scale": weight.scale, "bias": None}
     for changes, message in (
         ({"x": torch.zeros(3, 16, dtype=torch.float64)}, "x must be float32"),
@@ -141,24 +142,30 @@ def test_groups_restore_narrow_widths_better(group_size: int) -> None:
     weight[:, 7] *= 8  # one loud column no longer widens the steps of all others
     for width in (6, 4):
         errors = [
-            (BitPlaneWeight.pack(weight, size).dequantize(width) - weight).pow(2).mean() for size in (None, group_size)
+            (BitPlaneWeight.from_hp(weight, size).dequantize(width) - weight).pow(2).mean()
+            for size in (None, group_size)
         ]
         assert errors[1] < 0.7 * errors[0]
 
 
-@pytest.mark.parametrize(("group_size", "columns"), [(32, 64), (64, 96), (128, 192)])
-def test_groups_that_do_not_fit_are_refused(group_size: int, columns: int) -> None:
-    with pytest.raises(ValueError, match=f"divide a row; {group_size} of {columns} do not"):
-        BitPlaneWeight.pack(torch.randn(4, columns), group_size)
+@pytest.mark.parametrize(
+    ("group_size", "columns", "message"),
+    [
+        (32, 64, "groups are of 64 or 128 columns, not of 32"),
+        (64, 96, "divide a row; 64 of 96"),
+        (128, 192, "divide a row; 128 of 192"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(group_size: int, columns: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BitPlaneWeight.from_hp(torch.randn(4, columns), group_size)
 
 
 def test_opcheck() -> None:
-    weight = BitPlaneWeight.pack(torch.randn(10, 64), 64)
-    arguments = (torch.randn(2, 3, 64), *weight.operands(6), weight.scale, torch.randn(10), "gelu")
+    weight = BitPlaneWeight.from_hp(torch.randn(10, 64), 64)
+    arguments = (torch.randn(2, 3, 64), *weight.planes(6)[:4], torch.randn(10), "gelu")
     torch.library.opcheck(torch.ops.tadp.weight_only_linear.default, arguments)
     codes = torch.ops.tadp.quantize(torch.randn(2, 3, 64), 1)
     torch.library.opcheck(torch.ops.tadp.quantize.default, (torch.randn(5, 256), 2))
-    torch.library.opcheck(
-        torch.ops.tadp.linear.default, (*codes, *weight.operands(4), weight.scale, None, torch.bfloat16, "silu")
-    )
-    torch.library.opcheck(torch.ops.tadp.dequantize.default, (*weight.operands(4), weight.scale, 64, torch.bfloat16))
+    torch.library.opcheck(torch.ops.tadp.linear.default, (*codes, *weight.planes(4)[:4], None, torch.bfloat16, "silu"))
+    torch.library.opcheck(torch.ops.tadp.dequantize.default, (*weight.planes(4)[:4], 64, torch.bfloat16))

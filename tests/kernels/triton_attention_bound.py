@@ -20,10 +20,10 @@ def attention_bound(
     mask: torch.Tensor | None = None,
     scale: float | None = None,
     *,
-    variant: str,
+    operands: str,
     accumulation: float = _U,
 ) -> torch.Tensor:
-    """How far each result of a variant may be from reference.attention in float64, ``(batch, heads, queries, dim)``.
+    """How far each result may be from reference.attention in float64, ``(batch, heads, queries, dim)``.
 
     Keys that an additive mask makes weigh less than 2^-1000 count as hidden.
 
@@ -33,19 +33,19 @@ def attention_bound(
         v: values.
         mask: mask.
         scale: scale of the scores.
-        variant: one of attention_tile.VARIANTS.
+        operands: one of attention_tile.OPERANDS.
         accumulation: by how much each addition in a sum of e4m3 products is off, relative to the sum of magnitudes.
     """
     exact = reference.attention(q, k, v, mask, scale, dtype=torch.float64)
     keys, dim = k.shape[-2:]
     factor = abs(dim**-0.5 if scale is None else scale)
     wide_q, wide_k, wide_v = q.double(), k.double() - k.double().mean(-2, keepdim=True), v.double()
-    q_error, k_error = (code_error(x, variant.split("_")[0], -1) for x in (wide_q, wide_k))
+    q_error, k_error = (code_error(x, operands.split("_")[0], -1) for x in (wide_q, wide_k))
     magnitude = factor * wide_q.abs() @ wide_k.abs().transpose(-1, -2)
     rounding = wide_q.abs() @ k_error.transpose(-1, -2) + q_error @ (wide_k.abs() + k_error).transpose(-1, -2)
     rounding = factor * rounding
     scores = wide_q @ wide_k.transpose(-1, -2) * (dim**-0.5 if scale is None else scale)
-    if variant.startswith("float8"):
+    if operands.startswith("float8"):
         rounding = rounding + dim * accumulation * magnitude
     seen = torch.ones_like(scores, dtype=torch.bool)
     if mask is not None and mask.dtype == torch.bool:
@@ -68,7 +68,7 @@ def attention_bound(
     farthest = distance.masked_fill(~seen[..., None], 0.0).amax(-2)
     most = (log_weights + eps - least).clamp(max=0.0).exp().masked_fill(~seen, 0.0)
 
-    if variant.endswith("float8"):
+    if operands.endswith("float8"):
         wide_v = wide_v - wide_v.mean(-2, keepdim=True)
         relative, absolute, v_error = _E4M3, 2.0**-10 / 448, code_error(wide_v, "float8", -2)
     else:

@@ -5,13 +5,12 @@ import importlib
 import pytest
 import torch
 
-from tadp.kernels import reference
+from tadp.kernels import reference, registry
 from tadp.passes import Measures, probe, quantize
-from tadp.passes.attention import OPERATOR, is_attention
+from tadp.passes.attention import OPERATORS, is_attention
 from tadp.passes.decision import Decision
 from tadp.passes.operations import ATTENTION
-from tadp.passes.sources import Part
-from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
+from tadp.precision import ITSELF, L4, L6, L8, L16, MASTER, Level, Part, Recipe, Role
 from tests.kernels.cases import tokens_with_outliers
 from tests.models import tiny_inputs, tiny_transformer
 from tests.passes.capture import pieces_of
@@ -44,16 +43,16 @@ def test_every_linear_is_quantized_and_shared_inputs_are_quantized_once() -> Non
 
 def test_a_width_reads_only_its_planes() -> None:
     parts = {level: {source.part for source in quantize(_block(), Recipe(level)).sources} for level in (L8, L6, L4)}
-    assert parts[L8] == {Part.ITSELF, Part.HIGH, Part.MID, Part.LOW, Part.SCALE}
-    assert parts[L6] == {Part.ITSELF, Part.HIGH, Part.MID, Part.SCALE}
-    assert parts[L4] == {Part.ITSELF, Part.HIGH, Part.SCALE}
+    assert parts[L8] == {ITSELF, *map(Part, ("high", "mid", "low", "scale"))}
+    assert parts[L6] == {ITSELF, *map(Part, ("high", "mid", "scale"))}
+    assert parts[L4] == {ITSELF, *map(Part, ("high", "scale"))}
 
 
 def test_at_16_bits_the_graph_is_the_original_on_masters() -> None:
     block = _block()
     quantized = quantize(block, Recipe(L16))
     assert _count(quantized.graph, LINEAR) == 0
-    assert sum(source.part is Part.MASTER for source in quantized.sources) == 10
+    assert sum(source.part == MASTER for source in quantized.sources) == 10
     assert {source.index for source in quantized.sources} == set(range(len(quantized.sources)))
 
 
@@ -80,18 +79,18 @@ def test_a_gelu_becomes_part_of_the_product() -> None:
     assert any("gelu" in str(node.target) for node in quantize(_block(), Recipe(L16)).graph.graph.nodes)
 
 
-def test_a_measured_variant_is_taken_where_it_is_offered() -> None:
+def test_a_measured_kernel_is_taken_where_it_serves() -> None:
     block = _block()
-    measured = quantize(block, Recipe(L8), lambda request, device: "weight_only_linear:dequantize")
+    measured = quantize(block, Recipe(L8), lambda request, device, offered: "weight_only_linear:dequantize")
     assert _count(measured.graph, LINEAR) == 0
     assert _count(measured.graph, torch.ops.tadp.weight_only_linear.default) == 10
-    unknown = quantize(block, Recipe(L8), lambda request, device: "linear:of another device")
+    unknown = quantize(block, Recipe(L8), lambda request, device, offered: "linear:of another device")
     assert _count(unknown.graph, LINEAR) == 10
 
 
 def test_values_come_before_weights_in_the_order_of_the_sources() -> None:
     quantized = quantize(_block(), Recipe(L8, ((Role.FFN_UP, L4),)))
-    kinds = [source.part is Part.ITSELF for source in quantized.sources]
+    kinds = [source.part == ITSELF for source in quantized.sources]
     assert kinds == sorted(kinds, reverse=True)
     assert len(kinds) == len(quantized.graph.graph.find_nodes(op="placeholder"))
 
@@ -101,6 +100,33 @@ def test_the_piece_is_left_as_it_was() -> None:
     before = block.code
     quantize(block, Recipe(L4))
     assert block.code == before
+
+
+def test_what_no_kernel_serves_stays_at_16_bits_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KERNELS", {})
+    recipe = Recipe(L8, ((Role.ATTENTION, L8),))
+    quantized = quantize(_block(), recipe)
+    assert {decision.level for decision in quantized.decisions} == {L16}
+    reasons = {decision.reason for decision in quantized.decisions}
+    assert reasons == {"a linear at level 8 has no kernel on cpu", "attention has no kernel on cpu"}
+    assert all(source.part in (ITSELF, MASTER) for source in quantized.sources)
+
+
+def test_graphs_name_their_kernels() -> None:
+    graph = quantize(_block(), Recipe(L8, ((Role.ATTENTION, L8),))).graph
+    for target, place in ((torch.ops.tadp.linear.default, 10), (OPERATORS[0], 6)):
+        assert {node.args[place] for node in graph.graph.find_nodes(op="call_function", target=target)} == {"int8"}
+
+
+def test_a_registered_kernel_runs_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KERNELS", dict(registry.KERNELS))
+    toys = (("linear", reference.linear), ("attention", reference.attention))
+    for operator, run in toys:
+        registry.register(registry.Kernel("toy", operator, "cpu", lambda request: None, run))
+    quantized = quantize(_block(), Recipe(L8, ((Role.ATTENTION, L8),)))
+    assert {decision.kernel for decision in quantized.decisions} == {"linear:toy", "attention:toy"}
+    assert _count(quantized.graph, torch.ops.tadp.registered_linear.default) > 0
+    assert _count(quantized.graph, torch.ops.tadp.registered_attention.default) == 2
 
 
 ATTENTION_AT_8 = Recipe(L16, ((Role.ATTENTION, L8),))
@@ -117,13 +143,13 @@ def _attention_decisions(recipe: Recipe, **changed: object) -> list[Decision]:
 
 def test_attention_is_rewritten_where_the_recipe_says_so() -> None:
     graph = quantize(_block(), ATTENTION_AT_8).graph
-    assert _count(graph, OPERATOR) == 2
+    assert _count(graph, OPERATORS[0]) == 2
     assert _count(graph, LINEAR) == 0
     assert not any(node.target in ATTENTION for node in graph.graph.nodes)
     for recipe in (Recipe(L8), Recipe(L4), Recipe()):
-        assert _count(quantize(_block(), recipe).graph, OPERATOR) == 0
+        assert _count(quantize(_block(), recipe).graph, OPERATORS[0]) == 0
     levels = [(decision.level, decision.kernel) for decision in _attention_decisions(ATTENTION_AT_8)]
-    assert levels == [(L8, f"cpp-{torch.ops.tadp.cpu_isa()} attention")] * 2
+    assert levels == [(L8, "attention:int8")] * 2
 
 
 @pytest.mark.parametrize(
@@ -145,11 +171,11 @@ def test_a_probe_measures_attention_at_either_level() -> None:
     def nothing(*_: torch.Tensor) -> torch.Tensor:
         return torch.zeros(1, 1)
 
-    measures = Measures(nothing, nothing, nothing, nothing)
+    measures = Measures({"attention": nothing}, {"moments": nothing, "rounding": nothing}, {"change": nothing})
     recipes = (Recipe(L8), Recipe(L8, ((Role.ATTENTION, L8),)))
     readings = [probe(quantize(_block(), recipe).graph, measures).readings for recipe in recipes]
     assert readings[0] == readings[1]
-    assert sum(reading.kind == "attention" for reading in readings[0]) == 1
+    assert sum(reading.signal == "attention" for reading in readings[0]) == 1
 
 
 def test_on_gpus_a_compiler_sees_what_the_quantizer_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +186,7 @@ def test_on_gpus_a_compiler_sees_what_the_quantizer_does(monkeypatch: pytest.Mon
     assert _count(graph, QUANTIZE) == 0
     assert _count(graph, plain) == 7
     readings = probe(graph, Measures(*4 * [torch.ones_like])).readings
-    assert sum(reading.kind == "moments" for reading in readings) == 7
+    assert sum(reading.signal == "moments" for reading in readings) == 7
 
 
 @pytest.mark.parametrize("groups", [0, 1])
@@ -181,7 +207,7 @@ def test_inductor_quantizes_as_the_operator_does_but_at_ties(groups: int) -> Non
 def test_a_mixed_level_reads_all_planes_and_the_widths_of_channels() -> None:
     quantized = quantize(_block(), Recipe(Level.parse("6m")))
     parts = {source.part for source in quantized.sources}
-    assert parts == {Part.ITSELF, Part.HIGH, Part.MID, Part.LOW, Part.SCALE, Part.WIDTHS_6}
+    assert parts == {ITSELF, *map(Part, ("high", "mid", "low", "scale")), Part("widths", 6)}
     nodes = quantized.graph.graph.find_nodes(op="call_function", target=LINEAR)
     assert {str(node.args[11]).rpartition("_widths_")[2] for node in nodes} == {"6"}
     assert {str(decision.level) for decision in quantized.decisions if decision.shape} == {"6m"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import L6, L8, L16, Plan, Recipe, Role
+from tadp.precision import L6, L8, L16, MASTER, Plan, Recipe, Role
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.order import Order
@@ -73,7 +73,7 @@ class FakeCompiler:
             return (result, torch.ones(len(x), 1)) if probing else (result,)
 
         readings = (("change", ""),) if probing else ()
-        weights = ((1, "master"),) if recipe == R16 else ()
+        weights = ((1, MASTER),) if recipe == R16 else ()
         return Variant(function, (0,), weights, readings, self.stream if probing else None)
 
     def dispatcher(self, pool: WeightPool | None = None) -> "Dispatcher[FakePiece]":

@@ -15,10 +15,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from tadp.kernels.planes import padded_columns
+from tadp.kernels.devices import linear_sizes, weight_only_sizes
+from tadp.kernels.formats import PLANE_BITS
+from tadp.kernels.planes import plane_shape
 from tadp.kernels.registry import Request
 from tadp.kernels.triton.linear import linear
 from tadp.kernels.triton.weight_only import weight_only_linear
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 CAPABILITIES = ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
 """Of NVIDIA's GPUs from Ampere to Blackwell."""
@@ -53,7 +56,7 @@ def capability_of(architecture: str) -> tuple[int, int]:
 
 
 def compile_for(architecture: str, products: Iterable[Product]) -> None:
-    """Compile what products run by rule, unless Triton's cache on disk holds it already.
+    """Compile the first Triton kernel of each product, unless Triton's cache on disk holds it already.
 
     Args:
         architecture: "sm_90" and its like; that of the products' requests.
@@ -86,18 +89,17 @@ def compiling_for(architecture: str) -> Iterator[None]:
 
 def _compile(product: Product) -> None:
     request = product.request
-    high, mid, low = _planes(request)
-    scale_shape = (request.rows, request.groups) if request.groups else (request.rows,)
-    weight_scale = _empty(*scale_shape, dtype=torch.float32)
-    bias = _empty(request.rows, dtype=request.dtype) if product.biased else None
+    planes, epilogue = _planes(request), Epilogue(None, product.nonlinearity, request.dtype)
+    if product.biased:
+        epilogue = epilogue._replace(bias=_empty(request.rows, dtype=request.dtype))
     if request.level.activation == 16:
         x = _empty(request.tokens, request.columns, dtype=request.dtype)
-        weight_only_linear(x, high, mid, low, weight_scale, bias, product.nonlinearity)
+        weight_only_linear(x, planes, epilogue, weight_only_sizes(request)[0])
         return
     codes = _empty(request.tokens, request.columns, dtype=torch.int8)
     scale = _empty(request.tokens, dtype=torch.float32)
     total = _empty(request.tokens, *((request.groups,) if request.groups else ()), dtype=torch.int32)
-    linear(codes, scale, total, high, mid, low, weight_scale, bias, request.dtype, product.nonlinearity)
+    linear(Codes(codes, scale, total), planes, epilogue, linear_sizes(request)[0])
 
 
 class _CompileOnly:
@@ -128,11 +130,11 @@ def _no_launcher(source: object, metadata: object) -> Any:
     return lambda *arguments: None
 
 
-def _planes(request: Request) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    padded, width = padded_columns(request.columns), request.level.weight
-    pairs = _empty(request.rows, padded // 4, dtype=torch.uint8)
-    high = _empty(request.rows, padded // 2, dtype=torch.uint8)
-    return high, pairs if width >= 6 else None, pairs if width == 8 else None
+def _planes(request: Request) -> Planes:
+    rows, columns = request.rows, request.columns
+    high, mid, low = (_empty(*plane_shape(plane, rows, columns), dtype=torch.uint8) for plane in PLANE_BITS)
+    scale = _empty(*((rows, request.groups) if request.groups else (rows,)), dtype=torch.float32)
+    return Planes(high, mid, low, scale).at(request.level.weight)
 
 
 def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:

@@ -5,7 +5,7 @@ A program owns a tile of the queries of one head and runs through all keys: scor
 scales of its query and key, an online softmax in float32, and the product of its weights with the values. The factor of
 the scores and log2(e) are in the queries' scales, so that weights are powers of two.
 
-    variant        q·k    p·v
+    operands       q·k    p·v
     int8_float16   int8   in the inputs' type, in bfloat16 where that is float32
     int8_float8    int8   e4m3: values by channel and without their mean, weights times 448
     float8_float8  e4m3   as before
@@ -44,7 +44,7 @@ import triton.language as tl
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import MAX_KEYS, check_attention
 from tadp.kernels.triton.attention_quantize import quantize_tokens, quantize_values
-from tadp.kernels.triton.attention_tile import VARIANTS, AttentionTile, attention_tile_for, padded_dim
+from tadp.kernels.triton.attention_tile import AttentionTile, most_keys, padded_dim
 from tadp.kernels.triton.rounding import round_to_bfloat16, round_to_float8
 
 _MAGIC_BITS = tl.constexpr(0x4B400000)
@@ -328,36 +328,36 @@ def attention(
     v: torch.Tensor,
     mask: torch.Tensor | None = None,
     scale: float | None = None,
-    level: int = 8,
-    kernel_name: str = "",
+    *,
+    kernel_name: str,
 ) -> torch.Tensor:
     """The same as reference.attention, within the bound above; arguments and shapes as in operators.py.
 
-    ``kernel_name`` is a variant, or the name of an ``AttentionTile``.
+    ``kernel_name`` is that of an ``AttentionTile``.
 
     Raises:
         RuntimeError: for arguments that do not fit each other, and for so many keys that places in a head's codes are
             no 32-bit numbers.
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that the GPU has no instructions for.
     """
-    check_attention(q, k, v, mask, level)
+    check_attention(q, k, v, mask)
     (batch, heads, queries, dim), keys = q.shape, k.shape[2]
-    most = 2**31 // padded_dim(dim) - 128
+    most = most_keys(dim)
     torch._check(keys <= most, lambda: f"tadp: attention on GPUs takes up to {most} keys of this dim, got {keys}")
-    masked = mask is not None and mask.dim() > 1 and mask.shape[-2] > 1
-    tile = _tile(kernel_name, queries, dim, triton_kernels.capability_of(q.device), masked)
+    tile = AttentionTile.parse(kernel_name)
+    tile.check_fits(triton_kernels.capability_of(q.device))
     out = torch.empty((batch, queries, heads, dim), dtype=q.dtype, device=q.device)
     if out.numel() == 0:
         return out.transpose(1, 2)
     if mask is not None:
         mask = mask.view(torch.uint8) if mask.dtype == torch.bool else mask
         mask = _aligned(mask, keys).expand(batch, heads, queries, keys)
-    code_type = torch.int8 if tile.variant.startswith("int8") else torch.float8_e4m3fn
+    code_type = torch.int8 if tile.operands.startswith("int8") else torch.float8_e4m3fn
     with torch.cuda.device_of(q):
         factor = (dim**-0.5 if scale is None else scale) * math.log2(math.e)
         q_codes, q_scale = quantize_tokens(q, code_type, tile.queries, factor, centered=False)
         k_codes, k_scale = quantize_tokens(k, code_type, tile.keys, 1.0, centered=True)
-        values, v_scale, v_mean = quantize_values(v, tile.keys) if tile.variant.endswith("float8") else (v, None, None)
+        values, v_scale, v_mean = quantize_values(v, tile.keys) if tile.operands.endswith("float8") else (v, None, None)
         attention_kernel[(batch * heads * (q_codes.shape[1] // tile.queries),)](
             q_codes,
             q_scale,
@@ -397,14 +397,6 @@ def attention_constants(tile: AttentionTile, keys: int, dim: int, mask: torch.Te
 def attention_options(tile: AttentionTile) -> dict[str, Any]:
     """What the compiler is told."""
     return {"num_warps": tile.warps, "num_stages": tile.stages}
-
-
-def _tile(kernel_name: str, queries: int, dim: int, capability: tuple[int, int], masked: bool) -> AttentionTile:
-    if kernel_name in ("", *VARIANTS):
-        return attention_tile_for(queries, dim, capability, kernel_name, masked=masked)
-    tile = AttentionTile.parse(kernel_name)
-    tile.check_fits(capability)
-    return tile
 
 
 def _aligned(mask: torch.Tensor, keys: int) -> torch.Tensor:

@@ -33,7 +33,7 @@ _PROGRAMS_WANTED = 512
 """Tokens are cut into more parts while fewer programs would run: a few for each multiprocessor of the larger GPUs."""
 
 
-class Codes(NamedTuple):
+class TokenCodes(NamedTuple):
     """Queries or keys.
 
     Attributes:
@@ -242,7 +242,7 @@ def quantize_values_kernel(  # type: ignore[no-untyped-def]
         tl.store(mean + own, center)
 
 
-def quantize_tokens(x: torch.Tensor, dtype: torch.dtype, multiple: int, factor: float, centered: bool) -> Codes:
+def quantize_tokens(x: torch.Tensor, dtype: torch.dtype, multiple: int, factor: float, centered: bool) -> TokenCodes:
     """Codes of queries or keys.
 
     Args:
@@ -273,7 +273,7 @@ def quantize_tokens(x: torch.Tensor, dtype: torch.dtype, multiple: int, factor: 
         smallest=_SMALLEST_PEAK,
         **OPTIONS,
     )
-    return Codes(codes, scale)
+    return TokenCodes(codes, scale)
 
 
 def quantize_values(x: torch.Tensor, multiple: int) -> ValueCodes:

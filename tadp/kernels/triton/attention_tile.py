@@ -1,4 +1,4 @@
-"""Which kernels of attention there are on GPUs: variants, tiles, their names, and the rule that picks one.
+"""Which kernels of attention there are on GPUs: types of operands, tiles, their names, and the rule that picks one.
 
 Nothing here imports triton, so that names can be read and written anywhere; tile.py does the same for linear layers.
 """
@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 
 from tadp.kernels.triton.tile import shared_limit
 
-VARIANTS = ("int8_float16", "int8_float8", "float8_float8")
-"""Types of the two products, q·k and p·v. 16 bits are those of the inputs, bfloat16 where these are float32."""
+OPERANDS = ("int8_float16", "int8_float8", "float8_float8")
+"""Types of the operands of the two products, q·k and p·v.
+
+16 bits are those of the inputs, bfloat16 where these are float32.
+"""
 
 FIRST_WITH_FLOAT8 = (8, 9)
 """Ada brought products of e4m3."""
@@ -25,14 +28,14 @@ class AttentionTile:
     """What one program computes, and with what.
 
     Attributes:
-        variant: one of ``VARIANTS``.
+        operands: one of ``OPERANDS``.
         queries: queries of a program.
         keys: keys that a step of its loop reads.
         warps: warps of 32 threads.
         stages: steps whose memory reads are under way at a time.
     """
 
-    variant: str
+    operands: str
     queries: int
     keys: int
     warps: int
@@ -40,7 +43,7 @@ class AttentionTile:
 
     def __str__(self) -> str:
         """The kernel's name, such as ``triton-int8_float8-128x64-w8-s3``."""
-        return f"triton-{self.variant}-{self.queries}x{self.keys}-w{self.warps}-s{self.stages}"
+        return f"triton-{self.operands}-{self.queries}x{self.keys}-w{self.warps}-s{self.stages}"
 
     @classmethod
     def parse(cls, name: str) -> "AttentionTile":
@@ -50,10 +53,10 @@ class AttentionTile:
             ValueError: if no kernel can have that name.
         """
         match = _NAME.fullmatch(name)
-        if match is None or match[1] not in VARIANTS:
+        if match is None or match[1] not in OPERANDS:
             raise ValueError(
-                f"no kernel of attention is called {name!r}; names are {', '.join(VARIANTS)}, "
-                f"or with all sizes like {cls(VARIANTS[0], 128, 64, 8, 3)}"
+                f"no kernel of attention is called {name!r}; names are like {cls(OPERANDS[0], 128, 64, 8, 3)}, "
+                f"with {', '.join(OPERANDS)}"
             )
         tile = cls(match[1], *map(int, match.groups()[1:]))
         sizes_fit = all(
@@ -69,7 +72,7 @@ class AttentionTile:
 
     def shared_bytes(self, dim: int) -> int:
         """Shared memory that queries, keys and values take, for heads of ``dim``, a power of two."""
-        values = 2 if self.variant.endswith("float16") else 1
+        values = 2 if self.operands.endswith("float16") else 1
         return dim * (self.queries + self.stages * self.keys * (1 + values))
 
     def check_fits(self, capability: tuple[int, int]) -> None:
@@ -78,7 +81,7 @@ class AttentionTile:
         Raises:
             ValueError: if they have not.
         """
-        if "float8" in self.variant and capability < FIRST_WITH_FLOAT8:
+        if "float8" in self.operands and capability < FIRST_WITH_FLOAT8:
             raise ValueError(f"{self}: products of float8 need compute capability 8.9 or later")
 
 
@@ -87,8 +90,8 @@ def padded_dim(dim: int) -> int:
     return max(32, 1 << (dim - 1).bit_length())
 
 
-def variant_for(capability: tuple[int, int]) -> str:
-    """The variant for a GPU: the one that takes least time by its peak rates.
+def operands_for(capability: tuple[int, int]) -> str:
+    """The types of operands for a GPU: those that take least time by its peak rates.
 
     Up to compute capability 8.7 there are no products of float8. Triton 3.7 has Blackwell's own instruction (10.x) for
     float8 only, and int8 takes the path of Ampere there. On all others int8 is at least as fast as float8, and
@@ -100,7 +103,7 @@ def variant_for(capability: tuple[int, int]) -> str:
 
 
 def attention_tile_for(
-    queries: int, dim: int, capability: tuple[int, int], variant: str = "", *, masked: bool = False
+    queries: int, dim: int, capability: tuple[int, int], operands: str = "", *, masked: bool = False
 ) -> AttentionTile:
     """The tile for attention: a rule, not a search, so that nothing is timed while sampling.
 
@@ -108,16 +111,16 @@ def attention_tile_for(
         queries: queries of a head.
         dim: dimension of a head.
         capability: compute capability of the GPU.
-        variant: one of ``VARIANTS``; empty for that of ``variant_for``.
+        operands: one of ``OPERANDS``; empty for that of ``operands_for``.
         masked: whether there is a mask that differs between queries.
 
     Raises:
-        ValueError: for a variant that the GPU has not.
+        ValueError: for types that the GPU has no products of.
     """
-    variant = variant or variant_for(capability)
+    operands = operands or operands_for(capability)
     padded = padded_dim(dim)
     # Scores of a tile and sums of values share the registers: 128 queries by 64 keys and dims of 128 take half of them.
-    tile = AttentionTile(variant, queries=128, keys=64, warps=4 if padded <= 64 else 8, stages=3)
+    tile = AttentionTile(operands, queries=128, keys=64, warps=4 if padded <= 64 else 8, stages=3)
     if capability[0] == 9 and padded <= 128:
         tile = replace(tile, keys=64 if masked else 128, warps=8)
     if padded > 128:  # sums of a row of 256 channels leave room for the scores of half as many queries
@@ -132,23 +135,31 @@ def attention_tile_for(
     return tile
 
 
-def attention_kernels_for(queries: int, dim: int, capability: tuple[int, int]) -> tuple[str, ...]:
-    """Names of the kernels worth timing, every variant that the GPU has; the first is what the rule takes.
+def most_keys(dim: int) -> int:
+    """Keys up to which places in a head's codes are 32-bit numbers."""
+    return 2**31 // padded_dim(dim) - 128
+
+
+def attention_kernels_for(
+    queries: int, dim: int, capability: tuple[int, int], *, masked: bool = False
+) -> tuple[str, ...]:
+    """Names of the kernels worth timing, of all types that the GPU has; ``attention_tile_for`` gives the first.
 
     Args:
         queries: queries of a head.
         dim: dimension of a head.
         capability: compute capability of the GPU.
+        masked: as for ``attention_tile_for``.
     """
-    first = variant_for(capability)
-    variants = [first] + [variant for variant in VARIANTS if variant != first]
+    first = operands_for(capability)
+    all_operands = [first] + [operands for operands in OPERANDS if operands != first]
     if capability < FIRST_WITH_FLOAT8:
-        variants = [first]
+        all_operands = [first]
     tiles = []
-    for variant in variants:
-        rule = attention_tile_for(queries, dim, capability, variant)
+    for operands in all_operands:
+        rule = attention_tile_for(queries, dim, capability, operands, masked=masked)
         tiles.append(rule)
-        tiles += [AttentionTile(variant, *sizes) for sizes in _candidates(queries, dim)]
+        tiles += [AttentionTile(operands, *sizes) for sizes in _candidates(queries, dim)]
     limit = _SHARED_WANTED * shared_limit(capability)
     return tuple(dict.fromkeys(str(tile) for tile in tiles if tile.shared_bytes(padded_dim(dim)) <= limit))
 

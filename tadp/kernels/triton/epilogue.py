@@ -3,6 +3,14 @@
 import triton
 import triton.language as tl
 
+from tadp.kernels.formats import FORMATS
+from tadp.kernels.triton.unpack import FLIP
+
+_SHIFT_6, _SHIFT_4 = (tl.constexpr(FORMATS[width].shift) for width in (6, 4))
+_ZERO_8, _ZERO_6, _ZERO_4 = (tl.constexpr(FORMATS[width].zero) for width in (8, 6, 4))
+_HALF_8, _HALF_6, _HALF_4 = (tl.constexpr(FORMATS[width].half) for width in (8, 6, 4))
+_FLIP = tl.constexpr(FLIP)
+
 
 @triton.jit
 def integer_value(product, token_sum, width: tl.constexpr):  # type: ignore[no-untyped-def]
@@ -11,11 +19,11 @@ def integer_value(product, token_sum, width: tl.constexpr):  # type: ignore[no-u
     ``product`` is the sum over codes as ``blocks.unpack_codes`` gives them: those of 8 bits are 128 short.
     """
     if width == 8:
-        value = (product - 6 * token_sum).to(tl.float32)  # 128 are off already, of 134
+        value = (product - (_ZERO_8 - _FLIP) * token_sum).to(tl.float32)
     elif width == 6:
-        value = ((product << 2) - 132 * token_sum).to(tl.float32) - 0.5 * token_sum.to(tl.float32)
+        value = ((product << _SHIFT_6) - _ZERO_6 * token_sum).to(tl.float32) - _HALF_6 * token_sum.to(tl.float32)
     else:
-        value = ((product << 4) - 126 * token_sum).to(tl.float32) - 0.5 * token_sum.to(tl.float32)
+        value = ((product << _SHIFT_4) - _ZERO_4 * token_sum).to(tl.float32) - _HALF_4 * token_sum.to(tl.float32)
     return value
 
 
@@ -25,8 +33,8 @@ def integer_value_by_row(product, token_sum, widths):  # type: ignore[no-untyped
 
     Rows of a width other than 8, 6 and 4 give NaN.
     """
-    zero = tl.where(widths == 8, 134 - 128, tl.where(widths == 6, 132 - 128, 126 - 128))
-    half = tl.where(widths == 8, 0.0, tl.where((widths == 6) | (widths == 4), 0.5, float("nan")))
+    zero = tl.where(widths == 8, _ZERO_8 - _FLIP, tl.where(widths == 6, _ZERO_6 - _FLIP, _ZERO_4 - _FLIP))
+    half = tl.where(widths == 8, _HALF_8, tl.where(widths == 6, _HALF_6, tl.where(widths == 4, _HALF_4, float("nan"))))
     return (product - zero[:, None] * token_sum).to(tl.float32) - half[:, None] * token_sum.to(tl.float32)
 
 

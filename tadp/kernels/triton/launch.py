@@ -1,14 +1,12 @@
 """What a launcher of a GPU product finds out about its arguments, and brings them to, before it launches a kernel."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from tadp.kernels.planes import padded_columns, width_of
-from tadp.kernels.triton.tile import Tile, tile_for
-
-Weight = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor, torch.Tensor | None]
-"""high, mid, low, weight_scale and bias."""
+from tadp.kernels.planes import padded_columns
+from tadp.kernels.triton.tile import Tile
+from tadp.kernels.values import Epilogue, Planes
 
 
 @dataclass(frozen=True)
@@ -32,27 +30,19 @@ class Launch:
     tile: Tile
 
     @classmethod
-    def of(
-        cls, activations: torch.Tensor, weight: Weight, kernel_name: str, widths: torch.Tensor | None = None
-    ) -> "Launch":
-        """By name, or by rule where ``kernel_name`` is empty; ``activations`` are codes or values, ``(..., columns)``.
+    def of(cls, activations: torch.Tensor, planes: Planes, kernel_name: str) -> "Launch":
+        """``activations`` are codes or values, ``(..., columns)``.
 
-        With ``widths`` of single rows the columns are not split, and nothing is read through descriptors.
+        With widths of single rows the columns are not split, and nothing is read through descriptors.
 
         Raises:
             ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
         """
-        high, mid, low, weight_scale, _ = weight
         tokens, columns, bits = activations.shape[:-1].numel(), activations.shape[-1], 8 * activations.itemsize
-        rows, width = high.shape[0], width_of(mid, low)
-        groups = weight_scale.shape[1] if weight_scale.dim() == 2 else 0
-        if kernel_name:
-            tile = Tile.parse(kernel_name)
-        else:
-            tile = tile_for(tokens, rows, columns, width, activations=bits, groups=groups)
-            tile = tile if widths is None else replace(tile, splits=1)
+        rows, width, groups = planes.rows, planes.width, planes.groups
+        tile = Tile.parse(kernel_name)
         tile.check_fits(columns, groups, activations=bits)
-        if widths is not None and (tile.splits > 1 or tile.descriptors):
+        if planes.widths is not None and (tile.splits > 1 or tile.descriptors):
             raise ValueError(f"{tile}: a kernel that splits columns or reads through descriptors has one width")
         return cls(tokens, rows, columns, width, groups, tile)
 
@@ -67,8 +57,12 @@ class Launch:
         return self.tokens, self.rows, self.columns, padded_columns(self.columns) // 4
 
 
-def dense(weight: Weight) -> Weight:
+def dense(planes: Planes, epilogue: Epilogue) -> tuple[Planes, Epilogue]:
     """The same as kernels read it: contiguous, and scales of groups as ``(groups, rows)``."""
-    high, mid, low, weight_scale, bias = weight
-    mid, low, bias = (None if tensor is None else tensor.contiguous() for tensor in (mid, low, bias))
-    return high.contiguous(), mid, low, weight_scale.t().contiguous(), bias  # a packed weight's scales lie so already
+    high, mid, low, scale, widths, bias = (
+        None if tensor is None else tensor.contiguous()
+        for tensor in (*planes._replace(scale=planes.scale.t()), epilogue.bias)
+    )  # a packed weight's scales lie so already
+    assert high is not None
+    assert scale is not None
+    return Planes(high, mid, low, scale, widths), epilogue._replace(bias=bias)

@@ -26,11 +26,12 @@ from tadp.kernels.triton.blocks import (
     unpack_codes,
 )
 from tadp.kernels.triton.epilogue import integer_value, integer_value_by_row, nonlinear, store_tile
-from tadp.kernels.triton.launch import Launch, Weight, dense
+from tadp.kernels.triton.launch import Launch, dense
 from tadp.kernels.triton.persistent import launch_persistent
 from tadp.kernels.triton.split import add_up
 from tadp.kernels.triton.tile import Tile
 from tadp.kernels.triton.unpack import codes_ptx
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -126,58 +127,40 @@ def linear_kernel(  # type: ignore[no-untyped-def]
         store_tile(out, nonlinear(value, nonlinearity), token, row, tokens, rows)
 
 
-def linear(
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-    widths: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The same as reference.linear, up to rounding; arguments and shapes as in operators.py.
+def linear(codes: Codes, planes: Planes, epilogue: Epilogue, kernel_name: str) -> torch.Tensor:
+    """The same as reference.linear, up to rounding.
 
     Raises:
         RuntimeError: for arguments that do not fit each other.
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
     """
-    check_linear(codes, scale, sum, high, mid, low, weight_scale, bias, dtype, nonlinearity, widths)
-    weight: Weight = (high, mid, low, weight_scale, bias)
-    launch = Launch.of(codes, weight, kernel_name, widths)
-    tile, width = launch.tile, launch.width
-    out = torch.empty((*codes.shape[:-1], launch.rows), dtype=dtype, device=codes.device)
+    check_linear(codes, planes, epilogue)
+    launch = Launch.of(codes.codes, planes, kernel_name)
+    tile, device = launch.tile, codes.codes.device
+    out = torch.empty((*codes.scale.shape, launch.rows), dtype=epilogue.dtype, device=device)
     if out.numel() == 0:
         return out
-    codes, scale, sum = codes.contiguous(), scale.contiguous(), sum.contiguous()
-    high, mid, low, weight_scale, bias = dense(weight)
+    codes = Codes(*(tensor.contiguous() for tensor in codes))
+    planes, epilogue = dense(planes, epilogue)
     if tile.descriptors:
-        launch_persistent(tile, codes, scale, sum, (high, mid, low), weight_scale, bias, out, width, nonlinearity)
+        launch_persistent(tile, codes, planes, epilogue, out)
         return out
     if tile.splits > 1:
-        sums = torch.empty((tile.splits, launch.tokens, launch.rows), dtype=torch.int32, device=codes.device)
-    with torch.cuda.device_of(codes):
+        sums = torch.empty((tile.splits, launch.tokens, launch.rows), dtype=torch.int32, device=device)
+    *weight, widths = planes
+    with torch.cuda.device_of(out):
         linear_kernel[launch.programs](
-            codes,
-            scale,
-            sum,
-            high,
-            mid,
-            low,
-            weight_scale,
-            bias,
-            None if widths is None else widths.contiguous(),
+            *codes,
+            *weight,
+            epilogue.bias,
+            widths,
             sums if tile.splits > 1 else out,
             *launch.sizes,
-            **constants_for(tile, width, launch.columns, launch.groups, nonlinearity),
+            **constants_for(tile, launch.width, launch.columns, launch.groups, epilogue.nonlinearity),
             **options_for(tile),
         )
         if tile.splits > 1:
-            add_up(sums, scale, sum, weight_scale, bias, out, width, nonlinearity)
+            add_up(sums, codes, planes.scale, epilogue, out, launch.width)
     return out
 
 

@@ -16,6 +16,7 @@ from tadp.kernels.triton.blocks import TILES_PER_GROUP, tile_of, unpack_codes
 from tadp.kernels.triton.epilogue import integer_value, nonlinear, store_tile
 from tadp.kernels.triton.tile import FIRST_WITH_DESCRIPTORS, Tile
 from tadp.kernels.triton.unpack import codes_ptx
+from tadp.kernels.values import Codes, Epilogue, Planes
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -77,41 +78,31 @@ def persistent_kernel(  # type: ignore[no-untyped-def]
         store_tile(out, nonlinear(value, nonlinearity), token, row, tokens, rows)
 
 
-def launch_persistent(
-    tile: Tile,
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    sum: torch.Tensor,
-    planes: tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None],
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    out: torch.Tensor,
-    width: int,
-    nonlinearity: str,
-) -> None:
+def launch_persistent(tile: Tile, codes: Codes, planes: Planes, epilogue: Epilogue, out: torch.Tensor) -> None:
     """Compute ``out``; arguments as for linear, all contiguous, and fit for the tile.
 
     Raises:
         ValueError: on a GPU older than Hopper.
     """
-    if codes.is_cuda and torch.cuda.get_device_capability(codes.device) < FIRST_WITH_DESCRIPTORS:
+    device = out.device
+    if out.is_cuda and torch.cuda.get_device_capability(device) < FIRST_WITH_DESCRIPTORS:
         raise ValueError(f"{tile}: tensor descriptors need compute capability 9.0 or later")
-    rows, columns = out.shape[-1], codes.shape[-1]
-    tokens = scale.numel()
+    rows, columns, tokens = planes.rows, codes.codes.shape[-1], codes.scale.numel()
+    high, mid, low, weight_scale, _ = planes
     tiles = triton.cdiv(tokens, tile.tokens) * triton.cdiv(rows, tile.rows)
-    with torch.cuda.device_of(codes):
-        persistent_kernel[(min(tiles, _multiprocessors(codes.device)),)](
-            _describe(codes.view(tokens, columns), tile.tokens, tile.bytes),
-            scale,
-            sum,
-            *(None if plane is None else _describe(plane, tile.rows, tile.bytes) for plane in planes),
+    with torch.cuda.device_of(out):
+        persistent_kernel[(min(tiles, _multiprocessors(device)),)](
+            _describe(codes.codes.view(tokens, columns), tile.tokens, tile.bytes),
+            codes.scale,
+            codes.sum,
+            *(None if plane is None else _describe(plane, tile.rows, tile.bytes) for plane in (high, mid, low)),
             weight_scale,
-            bias,
+            epilogue.bias,
             out,
             tokens,
             rows,
             columns // 4,
-            **persistent_constants(tile, width, nonlinearity),
+            **persistent_constants(tile, planes.width, epilogue.nonlinearity),
             **persistent_options(tile),
         )
 

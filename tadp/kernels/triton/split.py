@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from tadp.kernels.triton.epilogue import integer_value, nonlinear
+from tadp.kernels.values import Codes, Epilogue
 
 _BLOCK = 256
 """Outputs of a program: few, since the parts lie in the L2 cache and only many programs read it at its full rate."""
@@ -57,27 +58,24 @@ def add_up_kernel(  # type: ignore[no-untyped-def]
 
 def add_up(
     parts: torch.Tensor,
-    scale: torch.Tensor | None,
-    sum: torch.Tensor | None,
+    codes: Codes | None,
     weight_scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
+    epilogue: Epilogue,
     out: torch.Tensor,
     width: int,
-    nonlinearity: str,
     factor: float = 1.0,
 ) -> None:
     """Finish a split product into ``out``; arguments as for the kernel, all contiguous."""
     outputs, rows = out.numel(), out.shape[-1]
     add_up_kernel[(triton.cdiv(outputs, _BLOCK),)](
         parts,
-        scale,
-        sum,
+        *(codes[1:] if codes is not None else (None, None)),
         weight_scale,
-        bias,
+        epilogue.bias,
         out,
         outputs,
         rows,
-        **add_up_constants(parts.shape[0], width, nonlinearity, factor),
+        **add_up_constants(parts.shape[0], width, epilogue.nonlinearity, factor),
         num_warps=4,
         enable_fp_fusion=False,
     )

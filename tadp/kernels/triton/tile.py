@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 
 from tadp.kernels.planes import padded_columns
 
-GROUP_BYTES = (16, 32)
-"""Bytes of a quarter that groups of 64 and of 128 columns take."""
-
 _NAME = re.compile(r"triton-(tma-)?(\d+)x(\d+)x(\d+)-w(\d+)-s(\d+)(?:-k(\d+))?")
 
 _LEAST_SHARED = 99 * 1024
@@ -156,8 +153,9 @@ def kernels_for(
     *,
     activations: int = 8,
     groups: int = 0,
+    mixed: bool = False,
 ) -> tuple[str, ...]:
-    """Names of the kernels worth timing for a product, at most twelve; the first is what the rule takes.
+    """Names of the kernels worth timing for a product, at most twelve; the first is that of ``tile_for``.
 
     Args:
         tokens: tokens.
@@ -167,8 +165,12 @@ def kernels_for(
         capability: compute capability of the GPU.
         activations: as for ``tile_for``.
         groups: as for ``tile_for``.
+        mixed: whether rows have widths of their own, which kernels that split columns or read through descriptors have
+            not.
     """
     rule = tile_for(tokens, rows, columns, width, activations=activations, groups=groups)
+    if mixed:
+        return (str(replace(rule, splits=1)),)
     tiles = [rule]
     for sizes in _candidates(tokens):
         tile = Tile(*sizes)

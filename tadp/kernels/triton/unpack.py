@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 import torch
 
-from tadp.kernels.planes import ZERO_POINT
+from tadp.kernels.formats import CODE_BITS, FORMATS, PLANE_BITS
+
+FLIP = 128
+"""What whole codes are short of as int8: their top bit is flipped."""
 
 
 class Field(NamedTuple):
@@ -29,12 +32,13 @@ class Field(NamedTuple):
 
 def fields(width: int, quarter: int) -> tuple[Field, ...]:
     """Where the bytes of the planes hold the codes of a quarter; of ``high``, the byte that this quarter stands in."""
-    nibble = Field(0, width - 4 - 4 * (quarter // 2), 15 << (width - 4))
-    pairs = []
-    for plane in range(1, (width - 4) // 2 + 1):
-        place = width - 4 - 2 * plane
-        pairs.append(Field(plane, place - 2 * quarter, 3 << place))
-    return (nibble, *pairs)
+    found, place = [], width
+    for index, plane in enumerate(FORMATS[width].planes):
+        bits = PLANE_BITS[plane]
+        place -= bits
+        parts = CODE_BITS // bits  # of a byte; where they are two, the odd quarters stand in bytes of their own
+        found.append(Field(index, place - bits * (quarter * parts // 4), (2**bits - 1) << place))
+    return tuple(found)
 
 
 class Values(NamedTuple):
@@ -63,8 +67,8 @@ def values(width: int, type: str) -> Values:
     bfloat16 has eight significant bits. Codes of 8 bits less 134 fit them, and so do 32 times codes of 4 bits less 253.
     Of the 64 values of 6 bits, 8 u - 265, two do not, so an eighth is left as the offset. float16 has eleven bits.
     """
-    step = 2.0 ** (8 - width)
-    zero = ZERO_POINT[width] / step
+    step = 2.0 ** FORMATS[width].shift
+    zero = FORMATS[width].zero_point / step
     offset = zero % 1 if (width, type) == (6, "bf16") else 0.0
     return Values(zero - offset, _UNIT[type], offset, step / _UNIT[type])
 
@@ -75,7 +79,7 @@ def codes_ptx(width: int, quarter: int) -> str:
 
     Codes of 8 bits come out with their top bit flipped, which is u - 128 as int8.
     """
-    lines = _codes(width, quarter, first_plane=1, flip=128 if width == 8 else 0)
+    lines = _codes(width, quarter, first_plane=1, flip=FLIP if width == CODE_BITS else 0)
     return _block([*lines, "mov.b32 $0, code;"])
 
 

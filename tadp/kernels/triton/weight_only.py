@@ -32,11 +32,12 @@ from tadp.kernels.triton.blocks import (
     unpack_values,
 )
 from tadp.kernels.triton.epilogue import nonlinear, store_tile
-from tadp.kernels.triton.launch import Launch, Weight, dense
+from tadp.kernels.triton.launch import Launch, dense
 from tadp.kernels.triton.linear import options_for
 from tadp.kernels.triton.split import add_up
 from tadp.kernels.triton.tile import Tile
 from tadp.kernels.triton.unpack import values, values_ptx
+from tadp.kernels.values import Epilogue, Planes
 
 _VALUE_TYPES = {torch.float32: "bf16", torch.bfloat16: "bf16", torch.float16: "fp16"}
 """The type that weights take beside activations of each type."""
@@ -139,50 +140,37 @@ def weight_only_kernel(  # type: ignore[no-untyped-def]
         store_tile(out, nonlinear(value, nonlinearity), token, row, tokens, rows)
 
 
-def weight_only_linear(
-    x: torch.Tensor,
-    high: torch.Tensor,
-    mid: torch.Tensor | None,
-    low: torch.Tensor | None,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    nonlinearity: str = "none",
-    kernel_name: str = "",
-) -> torch.Tensor:
-    """The same as reference.weight_only_linear, up to rounding; arguments and shapes as in operators.py.
+def weight_only_linear(x: torch.Tensor, planes: Planes, epilogue: Epilogue, kernel_name: str) -> torch.Tensor:
+    """The same as reference.weight_only_linear in x's type, up to rounding.
 
     Raises:
         RuntimeError: for arguments that do not fit each other.
         ValueError: if ``kernel_name`` is no name of a kernel, or of one that cannot serve these arguments.
     """
-    check_weight_only(x, high, mid, low, weight_scale, bias, nonlinearity)
-    weight: Weight = (high, mid, low, weight_scale, bias)
-    launch = Launch.of(x, weight, kernel_name)
+    check_weight_only(x, planes, epilogue)
+    launch = Launch.of(x, planes, kernel_name)
     tile, width, groups = launch.tile, launch.width, launch.groups
     out = x.new_empty((*x.shape[:-1], launch.rows))
     if out.numel() == 0:
         return out
-    x = x.contiguous()
-    high, mid, low, weight_scale, bias = dense(weight)
-    constants = weight_only_constants(tile, width, launch.columns, groups, nonlinearity, _VALUE_TYPES[x.dtype])
+    planes, epilogue = dense(planes, epilogue)
+    type = _VALUE_TYPES[x.dtype]
+    constants = weight_only_constants(tile, width, launch.columns, groups, epilogue.nonlinearity, type)
     if tile.splits > 1:
         sums = torch.empty((tile.splits, launch.tokens, launch.rows), dtype=torch.float32, device=x.device)
+    *weight, _ = planes
     with torch.cuda.device_of(x):
         weight_only_kernel[launch.programs](
-            x,
-            high,
-            mid,
-            low,
-            weight_scale,
-            bias,
+            x.contiguous(),
+            *weight,
+            epilogue.bias,
             sums if tile.splits > 1 else out,
             *launch.sizes,
             **constants,
             **weight_only_options(tile),
         )
         if tile.splits > 1:
-            row_scale = None if groups else weight_scale
-            add_up(sums, None, None, row_scale, bias, out, width, nonlinearity, constants["factor"])
+            add_up(sums, None, None if groups else planes.scale, epilogue, out, width, constants["factor"])
     return out
 
 

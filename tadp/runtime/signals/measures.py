@@ -13,7 +13,10 @@ import torch
 SAMPLED_QUERIES = 64
 SAMPLED_TOKENS = 128
 WIDTHS = (8, 6, 4)
-"""Bits that activations may get, in the order in which `quantization_error` returns them."""
+"""Bits that activations may get, in the order in which `quantization_error` returns them.
+
+The same as in kernels/formats.py, which this file must not import; a test compares them.
+"""
 HIDDEN_BELOW = -1e3
 """Additive masks use minus infinity or some large negative number; scores do not get there."""
 SMALLEST_PEAK = 127 * torch.finfo(torch.float32).tiny

@@ -11,5 +11,5 @@ from tadp.kernels import BitPlaneWeight
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_nesting_costs_no_quality(width: int, name: str) -> None:
     weight = DISTRIBUTIONS[name](torch.Generator().manual_seed(1))
-    nested = signal_to_noise(weight, BitPlaneWeight.pack(weight).dequantize(width))
+    nested = signal_to_noise(weight, BitPlaneWeight.from_hp(weight).dequantize(width))
     assert nested >= signal_to_noise(weight, rounded_alone(weight, width)) - 0.2

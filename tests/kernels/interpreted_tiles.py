@@ -7,14 +7,17 @@ import torch
 import triton
 
 from tadp.kernels import reference
-from tadp.kernels.triton.linear import linear
+from tadp.kernels.formats import FORMATS
 from tests.kernels.bounds import finished_bound, linear_bound
-from tests.kernels.cases import WIDTHS, integer_product, product_bound, real_product
+from tests.kernels.cases import WIDTHS, integer_product, product_bound, real_product, taking_arguments
+from tests.kernels.launchers import linear as linear_of_values
 
 NONLINEARITIES = tuple(reference.NONLINEARITIES)
 
 SPLIT = "triton-64x16x32-w4-s4-k4"
 PERSISTENT = "triton-tma-64x32x32-w4-s3"
+
+linear = taking_arguments(linear_of_values)
 
 pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="TRITON_INTERPRET is not set")
 
@@ -35,7 +38,7 @@ def grouped_arguments(
 
 
 def exact(arguments: dict[str, Any], nonlinearity: str = "none") -> torch.Tensor:
-    return reference.linear(**{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity})
+    return taking_arguments(reference.linear)(**{**arguments, "dtype": torch.float64, "nonlinearity": nonlinearity})
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -61,7 +64,7 @@ def test_groups_are_added_in_order(width: int) -> None:
     weights = reference.join(arguments["high"], arguments["mid"], arguments["low"], 512).int()
     for group in range(8):
         here = reference.group_of_columns(512, 8) == group
-        zero = reference.ZERO_POINT[width]
+        zero = FORMATS[width].zero_point
         whole = 2 ** (8 - width) * (codes[:, here] @ weights[:, here].T) - int(zero) * parts[:, group, None]
         value = whole.float() - (zero % 1) * parts[:, group, None].float()
         total = total + value * arguments["weight_scale"][:, group]
@@ -92,7 +95,7 @@ def test_nonlinearities_with_groups(nonlinearity: str) -> None:
 def test_nonlinearities_of_large_values(nonlinearity: str) -> None:
     product = real_product(1, 2, 2, 4, None)
     product.scale[:] = torch.tensor([1e30, 0.0])
-    found = product.run(8, torch.float32, lambda **given: linear(**{**given, "nonlinearity": nonlinearity}))
+    found = linear(**{**product.arguments(8, torch.float32), "nonlinearity": nonlinearity})
     assert not found.isnan().any()
     assert (found[0] >= 0).all()
     assert (found[1] == 0).all()

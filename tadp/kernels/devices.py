@@ -1,0 +1,138 @@
+"""The kernels that tadp brings along, by operator and device type, each list in the order in which it is asked."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from tadp.kernels import cuda
+from tadp.kernels import triton as triton_kernels
+from tadp.kernels.checks import attention_obstacle
+from tadp.kernels.operators import flatten
+from tadp.kernels.registry import KERNELS, AttentionRequest, Kernel, Request
+from tadp.kernels.triton.attention_tile import attention_kernels_for, most_keys
+from tadp.kernels.triton.tile import kernels_for
+from tadp.kernels.values import Codes, Epilogue, Planes
+
+FEW_TOKENS = 16
+"""Up to so many tokens the fused weight-only kernels of CPUs serve (csrc/cpu/weight_only.h)."""
+
+
+def linear_sizes(request: Request) -> tuple[str, ...]:
+    """Names of the Triton kernels worth timing for the product of codes."""
+    return _sizes(request, 8)
+
+
+def weight_only_sizes(request: Request) -> tuple[str, ...]:
+    """Names of the Triton kernels worth timing for the product of activations as they are."""
+    return _sizes(request, 8 * request.dtype.itemsize)
+
+
+def attention_sizes(request: AttentionRequest) -> tuple[str, ...]:
+    """Names of the Triton kernels worth timing for attention."""
+    queries, dim = request.q.shape[2:]
+    return attention_kernels_for(queries, dim, _capability(request.architecture), masked=request.is_masked_by_query)
+
+
+def _capability(architecture: str) -> tuple[int, int]:
+    major, minor = divmod(int(architecture.removeprefix("sm_")), 10)
+    return major, minor
+
+
+def _sizes(request: Request, activations: int) -> tuple[str, ...]:
+    capability = _capability(request.architecture)
+    shape = (request.tokens, request.rows, request.columns, request.level.widest)
+    mixed = request.level.mixed
+    return kernels_for(*shape, capability, activations=activations, groups=request.groups, mixed=mixed)
+
+
+def _in_cpp(operator: str, name: str, activations: Any, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+    product: torch.Tensor = getattr(torch.ops.tadp, operator)(*flatten(activations, planes, epilogue, name))
+    return product
+
+
+def _attention_in_cpp(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float | None
+) -> torch.Tensor:
+    product: torch.Tensor = torch.ops.tadp.attention(q, k, v, mask, scale, kernel_name="int8")
+    return product
+
+
+def _always(request: Request) -> str | None:
+    return None
+
+
+def _fused_serves(request: Request) -> str | None:
+    return None if request.tokens <= FEW_TOKENS else f"it takes up to {FEW_TOKENS} tokens"
+
+
+def _attention_serves(request: AttentionRequest) -> str | None:
+    return attention_obstacle(request.q, request.k, request.v, request.mask, request.level)
+
+
+def _triton_serves(request: Request | AttentionRequest) -> str | None:
+    return triton_kernels.missing() or triton_kernels.too_old(_capability(request.architecture))
+
+
+def _triton_attention_serves(request: AttentionRequest) -> str | None:
+    obstacle = _triton_serves(request) or _attention_serves(request)
+    if obstacle is not None:
+        return obstacle
+    keys, most = request.k.shape[2], most_keys(request.q.shape[3])
+    return None if keys <= most else f"attention on GPUs takes up to {most} keys of this dim, got {keys}"
+
+
+def _triton_linear(codes: Codes, planes: Planes, epilogue: Epilogue, kernel_name: str) -> torch.Tensor:
+    from tadp.kernels.triton.linear import linear  # imports triton, which not every torch brings along
+
+    return linear(codes, planes, epilogue, kernel_name)
+
+
+def _triton_weight_only(x: torch.Tensor, planes: Planes, epilogue: Epilogue, kernel_name: str) -> torch.Tensor:
+    from tadp.kernels.triton.weight_only import weight_only_linear
+
+    return weight_only_linear(x, planes, epilogue, kernel_name)
+
+
+def _triton_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+    kernel_name: str,
+) -> torch.Tensor:
+    from tadp.kernels.triton.attention import attention
+
+    return attention(q, k, v, mask, scale, kernel_name=kernel_name)
+
+
+def _cpu(operator: str, name: str, serves: Callable[[Request], str | None] = _always) -> Kernel:
+    return Kernel(name, operator, "cpu", serves, partial(_in_cpp, operator, name), compiled=True)
+
+
+KERNELS.update(
+    {
+        ("linear", "cpu"): (_cpu("linear", "int8"),),
+        ("weight_only_linear", "cpu"): (
+            _cpu("weight_only_linear", "fused", _fused_serves),
+            _cpu("weight_only_linear", "dequantize"),
+        ),
+        ("attention", "cpu"): (
+            Kernel("int8", "attention", "cpu", _attention_serves, _attention_in_cpp, compiled=True),
+        ),
+        ("linear", "cuda"): (
+            Kernel(cuda.NAME, "linear", "cuda", cuda.serves_where_reading_lasts_longer, cuda.linear),
+            Kernel("triton", "linear", "cuda", _triton_serves, _triton_linear, linear_sizes),
+            # Elsewhere the tensor cores are expected to be faster, and measurements may say otherwise.
+            Kernel(cuda.NAME, "linear", "cuda", cuda.serves, cuda.linear),
+        ),
+        ("weight_only_linear", "cuda"): (
+            Kernel("triton", "weight_only_linear", "cuda", _triton_serves, _triton_weight_only, weight_only_sizes),
+        ),
+        ("attention", "cuda"): (
+            Kernel("triton", "attention", "cuda", _triton_attention_serves, _triton_attention, attention_sizes),
+        ),
+    }
+)
