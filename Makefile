@@ -13,6 +13,8 @@ STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Options for the step that installs torch and for no other, such as an index that holds CPU-only builds.
 TORCH_ARGS ?=
+# How many processes run tests.
+WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MICRO_ARGS ?= -m short --benchmark-max-time=0.1
@@ -39,21 +41,34 @@ DEMO_PROMPTS := \
 	"a large blue square moves left, then bounces and a small yellow star moves up on a gray background" \
 	"a green circle orbits, a small purple star moves left, a large orange triangle bounces, a white square grows and a cyan circle moves down on a checkered background"
 
-.PHONY: help demo test lint bench micro docs wheel install clean
+# Each worker takes whole files, so that what a file compiles once is compiled once, in the order of tests/conftest.py.
+# Workers share what they compiled, from run to run; none starts more threads or compilers than one.
+PYTEST = TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/.pytest_cache/inductor TORCHINDUCTOR_COMPILE_THREADS=1 OMP_NUM_THREADS=1 \
+    $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+UNMARKED := not (compiles or aot or interpreter or generates or spawns or gpu)
+
+.PHONY: help demo check test test-all lint bench micro docs wheel install clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
-	    || sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
+	    || sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 	@echo
 	@echo '  PYTHON=python3.12       the interpreter that creates $(VENV) (3.10 to 3.12; found by itself)'
 	@echo '  TORCH_ARGS="..."        pip options for installing torch, such as an index of CPU-only builds'
+	@echo '  WORKERS=4               how many processes run tests (2)'
 	@echo '  PYTEST_ARGS="-k text"   options for pytest        BENCH_ARGS="--short"   options for every benchmark that has them'
 
 demo: install ## Generate three clips, from simple to complex, at a precision that follows their content
 	$(BIN)/tadp generate $(DEMO_PROMPTS) --policy complexity --seed 0 --compare static:16,static:8 --out out/demo
 
-test: install ## Run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+check: lint ## Lint, then run the tests that neither compile nor start a process; a minute at most
+	$(PYTEST) -m '$(UNMARKED)' $(PYTEST_ARGS)
+
+test: install ## Run all tests, with GPU kernels compiled for sm_90 and few examples of each property
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-all: install ## Run all tests, with GPU kernels compiled for all architectures and many examples of each property
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) --architectures all $(PYTEST_ARGS)
 
 lint: install ## Check style, types, import directions and the format of the C++ sources
 	$(BIN)/ruff check .

@@ -1,56 +1,72 @@
-"""Small models that the tests compile. Structures are shared, so that Inductor's cache serves most of the suite."""
+"""What every test runs in: its own cache folder, and the guard of its marks.
 
+Nothing here imports torch, which the process that only hands tests to workers does not need.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
 import pytest
-import torch
-from diffusers import WanTransformer3DModel
 
-import tadp
+from tests import guard
 
-SHAPE = (1, 4, 3, 8, 8)
-TEXT_LENGTH = 16
+hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None)
+
+MAIN_ARCHITECTURE = 90
+"""The one for which kernels are compiled ahead of time unless all are asked for."""
+
+SECONDS = {"interpreter": 80.0, "generates": 5.0, "compiles": 3.0, "aot": 1.0, "spawns": 0.5}
+"""About what a test of each mark takes; any other takes a twentieth of a second."""
 
 
-def tiny_transformer(layers: int = 4, dtype: torch.dtype = torch.bfloat16) -> WanTransformer3DModel:
-    """A Wan transformer of two heads of 32 and random weights large enough that every block matters."""
-    torch.manual_seed(0)
-    model = WanTransformer3DModel(
-        patch_size=(1, 1, 1),
-        num_attention_heads=2,
-        attention_head_dim=32,
-        in_channels=4,
-        out_channels=4,
-        text_dim=32,
-        freq_dim=32,
-        ffn_dim=128,
-        num_layers=layers,
-        rope_max_seq_len=32,
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--architectures",
+        choices=("main", "all"),
+        default="main",
+        help=f"compile kernels ahead of time for sm_{MAIN_ARCHITECTURE} alone (main), or for all GPUs (all)",
     )
-    return model.to(dtype).eval()
 
 
-def tiny_inputs(
-    batch: int = 1, dtype: torch.dtype = torch.bfloat16, timestep: float = 900.0, seed: int = 1
-) -> dict[str, object]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        "hidden_states": torch.randn(batch, *SHAPE[1:], generator=generator).to(dtype),
-        "timestep": torch.full((batch,), timestep),
-        "encoder_hidden_states": torch.randn(batch, TEXT_LENGTH, 32, generator=generator).to(dtype),
-        "return_dict": False,
-    }
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-def relative_error(value: torch.Tensor, reference: torch.Tensor) -> float:
-    return ((value.double() - reference.double()).norm() / reference.double().norm()).item()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    guard.install()
+    if config.getoption("--architectures") == "main":
+        others = [item for item in items if _architecture(item) not in (None, MAIN_ARCHITECTURE)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+    # Workers take whole files, so the longest come first: none begins when another worker has nothing left to do.
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        seconds[item.path] += max((SECONDS.get(mark.name, 0.0) for mark in item.iter_markers()), default=0.0) or 0.05
+    items.sort(key=lambda item: -seconds[item.path])
+
+
+def _architecture(item: pytest.Item) -> object:
+    """What a test that is compiled for one architecture after the other is compiled for; None for any other test."""
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("architecture")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with guard.watching(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with guard.watching(item):
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "tadp-cache"))
-
-
-@pytest.fixture(scope="module")
-def compiled() -> WanTransformer3DModel:
-    """One model for all tests of a file, as compiling takes long; its policy is what the last test left."""
-    torch._dynamo.reset()
-    return tadp.compile(tiny_transformer(), policy="static:16")

@@ -12,7 +12,7 @@ RUN = """
 import json, sys
 import torch, tadp
 from torch._dynamo.utils import counters
-from tests.conftest import tiny_inputs, tiny_transformer
+from tests.models import tiny_inputs, tiny_transformer
 model = tadp.compile(tiny_transformer(layers=2), policy="complexity")
 output = model(**tiny_inputs())[0]
 found, whole = counters["inductor"], counters["aot_autograd"]
@@ -33,7 +33,8 @@ def start(cache: Path) -> dict[str, float]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.compiles
+@pytest.mark.spawns
 def test_a_second_start_compiles_nothing_and_a_damaged_cache_is_rebuilt(tmp_path: Path) -> None:
     cold = start(tmp_path)
     variants = cold["misses"]

@@ -73,7 +73,7 @@ def test_a_package_that_is_there_and_broken_is_not_called_missing(
         need("broken_package", "image", "nothing")
 
 
-SIGNALS = Signals((BlockSignals("blocks.0", relative_change=(0.5,), entropy=(0.6,)),))
+SIGNALS = Signals((BlockSignals("blocks.0", {("relative_change", ""): (0.5,), ("entropy", ""): (0.6,)}),))
 
 
 def _judged(*prompts: str, picture: float | None = None) -> float:

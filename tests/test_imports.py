@@ -8,6 +8,8 @@ import pytest
 import tadp
 from tadp.version import VERSION
 
+pytestmark = pytest.mark.spawns
+
 _LOADED = "import sys, {module}; print(*sorted(set(name.partition('.')[0] for name in sys.modules) & {names!r}))"
 OPTIONAL = {"scipy", "cv2", "matplotlib", "torchmetrics", "rich", "lemminflect", "imageio_ffmpeg", "yaml"}
 

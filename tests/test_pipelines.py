@@ -6,7 +6,7 @@ import numpy as np
 
 from tadp.compiler.adoption import adopt_pipeline
 from tadp.pipelines import first_clip, takes
-from tests.commands.fakes import FakePipeline
+from tests.fakes import FakePipeline
 
 
 def test_a_compiled_pipeline_still_says_what_its_call_takes() -> None:

@@ -84,8 +84,7 @@ def measure(case: str, blocks: int) -> dict[str, object]:
             model(**inputs)
         else:
             tadp.compile(model, policy=case)(**inputs)
-            rows = model.tadp.explain().rows
-            structures = len({row["structure"] for row in rows if "." in str(row["piece"])})
+            structures = len({layer.structure for layer in model.tadp.layers() if "." in layer.piece})
     return {"seconds": round(time.perf_counter() - started, 2), "block structures": structures}
 
 

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 import tadp
 from bench.models.model import GENERATION, demo_pipeline
 from bench.models.probing import Probing
-from tadp.precision import L6, Recipe
 from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals
 from tadp.writing import replacing
@@ -23,14 +22,14 @@ PROMPTS = (
 )
 
 SIGNALS: dict[str, Callable[[BlockSignals], Sequence[float]]] = {
-    "attention entropy": lambda block: block.entropy,
-    "kurtosis, highest layer": lambda block: [max(fmean(values) for values in block.kurtosis.values())],
-    "skewness, largest": lambda block: [max((fmean(values) for values in block.skewness.values()), key=abs)],
-    "quantization error, 8 bits": lambda block: [max(fmean(by[8]) for by in block.quantization_error.values())],
-    "quantization error, 4 bits": lambda block: [max(fmean(by[4]) for by in block.quantization_error.values())],
-    "relative change": lambda block: block.relative_change,
-    "its change": lambda block: block.relative_change_delta,
-    "shadow error, 6 bits": lambda block: block.shadow_error.get(Recipe(L6), ()),
+    "attention entropy": lambda block: block["entropy"],
+    "kurtosis, highest layer": lambda block: [max(map(fmean, block.by_layer("kurtosis").values()))],
+    "skewness, largest": lambda block: [max(map(fmean, block.by_layer("skewness").values()), key=abs)],
+    "quantization error, 8 bits": lambda block: [max(map(fmean, block.by_layer("quantization_error:8").values()))],
+    "quantization error, 4 bits": lambda block: [max(map(fmean, block.by_layer("quantization_error:4").values()))],
+    "relative change": lambda block: block["relative_change"],
+    "its change": lambda block: block["relative_change_delta"],
+    "shadow error, 6 bits": lambda block: block["shadow_error:6"],
 }
 
 

@@ -23,13 +23,13 @@ def role_sensitivity(
     """Every role of every block at every level; roles that the model does not have are left out."""
     subject.model.tadp.use(parse("static:8+attention"))
     predict(subject.model, subject.recorded[0])
-    roles: dict[str, dict[str, list[str]]] = {}
-    for row in subject.model.tadp.explain().rows:
-        layers = roles.setdefault(str(row["piece"]), {}).setdefault(str(row["role"]), [])
-        layers.append(str(row["layer"]))
+    roles: dict[str, dict[Role, list[str]]] = {}
+    for layer in subject.model.tadp.layers():
+        if layer.role is not None:
+            roles.setdefault(layer.piece, {}).setdefault(layer.role, []).append(layer.layer)
     found = []
     for block in tqdm(blocks, desc="lowering roles one by one", unit="block"):
-        for role in (role for role in QUALITY_OF_ROLE if str(role) in roles.get(block, {})):
+        for role in (role for role in QUALITY_OF_ROLE if role in roles.get(block, {})):
             for level in ROLE_LEVELS if role is not Role.ATTENTION else (L8,):
                 measured = known.of(role_alone(block, role, level))
                 found.append(
@@ -40,7 +40,7 @@ def role_sensitivity(
                         quality=QUALITY_OF_ROLE[role],
                         error=statistics.fmean(error.of(role) for error in measured),
                         visual=statistics.fmean(error.visual for error in measured),
-                        estimate=_estimate_of(subject, roles[block][str(role)], level),
+                        estimate=_estimate_of(subject, roles[block][role], level),
                     )
                 )
     return tuple(found)

@@ -1,7 +1,7 @@
 """`tadp bench`: how fast each kernel is on this device, on the linear layers of a model."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,6 @@ import torch
 from tqdm import tqdm
 
 from tadp.commands.capture import capture, distinct_layers
-from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
 from tadp.kernels import registry, table, tuning
 from tadp.kernels.planes import group_count
@@ -55,8 +54,7 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     """
     compiled = capture(replace(settings, policy="static:8"), precompile=False).pipeline
     device = compiled.device
-    rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
-    wanted = list(requests(rows, device, getattr(torch, settings.dtype), settings.group_size))
+    wanted = list(requests(compiled, device, getattr(torch, settings.dtype), settings.group_size))
     keep = keeper(device) if tune else None
     timings = []
     for request in tqdm(wanted, desc="measuring kernels", unit="layer", leave=False):
@@ -73,11 +71,9 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     return 0
 
 
-def requests(
-    rows: Sequence[Mapping[str, Any]], device: torch.device, dtype: torch.dtype, group_size: int | None
-) -> Iterator[Request]:
-    """Every distinct shape among an explanation's rows, at every level."""
-    shapes = {layer[:3] for layer in distinct_layers(rows)}
+def requests(pipeline: Any, device: torch.device, dtype: torch.dtype, group_size: int | None) -> Iterator[Request]:
+    """Every distinct shape among the linear layers of a compiled pipeline, at every level."""
+    shapes = {layer[:3] for layer in distinct_layers(pipeline)}
     for tokens, out, columns in sorted(shapes):
         for level in LEVELS:
             yield Request(

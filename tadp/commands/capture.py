@@ -1,12 +1,11 @@
 """A model compiled and run for one step, and its layers: for commands that look at compiled code and make no clips."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from tadp.commands.errors import InputError
-from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline, read_policies
+from tadp.commands.model import call_arguments, compile_pipeline, controllers, is_embedded, load_pipeline, read_policies
 from tadp.commands.settings import Settings
 from tadp.policy import Policy
 
@@ -46,12 +45,13 @@ def capture(settings: Settings, precompile: bool) -> Captured:
     return Captured(compiled, policy, name)
 
 
-def distinct_layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:
-    """What is different among the linear layers of an explanation's rows that were captured within blocks."""
+def distinct_layers(pipeline: Any) -> list[Layer]:
+    """What is different among the linear layers of a compiled pipeline that were captured within blocks."""
     return sorted(
         {
-            (row["tokens"], *row["shape"], row["nonlinearity"], row["biased"])
-            for row in rows
-            if row["structure"] and row["tokens"] and row["shape"]
+            (layer.tokens, layer.shape[0], layer.shape[1], layer.nonlinearity, layer.biased)
+            for controller in controllers(pipeline).values()
+            for layer in controller.layers()
+            if layer.structure and layer.tokens and layer.shape
         }
     )

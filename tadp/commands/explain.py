@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tadp.commands.capture import capture
 from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
 from tadp.report.document import to_json
 from tadp.report.table import format_bytes
+from tadp.runtime.explanation import ExplainedLayer
 
 
 def explain(settings: Settings, as_json: bool = False) -> int:
@@ -23,27 +23,27 @@ def explain(settings: Settings, as_json: bool = False) -> int:
     """
     # Variants that this one step does not run would only be compiled to be thrown away.
     compiled, _, policy = capture(settings, precompile=False)
-    explanations = {name: controller.explain() for name, controller in controllers(compiled).items()}
+    modules = controllers(compiled)
     if as_json:
-        rows = {name: to_json(explanation.rows) for name, explanation in explanations.items()}
-        print(json.dumps({"policy": policy, "modules": rows}, indent=1))
+        layers = {name: to_json(controller.layers()) for name, controller in modules.items()}
+        print(json.dumps({"policy": policy, "modules": layers}, indent=1))
         return 0
-    for name, explanation in explanations.items():
-        print(f"{name} under {policy}\n{explanation}\n")
-        print("\n".join(summarize(explanation.rows)) + "\n")
+    for name, controller in modules.items():
+        print(f"{name} under {policy}\n{controller.explain()}\n")
+        print("\n".join(summarize(controller.layers())) + "\n")
     return 0
 
 
-def summarize(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def summarize(layers: Sequence[ExplainedLayer]) -> list[str]:
     """Totals in a few lines: pieces and structures, bytes by level, and each reason for a fallback with its count."""
-    pieces = {row["piece"]: row["structure"] for row in rows}
+    pieces = {layer.piece: layer.structure for layer in layers}
     lines = [f"{len(pieces)} pieces of {len(set(pieces.values()))} structures"]
     sizes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for row in rows:
-        sizes[str(row["level"])] += row["bytes"] or 0
-        if row["reason"]:
-            reasons[str(row["reason"])] += 1
+    for layer in layers:
+        sizes[str(layer.level)] += layer.bytes
+        if layer.reason:
+            reasons[layer.reason] += 1
     total = ", ".join(f"{format_bytes(size)} at {level}" for level, size in sizes.most_common() if size)
     lines.append(f"weights: {total or 'none'}")
     lines += [f"{count} layers: {reason}" for reason, count in reasons.most_common()]

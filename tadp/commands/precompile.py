@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from tadp.commands.capture import Layer, capture, distinct_layers
 from tadp.commands.errors import InputError
-from tadp.commands.model import controllers
 from tadp.commands.settings import Settings
 from tadp.kernels.planes import group_count
 from tadp.kernels.registry import Request
@@ -52,8 +51,7 @@ def _for_architectures(settings: Settings) -> int:
         except ValueError as error:
             raise InputError(f"--arch: {error}") from error
     compiled, policy, name = capture(settings, precompile=False)
-    rows = [row for controller in controllers(compiled).values() for row in controller.explain().rows]
-    layers = distinct_layers(rows)
+    layers = distinct_layers(compiled)
     started = time.perf_counter()
     for architecture in settings.arch:
         products = [

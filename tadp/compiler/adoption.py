@@ -60,7 +60,9 @@ def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Reloc
         try:
             with torch.no_grad(), settings:
                 timestep = timestep_of(given, family.timestep)
-                return controller.step(timestep, lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors)
+                result = controller.step(timestep, lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors)
+            controller.warn_if_nothing_is_captured()
+            return result
         except RuntimeError as error:
             inside_compiler = isinstance(error, TorchDynamoException) and not isinstance(error, TorchRuntimeError)
             if inside_compiler or not _is_about_shapes(error):

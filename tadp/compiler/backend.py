@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import fx
 
+from tadp import passes
 from tadp.compiler.adoption import timestep_of
-from tadp.compiler.capture import Capture
+from tadp.compiler.variants import Variants
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.passes.operations import EXAMPLE
+from tadp.runtime.controller import Controller, ModelFacts
 from tadp.runtime.pool import WeightPool
 
 
@@ -23,20 +25,20 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
     if any(isinstance(example, torch.SymInt) for example in example_inputs):
         _warn("this graph has symbolic shapes and runs uncompiled at 16 bits: pass dynamic=False to torch.compile")
         return graph.forward
-    pool = WeightPool(BitPlaneWeight.from_hp)
-    capture = Capture(pool, precompile=True, options={})
-    controller = capture.control("complexity", blocks=None)
-    run = capture(graph, example_inputs)
-    if not controller.blocks:
+    found = passes.partition(passes.annotate(passes.normalize(graph)))
+    blocks = tuple(dict.fromkeys(piece.block for piece in found.pieces if piece.block))
+    controller = Controller("complexity", WeightPool(BitPlaneWeight.from_hp), Variants({}), ModelFacts(blocks))
+    dispatcher = controller.attach(found)
+    if not blocks:
         _warn("no repeated blocks in this graph, it runs at 16 bits: use tadp.compile(model) for models that break")
     timestep = _timestep_input(graph)
 
     def call(*arguments: object) -> object:
         given = {} if timestep is None else {"timestep": arguments[timestep]}
         with torch.no_grad():
-            return controller.step(timestep_of(given), lambda: run(*arguments))
+            return controller.step(timestep_of(given), lambda: dispatcher(*arguments))
 
-    return call  # owns controller and, through it, capture and dispatcher
+    return call
 
 
 def _timestep_input(graph: fx.GraphModule) -> int | None:

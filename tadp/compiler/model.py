@@ -1,6 +1,7 @@
 """`tadp.compile`: from a model to packed weights and a controller."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,9 @@ from tadp.compiler.adoption import adopt_module, adopt_pipeline
 from tadp.compiler.balancing import Balancing
 from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
+from tadp.compiler.layers import BlockLinear
 from tadp.compiler.packing import move_packed, pack_blocks
+from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
 from tadp.families.blocks import block_paths
@@ -21,7 +24,7 @@ from tadp.kernels.formats import GROUP_SIZES
 from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
 from tadp.runtime import signals
-from tadp.runtime.controller import Controller
+from tadp.runtime.controller import Controller, ModelFacts
 from tadp.runtime.pool import WeightPool
 
 Model = TypeVar("Model")
@@ -89,8 +92,10 @@ def compile(
             if measured is not None:
                 measured.check(identity)
             check_levels(chosen.recipes(), measured)
-            controller = _compile_module(module, chosen, precompile, group_size, balancing, dict(torch_compile_options))
-            controller.identify(identity, measured)
+            options = dict(torch_compile_options)
+            controller = _compile_module(module, identity, chosen, precompile, group_size, balancing, options)
+            if measured is not None:
+                controller.learn(measured)
         controllers.append(controller)
     if not isinstance(model, torch.nn.Module):
         if getattr(model, "tadp", None) is None:
@@ -100,8 +105,33 @@ def compile(
     return model
 
 
+@dataclass(frozen=True)
+class _Belongings:
+    """What a compiled model keeps alive beside its controller.
+
+    Attributes:
+        packed: its packed layers.
+        pool: that hands out their planes and masters.
+        controller: of the model.
+        capture: the backend of its blocks, which PyTorch knows weakly.
+    """
+
+    packed: tuple[BlockLinear, ...]
+    pool: WeightPool
+    controller: Controller
+    capture: Capture
+
+    def relocate(self, function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
+        """Apply a function to the packed weights, and let `rest` apply it to everything else."""
+        moved, result = move_packed(self.packed, self.pool, function, rest)
+        if moved:
+            self.controller.relocate()
+        return result
+
+
 def _compile_module(
     model: torch.nn.Module,
+    identity: str,
     policy: Policy,
     precompile: bool,
     group_size: int | None,
@@ -121,36 +151,38 @@ def _compile_module(
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.from_hp)
-    packed, stays = pack_blocks(model, family, pool, group_size, balancing)
+    linears = pack_blocks(model, family, pool, group_size, balancing)
+    packed = tuple(linear for linear in linears if not linear.reason)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     inside = tuple(f"{block}." for block in blocks)
     outside = {
-        name: module.weight
+        name: tuple(module.weight.shape)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and f"{name}.weight" in plain and not name.startswith(inside)
     }
-    capture = Capture(pool, precompile, options, family, stays)
-    mapped = [
+    mapped = tuple(
         (block, module)
         for block in blocks
         for module in model.get_submodule(block).modules()
         if isinstance(module, signals.HasBlockMap)
-    ]
-    other_weight_bytes = sum(parameter.nbytes for parameter in plain.values())
-    controller = capture.control(policy, blocks, outside, other_weight_bytes, mapped)
+    )
+    facts = ModelFacts(
+        blocks=blocks,
+        fingerprint=identity,
+        layers={linear.layer: (linear.block, tuple(linear.module.weight.shape), linear.reason) for linear in linears},
+        outside=outside,
+        other_weight_bytes=sum(tensor.nbytes for tensor in plain.values()),
+        mapped=mapped,
+    )
+    controller = Controller(policy, pool, Variants(options, precompile), facts)
+    stays = {linear.layer: linear.reason for linear in linears if linear.reason}
+    capture = Capture(controller, pool, family, stays)
     # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
     receiver = weakly(capture)
     for block in blocks:
         dynamo_options = {"guard_filter_fn": guards}  # one for each: torch.compile takes out what it understands
         model.get_submodule(block).compile(backend=receiver, options=dynamo_options, **torch_compile_options)
-
-    def relocate(function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
-        moved, result = move_packed(packed, pool, function, rest)
-        if moved:
-            controller.relocate()
-        return result
-
-    adopt_module(model, controller, relocate, family)
+    adopt_module(model, controller, _Belongings(packed, pool, controller, capture).relocate, family)
     return controller
 
 

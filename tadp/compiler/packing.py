@@ -23,7 +23,7 @@ def pack_blocks(
     pool: WeightPool,
     group_size: int | None = None,
     balancing: Balancing | None = None,
-) -> tuple[tuple[BlockLinear, ...], dict[str, str]]:
+) -> tuple[BlockLinear, ...]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
     The masters are written first: a full disk is met before anything has changed. Then layer after layer is packed, so
@@ -31,22 +31,23 @@ def pack_blocks(
     difficulty moves from activations into weights.
 
     Returns:
-        The layers that were packed, and by layer why one stays as it is, of which a warning tells too.
+        All linear layers of the blocks. One with a reason stays as it is, and a warning names it.
 
     Raises:
         OSError: where the masters cannot be written.
     """
     found = block_linears(model, family)
     linears = [linear for linear in found if not linear.reason]
-    stays = {linear.layer: linear.reason for linear in found if linear.reason}
-    for layer, reason in stays.items():
-        warnings.warn(f"{layer} stays at 16 bits: {reason}", PrecisionFallbackWarning, stacklevel=5)
+    for linear in found:
+        if linear.reason:
+            message = f"{linear.layer} stays at 16 bits: {linear.reason}"
+            warnings.warn(message, PrecisionFallbackWarning, stacklevel=5)
     masters = _spill(linears)
     factors = {} if balancing is None else balancing.factors({linear.layer: linear.module.weight for linear in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
         pack_linear_(linear.module, group_size, factors.get(linear.layer))
     pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
-    return tuple(linears), stays
+    return found
 
 
 def _spill(linears: Sequence[BlockLinear]) -> Masters:

@@ -14,7 +14,7 @@ from torch import fx
 
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.passes.annotate import annotation
-from tadp.passes.operations import EXAMPLE, LINEAR
+from tadp.passes.operations import EXAMPLE, is_linear
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Piece:
             graph's own inputs, the ones after that are filled by pieces.
         outputs: slots that the graph's outputs go to.
         dead: slots that nothing reads once this piece has run.
+        layers: of every linear whose weight is an input of the graph, the layer and the slot of its weight.
         weight: slot of the first linear's weight, by which a block is told from another that runs the same graph; None
             where no linear has its weight as an input.
         structure: hash of the graph with the shapes and types of its inputs; pieces with equal ones share variants.
@@ -40,6 +41,7 @@ class Piece:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     dead: tuple[int, ...]
+    layers: tuple[tuple[str, int], ...]
     weight: int | None
     structure: str
 
@@ -91,6 +93,7 @@ def partition(graph: fx.GraphModule) -> Partition:
                 inputs=tuple(slots[node] for node in inputs),
                 outputs=tuple(slots[node] for node in crossing[index]),
                 dead=dead,
+                layers=_layers(nodes, slots),
                 weight=_first_weight(nodes, slots),
                 structure=structure_of(module),
             )
@@ -154,13 +157,18 @@ def _names(runs: list[tuple[str | None, list[fx.Node]]]) -> Iterator[str]:
         yield name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 
+def _layers(nodes: list[fx.Node], slots: dict[fx.Node, int]) -> tuple[tuple[str, int], ...]:
+    linears = [node for node in nodes if is_linear(node)]
+    return tuple(
+        (annotation(node).layer or node.name, slots[node.args[1]])
+        for node in linears
+        if isinstance(node.args[1], fx.Node) and node.args[1].op == "placeholder"
+    )
+
+
 def _first_weight(nodes: list[fx.Node], slots: dict[fx.Node, int]) -> int | None:
     """The first packed weight, which no other block has; without any the first weight."""
-    found = [
-        node.args[1]
-        for node in nodes
-        if node.op == "call_function" and node.target in LINEAR and isinstance(node.args[1], fx.Node)
-    ]
+    found = [node.args[1] for node in nodes if is_linear(node) and isinstance(node.args[1], fx.Node)]
     weights = [weight for weight in found if weight.op == "placeholder"]
     packed = (weight for weight in weights if isinstance(weight.meta.get(EXAMPLE), BitPlaneWeight))
     chosen = next(packed, weights[0] if weights else None)

@@ -1,7 +1,7 @@
 """Fifth pass: let a variant also return what is measured in it. What is measured is the caller's business."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,26 +32,25 @@ Measure = Callable[..., torch.Tensor]
 
 @dataclass(frozen=True)
 class Measures:
-    """The functions that a probe runs inside a piece; each gives one row of numbers per sample of the batch.
+    """The functions that a probe runs inside a piece, by signal; each gives one row of numbers per sample of the batch.
 
     Attributes:
         attention: of query, key, mask and scale (None where not given) of the first attention product, which in a
             block is self-attention.
-        moments, rounding: of the input of a linear layer that may be quantized.
-        change: of a block's input and output.
+        linear_input: of the input of a linear layer that may be quantized.
+        block: of a block's input and output.
     """
 
-    attention: Measure
-    moments: Measure
-    rounding: Measure
-    change: Measure
+    attention: Mapping[str, Measure]
+    linear_input: Mapping[str, Measure]
+    block: Mapping[str, Measure]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one extra output of a probe holds: the kind is a field of `Measures`, the layer is what was measured."""
+    """What one extra output of a probe holds: the signal, and the layer that it was measured at; "" for the block."""
 
-    kind: str
+    signal: str
     layer: str
 
 
@@ -85,20 +84,22 @@ def probe(graph: fx.GraphModule, measures: Measures) -> Probed:
         if is_attention(node) and not attended:
             attended = True
             given = arguments_of(node)
-            measured.append(_insert(graph, output, measures.attention, given.q, given.k, given.mask, given.scale))
-            readings.append(Reading("attention", layer))
+            for signal, measure in measures.attention.items():
+                measured.append(_insert(graph, output, measure, given.q, given.k, given.mask, given.scale))
+                readings.append(Reading(signal, ""))
         elif node.op == "call_function" and node.target in LINEAR_INPUTS:
             source = node.args[0]
             if isinstance(source, fx.Node) and source not in seen:
                 seen.add(source)
-                for kind in ("moments", "rounding"):
-                    measured.append(_insert(graph, output, getattr(measures, kind), source))
-                    readings.append(Reading(kind, layer))
+                for signal, measure in measures.linear_input.items():
+                    measured.append(_insert(graph, output, measure, source))
+                    readings.append(Reading(signal, layer))
     stream = _stream(graph, results)
     if stream is not None:
         before, position = stream
-        measured.append(_insert(graph, output, measures.change, before, results[position]))
-        readings.append(Reading("change", ""))
+        for signal, measure in measures.block.items():
+            measured.append(_insert(graph, output, measure, before, results[position]))
+            readings.append(Reading(signal, ""))
     output.args = (tuple(results + measured),)
     graph.recompile()
     return Probed(graph, tuple(readings), None if stream is None or _changes_inputs(graph) else stream[1])

@@ -60,6 +60,7 @@ class Budget(Policy):
         '"budget:BOUNDS" with bounds on quality (dB), latency (s) and memory (bytes), optionally deviations, '
         'ends=free, recipes and shadow_budget, such as "budget:quality=40,latency=5,recipes=16/8/8+attention:8"'
     )
+    follows_steps: ClassVar[bool] = False
 
     quality: float | None = None
     latency: float | None = None

@@ -57,6 +57,7 @@ class Complexity(Policy):
     usage: ClassVar[str] = (
         f'"complexity", optionally with {", ".join(_SETTINGS)}, such as "complexity:low=0.2,high=0.8"'
     )
+    follows_steps: ClassVar[bool] = False
 
     low: float = 0.3
     high: float = 0.7
@@ -185,5 +186,5 @@ def _mean_of(signal: str, piece: str, signals: tuple[Signals, ...]) -> float | N
     for forward in signals:
         for block in forward.blocks:
             if block.piece == piece:
-                found += getattr(block, signal)
+                found += block[signal]
     return fmean(found) if found else None

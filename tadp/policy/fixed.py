@@ -18,6 +18,7 @@ class Fixed(Policy):
 
     name: ClassVar[str] = "fixed"
     usage: ClassVar[str] = '"fixed:BLOCK=RECIPE,..." such as "fixed:blocks.0=8,blocks.1=8+attention:8"'
+    follows_steps: ClassVar[bool] = False
 
     chosen: Plan
     probe_steps: int = 0

@@ -45,10 +45,13 @@ class Policy(ABC):
     Attributes:
         name: what stands before the colon; lower case.
         usage: how the whole string is written, for error messages.
+        follows_steps: whether `plan` looks at ``seen.step`` or ``seen.memory``. Where it does, it is asked before every
+            step. Where it does not, both are None, and it is asked again only when the rest of `Seen` has changed.
     """
 
     name: ClassVar[str] = ""
     usage: ClassVar[str] = ""
+    follows_steps: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, settings: str) -> "Policy":

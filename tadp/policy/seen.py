@@ -17,6 +17,8 @@ class Seen:
         step: the step that the plan is for, counted from 1; None where no step is at hand.
         steps: how many steps the generation takes; None where nobody said.
         memory: bytes of device memory that are free; None where that is not known, as on CPUs.
+
+    `step` and `memory` change all the time. A policy with ``follows_steps = False`` is not told them.
     """
 
     blocks: tuple[str, ...]

@@ -27,6 +27,7 @@ class Staged(Policy):
 
     name: ClassVar[str] = "staged"
     usage: ClassVar[str] = '"staged:RECIPE,NOISE:RECIPE,..." such as "staged:8,0.5:16"'
+    follows_steps: ClassVar[bool] = False
 
     recipe_of_stage: tuple[Recipe, ...]
     stages: tuple[float, ...] = ()

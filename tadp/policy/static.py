@@ -29,6 +29,7 @@ class Static(Policy):
         '"static:LEVEL" with LEVEL one of 16, 8, 6, 4, 7m, 6m, 5m, w8a16, w6a16, w4a16, optionally followed by '
         '"+attention", ",ends=16" and ",probe=STEPS"'
     )
+    follows_steps: ClassVar[bool] = False
 
     level: Level
     keep_ends: bool = False

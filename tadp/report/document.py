@@ -18,6 +18,7 @@ import torch
 from tadp import processor
 from tadp.precision import Level, Plan, Recipe
 from tadp.report.run import Run
+from tadp.runtime.signals import BlockSignals
 from tadp.version import VERSION
 from tadp.writing import replacing
 
@@ -118,6 +119,8 @@ def to_json(value: Any) -> Any:
         return {piece: str(recipe) for piece, recipe in value}
     if isinstance(value, (Level, Recipe, Enum, Path, torch.dtype, torch.device)):
         return str(value)
+    if isinstance(value, BlockSignals):
+        return {"piece": value.piece, **_by_column(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
@@ -131,6 +134,17 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     return str(value)
+
+
+def _by_column(block: BlockSignals) -> dict[str, Any]:
+    """The values of each column, or those of each layer."""
+    found: dict[str, Any] = {}
+    for (name, layer), values in block.values.items():
+        if layer:
+            found.setdefault(name, {})[layer] = to_json(values)
+        else:
+            found[name] = to_json(values)
+    return found
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:

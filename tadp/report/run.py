@@ -10,6 +10,8 @@ import numpy as np
 from tadp.complexity.score import Score
 from tadp.precision import Level, Plan, Recipe
 from tadp.runtime.record import StepRecord
+from tadp.runtime.signals import BlockSignals
+from tadp.runtime.signals.declarations import DELTA, column_of
 
 
 @dataclass(frozen=True)
@@ -99,21 +101,16 @@ def finite_mean(values: Sequence[float]) -> float | None:
 
 
 def block_signals(run: Run) -> dict[int, dict[str, dict[str, float]]]:
-    """Signals by step, by piece, by name, as means over samples and guidance branches.
+    """Signals by step, by piece, by the name that their declaration shows, as means over samples and guidance branches.
 
-    Kurtosis and quantization error (of 8 bits) are the highest of the piece's layers, since one layer with outliers is
-    enough to make a width fail; the shadow error is that of the recipe that changes most.
+    Of several layers, widths or recipes the highest counts: one layer with outliers is enough to make a width fail.
     """
     gathered: dict[int, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for module, step, record in run.records():
         for block in record.signals.blocks if record.signals is not None else ():
             place = gathered[step][run.piece_name(module, block.piece)]
-            place["entropy"].extend(block.entropy)
-            place["relative change"].extend(block.relative_change)
-            place["kurtosis"].extend(_highest(block.kurtosis.values()))
-            errors = [by_width[8] for by_width in block.quantization_error.values() if 8 in by_width]
-            place["quantization error"].extend(_highest(errors))
-            place["shadow error"].extend(_highest(block.shadow_error.values()))
+            for shown, rows in _shown(block).items():
+                place[shown].extend(rows[0] if len(rows) == 1 else _highest(rows))
     return {
         step: {
             piece: {name: mean for name, values in signals.items() if (mean := finite_mean(values)) is not None}
@@ -121,6 +118,16 @@ def block_signals(run: Run) -> dict[int, dict[str, dict[str, float]]]:
         }
         for step, pieces in sorted(gathered.items())
     }
+
+
+def _shown(block: BlockSignals) -> dict[str, list[Sequence[float]]]:
+    """All values of a block that are shown, by the name that they are shown under."""
+    found: dict[str, list[Sequence[float]]] = {}
+    for (name, _), values in block.values.items():
+        column = column_of(name)
+        if column is not None and column.shown and not name.endswith(DELTA):
+            found.setdefault(column.shown, []).append(values)
+    return found
 
 
 def _highest(rows: Iterable[Sequence[float]]) -> list[float]:

@@ -7,7 +7,7 @@ from tadp.complexity.score import Score
 from tadp.policy import Policy
 from tadp.precision import Plan
 from tadp.runtime.clock import Clock
-from tadp.runtime.explanation import Explanation
+from tadp.runtime.explanation import ExplainedLayer, Explanation
 from tadp.runtime.record import StepRecord
 
 
@@ -25,6 +25,7 @@ class Control(Protocol):
     @property
     def history(self) -> Sequence[StepRecord]: ...
     def use(self, policy: str | Policy) -> None: ...
+    def layers(self) -> tuple[ExplainedLayer, ...]: ...
     def explain(self) -> Explanation: ...
     def weight_bytes(self) -> int: ...
 

@@ -1,9 +1,9 @@
-"""The controller of a compiled module: it follows a generation step by step and sets the variant of every piece."""
+"""The controller of a compiled module. `Controller.step` is its heart: it tells each forward what to run."""
 
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -14,57 +14,63 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
 from tadp.policy.plans import uniform_plan
-from tadp.precision import L16, Plan, Recipe
+from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime.clock import Clock, Tick
+from tadp.runtime.device_memory import free_bytes
 from tadp.runtime.dispatcher import Dispatcher
-from tadp.runtime.explanation import Explanation
+from tadp.runtime.explanation import ExplainedLayer, Explanation, uncompiled
 from tadp.runtime.generation import Generation
 from tadp.runtime.heap import give_back_freed_memory
+from tadp.runtime.order import Order
+from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition
+from tadp.runtime.planner import Planner
 from tadp.runtime.pool import WeightPool
-from tadp.runtime.record import StepRecord
+from tadp.runtime.record import History, StepRecord
 from tadp.runtime.shadows import ShadowRotation, price_at_16
 from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
 
 Result = TypeVar("Result")
 
-HISTORY_LENGTH = 10_000
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before it runs.
+
+    Attributes:
+        blocks: those whose precision is chosen, in running order.
+        fingerprint: of the model before its weights were packed; "" where no calibration can be given.
+        layers: of the linear layers in blocks, by path: block, shape, and why the weight is not packed ("" if it is).
+        outside: shapes of the linear layers outside the blocks that run uncompiled, by layer.
+        other_weight_bytes: of everything that is not packed.
+        mapped: attention modules that show a block map, each with its block's path.
+    """
+
+    blocks: tuple[str, ...]
+    fingerprint: str = ""
+    layers: Mapping[str, tuple[str, tuple[int, ...], str]] = field(default_factory=dict)
+    outside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    other_weight_bytes: int = 0
+    mapped: tuple[tuple[str, HasBlockMap], ...] = ()
 
 
 class Controller:
-    """Holds policy, clock, plan and history of one compiled module; reached as ``compiled.tadp``."""
+    """Follows the generations of one compiled module and orders what runs; reached as ``compiled.tadp``."""
 
-    def __init__(
-        self,
-        policy: "str | Policy",
-        pool: WeightPool,
-        *,
-        prepare: Callable[[Policy], None],
-        explain: Callable[[Plan], Explanation],
-        blocks: Sequence[str] = (),
-        other_weight_bytes: int = 0,
-        mapped: Sequence[tuple[str, HasBlockMap]] = (),
-    ) -> None:
+    def __init__(self, policy: str | Policy, pool: WeightPool, variants: PieceCompiler[Any], facts: ModelFacts) -> None:
         self.clock = Clock()
         self._policy = parse(policy)
-        self._fingerprint = ""
-        self._calibration: Calibration | None = None
         self._pool = pool
-        self._prepare = prepare
-        self._explain = explain
-        self._blocks = tuple(blocks)
-        self._other_weight_bytes = other_weight_bytes
-        self._mapped = tuple(mapped)
-        self._shadow_rotation = ShadowRotation(price_at_16())
-        self._shadows: dict[str, Recipe] = {}
-        self._dispatchers: list[Dispatcher[Any]] = []
-        self._history: deque[StepRecord] = deque(maxlen=HISTORY_LENGTH)
+        self._variants = variants
+        self._facts = facts
+        self._calibration: Calibration | None = None
         self._companions: tuple[Controller, ...] = ()
+        self._dispatchers: list[Dispatcher[Any]] = []
+        self._history = History()
+        self._warned = False
         self._generation = Generation(0)
-        self._trimmed = 0  # the last generation before which freed memory was given back
-        self._probing = False
-        self._plan = self._policy.plan(Seen(self._blocks))
-        self._followed: tuple[Plan, bool] | None = None
-        self._laid: tuple[tuple[object, ...], Plan] | None = None
+        self._planner = Planner()
+        self._shadow_rotation = ShadowRotation(price_at_16())
+        self._order = self._order_of(self._policy, None)
 
     @property
     def policy(self) -> Policy:
@@ -74,7 +80,7 @@ class Controller:
     @property
     def plan(self) -> Plan:
         """What every block runs at."""
-        return self._plan
+        return self._order.plan
 
     @property
     def score(self) -> Score | None:
@@ -83,15 +89,20 @@ class Controller:
 
     @property
     def history(self) -> tuple[StepRecord, ...]:
-        """A record per forward, oldest first; of the last `HISTORY_LENGTH` forwards."""
-        return tuple(self._history)
+        """A record per forward, oldest first; `tadp.runtime.record` says how far it goes back."""
+        return self._history.records()
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """The blocks whose precision is chosen, in running order."""
-        return self._blocks
+        return self._facts.blocks
 
-    def use(self, policy: "str | Policy") -> None:
+    @property
+    def calibration(self) -> Calibration | None:
+        """What was measured of this model; None where nothing was given."""
+        return self._calibration
+
+    def use(self, policy: str | Policy) -> None:
         """Follow another policy from the next forward on, also in the middle of a generation.
 
         Nothing that was compiled before is compiled again; recipes that no policy has asked for yet are compiled here.
@@ -103,17 +114,11 @@ class Controller:
         if self._calibration is not None:
             chosen = chosen.calibrated(self._calibration)
         check_levels(chosen.recipes(), self._calibration)
-        self._prepare(chosen)
+        self._prepare(chosen, self._dispatchers)
+        self._order = self._order_of(chosen, None)
         self._policy = chosen
-        self._plan, self._probing = self._choose(self._generation, step=None)
         for companion in self._companions:
             companion.use(chosen)
-
-    def identify(self, fingerprint: str, calibration: Calibration | None) -> None:
-        """Know the model by the fingerprint that it had before its weights were packed, and what was measured of it."""
-        self._fingerprint = fingerprint
-        if calibration is not None:
-            self._take(calibration)
 
     def learn(self, calibration: Calibration) -> None:
         """Let all policies from now on use what was measured of this model; the one in force is given anew by `use`.
@@ -121,19 +126,11 @@ class Controller:
         Raises:
             ValueError: for a calibration of another model or of other versions.
         """
-        calibration.check(self._fingerprint)
-        self._take(calibration)
-
-    def _take(self, calibration: Calibration) -> None:
+        calibration.check(self._facts.fingerprint)
         self._calibration = calibration
         self._pool.read_channels_at(calibration.channel_widths)
         for dispatcher in self._dispatchers:
             dispatcher.forget_weights()
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """What was measured of this model; None where nothing was given."""
-        return self._calibration
 
     def lead(self, companions: Iterable["Controller"]) -> None:
         """Pass changes of policy on to the controllers of a pipeline's other transformers."""
@@ -164,129 +161,108 @@ class Controller:
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
         self._generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
 
+    def layers(self) -> tuple[ExplainedLayer, ...]:
+        """Every layer whose level may be chosen, with its level, its kernel, and the reason for every fallback."""
+        rows = [uncompiled("outside", *layer, "outside the blocks") for layer in self._facts.outside.items()]
+        captured: dict[tuple[str, Role | None], ExplainedLayer] = {}  # a layer captured at several shapes stands once
+        for dispatcher in self._dispatchers:
+            for row in dispatcher.layers(self.plan):
+                captured.setdefault((row.layer, row.role), row)
+        rows += captured.values()
+        if self._dispatchers:
+            seen = {layer for layer, _ in captured}
+            for layer, (block, shape, reason) in self._facts.layers.items():
+                if layer not in seen:
+                    rows.append(uncompiled(block, layer, shape, reason or self._pool.why_uncaptured(layer)))
+        order = {block: index for index, block in enumerate(self.blocks)}
+        return tuple(sorted(rows, key=lambda row: order.get(row.piece, len(order))))
+
+    def warn_if_nothing_is_captured(self) -> None:
+        """Say once, after the first forward, that no policy has any effect, where that is so."""
+        if self._dispatchers or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"nothing of the {len(self.blocks)} blocks was captured, so everything runs at 16 bits: the forward does "
+            "not call them, calls other methods than their forward, or torch.compile is switched off",
+            PrecisionFallbackWarning,
+            stacklevel=3,
+        )
+
     def explain(self) -> Explanation:
-        """Every piece with its structure, roles, levels, kernels, bytes, and the reason for every fallback."""
-        return self._explain(self._plan)
+        """A table of `layers`."""
+        return Explanation(self.layers())
 
     def weight_bytes(self) -> int:
         """Bytes of the module's weights in memory now: bit planes, whatever is not packed, and masters mapped in."""
-        return self._pool.plane_bytes + self._pool.master_bytes + self._other_weight_bytes
+        return self._pool.plane_bytes + self._pool.master_bytes + self._facts.other_weight_bytes
 
-    def attach(self, dispatcher: Dispatcher[Any], blocks: Iterable[str]) -> None:
-        """Take charge of a newly captured graph and of the blocks found in it."""
+    def attach(self, partition: RunnablePartition[PieceT]) -> Dispatcher[PieceT]:
+        """Take charge of a newly captured graph; the dispatcher runs it."""
+        dispatcher = Dispatcher(partition, self._pool, self._variants, self._order)
         self._dispatchers.append(dispatcher)
-        known = tuple(dict.fromkeys((*self._blocks, *blocks)))
-        if known != self._blocks:
-            self._blocks = known
-            score = self._generation.score
-            total = None if self._probing or score is None else score.total
-            self._follow(self._ask(total, self._generation), self._probing)
-        dispatcher.use(self._plan, self._probing)
-        dispatcher.shadow(self._shadows)
+        self._prepare(self._policy, [dispatcher])
+        return dispatcher
 
     def step(
         self, timestep: float | None, forward: Callable[[], Result], inputs: Iterable[tuple[str, torch.Tensor]] = ()
     ) -> Result:
-        """Run one forward of the model, follow the policy, and record what happened.
+        """Run one forward of the model as the policy says, and record what happened.
 
         Raises:
             ValueError: where `inputs`, looked at in the first step of a generation, hold NaN or infinity.
         """
-        tick = self.clock.tick(timestep)
-        if tick.step == 1:
-            for name, tensor in inputs:
-                if not tensor.isfinite().all():
-                    raise ValueError(f"input {name!r} of the model holds NaN or infinity")
-        if tick.generation != self._generation.number:
-            self._generation = Generation(tick.generation)
-        if self._trimmed != tick.generation:
-            self._trimmed = tick.generation
-            give_back_freed_memory()
-        generation = self._generation
-        generation.follow(tick)
-        plan, probing = self._choose(generation, tick.step)
-        self._follow(plan, probing)
-        self._shadow(plan, probing)
-        for dispatcher in self._dispatchers:
-            dispatcher.take_measured()  # left over where an earlier forward failed
+        tick = self._tick(timestep, inputs)
+        order = self._give_order(tick.step)
         started = time.perf_counter()
         result = forward()
-        signals = self._collect(generation, tick, prediction_of(result)) if probing else None
-        if generation.fallback and probing:
-            self._follow(*self._choose(generation, tick.step))
+        signals = self._take_signals(tick, prediction_of(result)) if order.probing else None
+        if signals is not None and self._generation.fallback:
+            self._give_order(tick.step)
             result = forward()
         seconds = time.perf_counter() - started
-        self._history.append(
-            StepRecord(
-                generation=tick.generation,
-                step=tick.step,
-                phase="probe" if probing else "run",
-                branch=tick.branch,
-                timestep=timestep,
-                signals=signals,
-                score=None if generation.score is None else generation.score.total,
-                plan=self._plan,
-                seconds=seconds,
-            )
-        )
+        self._record(tick, order.probing, signals, seconds)
         return result
 
-    def _choose(self, generation: Generation, step: int | None) -> tuple[Plan, bool]:
-        """The plan for a step, and whether to measure in it; no step means whatever comes next."""
-        policy = self._policy
+    def _tick(self, timestep: float | None, inputs: Iterable[tuple[str, torch.Tensor]]) -> Tick:
+        """Count a forward, and begin a generation where it is the first one."""
+        tick = self.clock.tick(timestep)
+        if tick.step == 1:
+            _check_finite(inputs)
+        if tick.generation != self._generation.number:
+            self._generation = Generation(tick.generation)
+        if not self._generation.started:
+            give_back_freed_memory()
+        self._generation.follow(tick)
+        return tick
+
+    def _give_order(self, step: int) -> Order:
+        """Write the order for a step and hand it to all dispatchers."""
+        self._order = self._order_of(self._policy, step)
+        for dispatcher in self._dispatchers:
+            dispatcher.follow(self._order)
+        return self._order
+
+    def _order_of(self, policy: Policy, step: int | None) -> Order:
+        """The order that a policy gives for a step. None: for the next one, which runs without shadows until then."""
+        generation = self._generation
         if generation.fallback:
-            return uniform_plan(self._blocks, Recipe(L16), keep_ends=False), False
-        probing = len(generation.probed_steps) < policy.probe_steps or step in generation.probed_steps
+            return Order(uniform_plan(self.blocks, Recipe(L16), keep_ends=False))
+        probing = generation.probes(step, policy)
         if policy.probe_steps and not probing and generation.score is None:
-            generation.score = generation.judge(self._blocks, policy)
-        total = generation.score.total if generation.score is not None and not probing else None
-        return self._lay(generation, total), probing
+            generation.score = generation.judge(self.blocks, policy)
+        memory = free_bytes(self._pool.device) if policy.follows_steps else None
+        plan = self._planner.plan(policy, generation.seen(self.blocks, policy, step, memory))
+        if not probing or step is None:
+            return Order(plan, probing)
+        return Order(plan, probing, self._shadow_rotation.choose(plan, policy.recipes(), policy.shadow_budget))
 
-    def _lay(self, generation: Generation, total: float | None) -> Plan:
-        """The policy's plan; the last one again while nothing that it depends on has changed."""
-        grounds = (
-            self._policy,
-            self._blocks,
-            total,
-            generation.number,
-            len(generation.signals),
-            generation.stage(self._policy.stages),
-        )
-        if self._laid is None or self._laid[0] != grounds:
-            self._laid = grounds, self._ask(total, generation)
-        return self._laid[1]
-
-    def _ask(self, total: float | None, generation: Generation) -> Plan:
-        """Ask the policy for a plan."""
-        stage = generation.stage(self._policy.stages)
-        return self._policy.plan(Seen(self._blocks, total, tuple(generation.signals), stage))
-
-    def _follow(self, plan: Plan, probing: bool) -> None:
-        """Let the dispatchers run a plan; masters that it needs no longer are let go here, not in `use`."""
-        self._plan, self._probing = plan, probing
-        if self._followed == (plan, probing):
-            return
-        self._followed = plan, probing
-        at_16 = frozenset(block for block, recipe in plan if recipe.has(L16))
-        for dispatcher in self._dispatchers:
-            dispatcher.use(plan, probing, keep_masters=at_16)
-        self._pool.keep_masters(at_16)
-
-    def _shadow(self, plan: Plan, probing: bool) -> None:
-        """Tell the dispatchers which blocks to run once more in the next forward, at which recipe."""
-        self._shadows = {}
-        if probing:
-            self._shadows = self._shadow_rotation.choose(plan, self._policy.recipes(), self._policy.shadow_budget)
-        for dispatcher in self._dispatchers:
-            dispatcher.shadow(self._shadows)
-
-    def _collect(self, generation: Generation, tick: Tick, prediction: torch.Tensor | None) -> Signals:
+    def _take_signals(self, tick: Tick, prediction: torch.Tensor | None) -> Signals:
         """Take what the dispatchers measured; numbers that are none put the rest of the generation at 16 bits."""
-        blocks = [block for dispatcher in self._dispatchers for block in dispatcher.take_measured()]
-        signals = generation.take(read_block_maps(Signals(tuple(blocks)), self._mapped), tick, prediction)
-        broken = signals.not_finite()
-        if broken and not generation.fallback:
-            generation.fallback = True
+        blocks = tuple(block for dispatcher in self._dispatchers for block in dispatcher.take_measured())
+        signals = self._generation.take(read_block_maps(Signals(blocks), self._facts.mapped), tick, prediction)
+        if broken := signals.not_finite():
+            self._generation.fallback = True
             warnings.warn(
                 f"NaN or infinity in {broken[0]} at step {tick.step}: the step is repeated at 16 bits, and the rest of "
                 "the generation stays there",
@@ -294,3 +270,37 @@ class Controller:
                 stacklevel=3,
             )
         return signals
+
+    def _record(self, tick: Tick, probed: bool, signals: Signals | None, seconds: float) -> None:
+        """Add a forward that has just ended to the history."""
+        self._history.append(
+            StepRecord(
+                generation=tick.generation,
+                step=tick.step,
+                phase="probe" if probed else "run",
+                branch=tick.branch,
+                timestep=tick.timestep,
+                signals=signals,
+                score=None if self.score is None else self.score.total,
+                plan=self.plan,
+                seconds=seconds,
+            )
+        )
+
+    def _prepare(self, policy: Policy, dispatchers: Iterable[Dispatcher[Any]]) -> None:
+        """Let every variant be compiled that a policy may ask for."""
+        pieces = [piece for dispatcher in dispatchers for piece in dispatcher.partition.pieces]
+        first = policy.plan(Seen(self.blocks))
+        probed = [recipe for _, recipe in first if recipe != Recipe()] if policy.probe_steps else []
+        self._variants.prepare(pieces, policy.recipes(), tuple(dict.fromkeys(probed)))
+
+
+def _check_finite(inputs: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Refuse inputs that cannot give anything.
+
+    Raises:
+        ValueError: where one holds NaN or infinity.
+    """
+    for name, tensor in inputs:
+        if not tensor.isfinite().all():
+            raise ValueError(f"input {name!r} of the model holds NaN or infinity")

@@ -1,75 +1,46 @@
-"""Dispatcher: runs the pieces of a captured graph, each in the variant that the plan names."""
+"""Dispatcher: runs the pieces of a captured graph, each in the variant that the order names."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import MASTER, Part, Plan, Recipe
+from tadp.precision import MASTER, Plan, Recipe
+from tadp.runtime.explanation import ExplainedLayer
+from tadp.runtime.order import Order
+from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Variant, layer_in_block
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
 
 
-class Piece(Protocol):
-    """What the dispatcher needs to know of a piece; passes/partition.py makes them and says what each field means."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def block(self) -> str | None: ...
-    @property
-    def inputs(self) -> tuple[int, ...]: ...
-    @property
-    def outputs(self) -> tuple[int, ...]: ...
-    @property
-    def dead(self) -> tuple[int, ...]: ...
-    @property
-    def weight(self) -> int | None: ...
-
-
-PieceT = TypeVar("PieceT", bound=Piece)
-PieceT_co = TypeVar("PieceT_co", bound=Piece, covariant=True)
-
-
-class Partition(Protocol[PieceT_co]):
-    """What the dispatcher needs to know of a partition."""
-
-    @property
-    def pieces(self) -> tuple[PieceT_co, ...]: ...
-    @property
-    def slots(self) -> int: ...
-    def collect(self, environment: list[object]) -> object: ...
-
-
 @dataclass(frozen=True)
-class Variant:
-    """A structure compiled for a recipe.
+class _Names:
+    """What the layers of a captured graph are called where it runs, which may be another block or another layer.
 
     Attributes:
-        function: takes the values, then the weights; returns the piece's outputs, then the readings.
-        values: which of the piece's inputs it takes as they are.
-        weights: which of the piece's inputs it takes parts of, and which part.
-        readings: kind and layer of every extra output; empty outside probes.
-        stream: position of the output that shadow runs are compared by; None where there is none, and outside probes.
+        block: where it runs.
+        captured: the block that it was captured from; None outside of blocks.
+        known: by the name that a layer was captured under, the layer that its weight belongs to.
     """
 
-    function: Callable[..., Sequence[torch.Tensor]]
-    values: tuple[int, ...]
-    weights: tuple[tuple[int, Part], ...]
-    readings: tuple[tuple[str, str], ...] = ()
-    stream: int | None = None
+    block: str
+    captured: str | None
+    known: Mapping[str, str]
+
+    def of(self, layer: str) -> str:
+        """The own name of a layer of the graph."""
+        return self.known.get(layer) or layer_in_block(layer, self.captured, self.block)
 
 
 @dataclass(frozen=True)
 class _Bound:
     """A variant together with the weights of one block."""
 
-    block: str
-    captured: str | None  # the block that the graph, and so the names of its layers, come from
+    names: _Names
     variant: Variant
     values: Callable[[Sequence[object]], Sequence[object]]
     weights: tuple[torch.Tensor, ...]
@@ -81,13 +52,13 @@ class _Bound:
         return any(weight._version != version for weight, version in self.versions)
 
     def named(self, values: Sequence[torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
-        """Kind, layer in this block, and value of every reading."""
+        """Signal, layer in this block, and value of every reading."""
         rows = zip(self.variant.readings, values, strict=True)
-        return [(kind, self._own(layer), value) for (kind, layer), value in rows]
+        return [(signal, self.names.of(layer) if layer else "", value) for (signal, layer), value in rows]
 
-    def _own(self, layer: str) -> str:
-        captured = self.captured or self.block
-        return self.block + layer[len(captured) :] if layer.startswith(captured) else layer
+    @property
+    def block(self) -> str:
+        return self.names.block
 
     @property
     def needs_masters(self) -> bool:
@@ -104,10 +75,7 @@ class _Measured:
 
 
 class Dispatcher(Generic[PieceT]):
-    """Runs one captured graph; the plan and whether to probe are set from outside and hold until set again.
-
-    `variant` gives, compiling it if need be, the variant of a piece for a recipe, probing or not; `is_compiled` says of
-    a piece and a recipe whether the variant that does not probe is there.
+    """Runs one captured graph by an order, which holds until the next one.
 
     Blocks are told apart by their first weight, not by their place in the graph: where a model's code runs the same
     captured graph for several blocks, each still follows its own recipe.
@@ -115,41 +83,36 @@ class Dispatcher(Generic[PieceT]):
 
     def __init__(
         self,
-        partition: Partition[PieceT],
+        partition: RunnablePartition[PieceT],
         pool: WeightPool,
-        variant: Callable[[PieceT, Recipe, bool], Variant],
-        is_compiled: Callable[[PieceT, Recipe], bool] = lambda piece, recipe: False,
+        variants: PieceCompiler[PieceT],
+        order: Order,
     ) -> None:
         self.partition = partition
-        self._measured: list[_Measured] = []
         self._pool = pool
-        self._variant = variant
-        self._is_compiled = is_compiled
-        self._served: dict[str, PieceT] = {}
-        self._recipes: dict[str, Recipe] = {}
-        self._probing = False
-        self._keep_masters: frozenset[str] = frozenset()
-        self._shadows: Mapping[str, Recipe] = {}
+        self._variants = variants
+        self._order = order
+        self._measured: list[_Measured] = []
+        self._served: dict[tuple[str, str], tuple[PieceT, _Names]] = {}
         self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
         self._current: list[dict[int, _Bound]] = [{} for _ in partition.pieces]
 
-    def use(self, plan: Plan, probing: bool, keep_masters: frozenset[str] = frozenset()) -> None:
-        """Follow another plan from the next forward on. Compiles nothing, maps nothing.
+    def follow(self, order: Order) -> None:
+        """Run the next forward by this order. Compiles nothing, maps nothing.
 
-        Blocks that are not in `keep_masters` let go of their 16-bit masters.
+        What a failed forward measured is forgotten. Where other variants run from here on, blocks that the order does
+        not keep masters of let go of them.
         """
-        self._recipes, self._probing, self._keep_masters = dict(plan.recipes), probing, keep_masters
+        self._measured = []
+        before, self._order = self._order, order
+        if order.same_variants(before):
+            return
+        keeps = order.keeps_masters
         self._kept = {
-            key: bound for key, bound in self._kept.items() if not bound.needs_masters or bound.block in keep_masters
+            key: bound for key, bound in self._kept.items() if not bound.needs_masters or bound.block in keeps
         }
         self._current = [{} for _ in self.partition.pieces]
-
-    def shadow(self, recipes: Mapping[str, Recipe]) -> None:
-        """From the next forward on, run these blocks once more, at these recipes, whenever they are measured.
-
-        What comes out of it is compared with what the block gave and thrown away. Only variants that are compiled run.
-        """
-        self._shadows = recipes
+        self._pool.keep_masters(keeps)
 
     def forget_weights(self) -> None:
         """Bind everything anew at the next forward."""
@@ -157,13 +120,17 @@ class Dispatcher(Generic[PieceT]):
         self._current = [{} for _ in self.partition.pieces]
 
     def take_measured(self) -> list[BlockSignals]:
-        """What probing variants measured since this was last called; waits for the device."""
+        """What probing variants measured since the order was given or this was last called; waits for the device."""
         measured, self._measured = self._measured, []
         return [read(found.bound.block, found.bound.named(found.readings), found.shadows) for found in measured]
 
-    def served(self) -> tuple[tuple[str, PieceT], ...]:
-        """Every block that was run so far, with its piece; pieces outside blocks go by their own name."""
-        return tuple(self._served.items())
+    def layers(self, plan: Plan) -> Iterator[ExplainedLayer]:
+        """The layers of every block that was run so far, as a plan has them; pieces outside blocks have own names."""
+        recipes = dict(plan.recipes)
+        for piece, names in self._served.values():
+            why = plan.why(names.block)
+            for row in self._variants.layers(piece, recipes.get(names.block, Recipe())):
+                yield replace(row, piece=names.block, layer=names.of(row.layer), why=why)
 
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""
@@ -177,7 +144,7 @@ class Dispatcher(Generic[PieceT]):
             for slot, value in zip(piece.outputs, results, strict=False):
                 environment[slot] = value
             if bound.variant.readings:
-                shadows = self._run_shadow(piece, bound, environment, results) if self._shadows else {}
+                shadows = self._run_shadow(piece, bound, environment, results) if self._order.shadows else {}
                 self._measured.append(_Measured(bound, results[len(piece.outputs) :], shadows))
             for slot in piece.dead:
                 environment[slot] = None
@@ -185,17 +152,27 @@ class Dispatcher(Generic[PieceT]):
 
     def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:
         block = self._pool.block_of(key) or piece.block
-        self._served[block or piece.name] = piece
-        recipe = self._recipes.get(block, Recipe()) if block else Recipe()
-        probing = self._probing and recipe != Recipe()  # blocks that stay at 16 bits are not measured
-        return self._bind_variant(piece, key, environment, recipe, probing)
+        names = self._names(piece, block, environment)
+        self._served[names.block, self._pool.layer_of(key) or ""] = piece, names
+        return self._bind_variant(piece, names, key, environment, *self._order.variant_of(block))
+
+    def _names(self, piece: PieceT, block: str | None, environment: Sequence[object]) -> _Names:
+        known = {layer: self._pool.layer_of(environment[slot]) for layer, slot in piece.layers}
+        own = {layer: found for layer, found in known.items() if found is not None}
+        return _Names(block or piece.name, piece.block, own)
 
     def _bind_variant(
-        self, piece: PieceT, key: object, environment: Sequence[object], recipe: Recipe, probing: bool
+        self,
+        piece: PieceT,
+        names: _Names,
+        key: object,
+        environment: Sequence[object],
+        recipe: Recipe,
+        probing: bool,
     ) -> _Bound:
         entry = (piece.name, id(key), recipe, probing)
         if entry not in self._kept or self._kept[entry].is_stale():
-            variant = self._variant(piece, recipe, probing)
+            variant = self._variants.variant(piece, recipe, probing)
             owned: list[torch.Tensor] = []
             weights: list[torch.Tensor] = []
             for index, part in variant.weights:
@@ -206,8 +183,7 @@ class Dispatcher(Generic[PieceT]):
                     owned.append(weight)
             values = _getter([piece.inputs[index] for index in variant.values])
             versions = tuple((weight, weight._version) for weight in owned)
-            block = self._pool.block_of(key) or piece.block or piece.name
-            self._kept[entry] = _Bound(block, piece.block, variant, values, tuple(weights), key, versions)
+            self._kept[entry] = _Bound(names, variant, values, tuple(weights), key, versions)
         return self._kept[entry]
 
     def _run_shadow(
@@ -217,12 +193,12 @@ class Dispatcher(Generic[PieceT]):
 
         A failure, such as one of memory, is not worth the forward: it costs the measurement, with a warning.
         """
-        recipe, stream = self._shadows.get(running.block), running.variant.stream
-        if recipe is None or stream is None or not self._is_compiled(piece, recipe):
+        recipe, stream = self._order.shadows.get(running.block), running.variant.stream
+        if recipe is None or stream is None or not self._variants.is_compiled(piece, recipe):
             return {}
         result = results[stream]
         try:
-            other = self._bind_variant(piece, running.key, environment, recipe, probing=False)
+            other = self._bind_variant(piece, running.names, running.key, environment, recipe, probing=False)
             devices = [result.device] if result.is_cuda else []
             with torch.random.fork_rng(devices):  # whatever a block draws, it must not draw from the forward's numbers
                 again = other.variant.function(*other.values(environment), *other.weights)
@@ -232,7 +208,7 @@ class Dispatcher(Generic[PieceT]):
             warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
             return {}
         finally:
-            if running.block not in self._keep_masters and not running.needs_masters:
+            if running.block not in self._order.keeps_masters and not running.needs_masters:
                 self._let_go_of_masters(running.block)
 
     def _let_go_of_masters(self, block: str) -> None:

@@ -1,25 +1,69 @@
-"""What a compiled model runs, piece by piece, as data and as a table."""
+"""What a compiled model runs, layer by layer: a value for code, a table for people."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 
+from tadp.precision import L16, Level, Role
+
 COLUMNS = ("piece", "structure", "role", "layer", "level", "kernel", "bytes", "reason", "why")
+"""The fields of a layer that the table shows."""
+
+
+@dataclass(frozen=True)
+class ExplainedLayer:
+    """One operation whose level may be chosen: a linear layer or an attention product.
+
+    Attributes:
+        piece: the block, or what lies before, between or after blocks; "outside" where nothing was captured.
+        structure: hash of the piece's graph; "" for layers that were not captured.
+        role: what the operation is in its block; None where that is not known.
+        layer: path of its module.
+        level: what it runs at.
+        kernel: what runs it.
+        bytes: of the weight that are read at this level.
+        tokens: rows of the activation; None where the graph does not tell.
+        shape: of the weight, ``(rows, columns)``; None for attention.
+        nonlinearity: what the product applies, "none" for nothing.
+        biased: whether it has a bias.
+        reason: why the level is not the one that the policy asked for; "" where it is.
+        why: what the policy chose the piece's levels for; "" where it does not say.
+    """
+
+    piece: str
+    structure: str
+    role: Role | None
+    layer: str
+    level: Level
+    kernel: str
+    bytes: int
+    tokens: int | None = None
+    shape: tuple[int, ...] | None = None
+    nonlinearity: str = "none"
+    biased: bool = False
+    reason: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One row per operation whose level may be chosen, with the keys of `COLUMNS`; `str` prints them as a table.
+    """What `Controller.layers` returns, as `rows`; `str` prints them as a table with the columns `COLUMNS`."""
 
-    ``bytes`` are the weight bytes that the operation reads at its level; ``reason`` says why a level is not what the
-    policy asked for, ``why`` what the policy chose the piece's levels for.
-    """
-
-    rows: tuple[Mapping[str, object], ...]
+    rows: tuple[ExplainedLayer, ...]
 
     def __str__(self) -> str:
         if not self.rows:
             return "nothing is captured yet: pieces are known after the first forward"
-        cells = [COLUMNS, *(tuple(str(row[column]) for column in COLUMNS) for row in self.rows)]
+        cells = [COLUMNS, *(_cells(row) for row in self.rows)]
         widths = [max(len(line[index]) for line in cells) for index in range(len(COLUMNS))]
         lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
         return "\n".join(line.rstrip() for line in lines)
+
+
+def uncompiled(piece: str, layer: str, shape: tuple[int, ...], reason: str) -> ExplainedLayer:
+    """A linear layer that the model's own code runs, at 16 bits."""
+    size = math.prod(shape) * L16.weight // 8
+    return ExplainedLayer(piece, "", None, layer, L16, "eager", size, shape=shape, reason=reason)
+
+
+def _cells(row: ExplainedLayer) -> tuple[str, ...]:
+    return tuple("" if (value := getattr(row, column)) is None else str(value) for column in COLUMNS)

@@ -7,10 +7,10 @@ import torch
 
 from tadp.complexity.content import of_prompts
 from tadp.complexity.score import Score, default_weights, judge
-from tadp.policy import Policy
+from tadp.policy import Policy, Seen
 from tadp.policy.plans import scored
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Tick
-from tadp.runtime.signals import Signals, features, guidance_signals, with_deltas
+from tadp.runtime.signals import At, Signals, columns_as_values, features, signals_at, with_deltas
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Generation:
         noise: what is left of it, as a share of the first step's.
         score: complexity of the content, once it is known.
         fallback: whether NaN or infinity was met, so that the rest runs at 16 bits.
+        started: whether a forward of it has begun.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Generation:
     noise: float = 1.0
     score: Score | None = None
     fallback: bool = False
+    started: bool = field(default=False, init=False)
     _first_timestep: float = field(default=0.0, init=False)
     _latest: dict[str, tuple[int, Signals]] = field(default_factory=dict, init=False)  # by branch, with their step
     _prediction: tuple[int, str, torch.Tensor] | None = field(
@@ -45,7 +47,8 @@ class Generation:
     )  # of the latest measured forward
 
     def follow(self, tick: Tick) -> None:
-        """Note how much noise is left at a step, from the timestep or else from the number of steps."""
+        """Begin a forward: note how much noise is left, from the timestep or else from the number of steps."""
+        self.started = True
         if tick.timestep is not None:
             self._first_timestep = max(self._first_timestep, tick.timestep)
             self.noise = tick.timestep / self._first_timestep if self._first_timestep > 0 else 1.0
@@ -55,6 +58,19 @@ class Generation:
     def stage(self, bounds: Iterable[float]) -> int:
         """How many of the stages that end at these noise levels are over."""
         return sum(self.noise < bound for bound in bounds)
+
+    def probes(self, step: int | None, policy: Policy) -> bool:
+        """Whether a step is measured, in all its branches, as the policy's first ones are. None: the next step."""
+        return len(self.probed_steps) < policy.probe_steps or step in self.probed_steps
+
+    def seen(self, blocks: tuple[str, ...], policy: Policy, step: int | None, memory: int | None) -> Seen:
+        """What a policy is shown before a step; None: before the next one.
+
+        Only policies that follow steps are told step and memory, which change all the time.
+        """
+        score = None if self.score is None or self.probes(step, policy) else self.score.total
+        seen = Seen(blocks, score, tuple(self.signals), self.stage(policy.stages), steps=self.num_steps)
+        return replace(seen, step=step, memory=memory) if policy.follows_steps else seen
 
     def take(self, measured: Signals, tick: Tick, prediction: torch.Tensor | None) -> Signals:
         """Add what a forward measured.
@@ -96,4 +112,8 @@ class Generation:
             return {}
         pair = {branch: before, tick.branch: prediction}
         self._prediction = None
-        return guidance_signals(pair[CONDITIONAL], pair[UNCONDITIONAL])
+        found: dict[str, tuple[float, ...]] = {}
+        for signal in signals_at(At.GUIDANCE):
+            measured = signal.measure(pair[CONDITIONAL], pair[UNCONDITIONAL])
+            found |= columns_as_values(signal.name, measured)
+        return found

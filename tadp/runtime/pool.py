@@ -1,9 +1,10 @@
 """Weight pool: which tensor a variant gets for a weight, and what of it is in memory."""
 
+import itertools
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -27,6 +28,8 @@ class PlaneWeight(Protocol):
     @property
     def shape(self) -> torch.Size: ...
 
+
+NOT_CAPTURED = "torch.compile did not capture the code that calls it"
 
 Pack = Callable[[torch.Tensor], PlaneWeight]
 
@@ -69,18 +72,16 @@ class WeightPool:
             weight.uncaptured = partial(self._uncaptured, layer)
         return {id(weight) for weight in self._adopted} != known
 
-    def layers(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        """Block, layer and shape of every packed weight."""
-        for weight in self._adopted:
-            block, layer = self._layers[id(weight)]
-            yield block, layer, tuple(weight.shape)
+    def why_uncaptured(self, layer: str) -> str:
+        """Why a packed layer is in no captured graph."""
+        return NOT_CAPTURED if layer in self._warned else "no forward has run it so far"
 
     def _uncaptured(self, layer: str, device: torch.device) -> torch.Tensor:
         """The master of a layer that runs outside all captured graphs, where no plan reaches it."""
         if layer not in self._warned:
             self._warned.add(layer)
             warnings.warn(
-                f"{layer} stays at 16 bits: torch.compile did not capture the code that calls it",
+                f"{layer} stays at 16 bits: {NOT_CAPTURED}",
                 PrecisionFallbackWarning,
                 stacklevel=2,
             )
@@ -111,6 +112,13 @@ class WeightPool:
             return found[MIXED_AVERAGES.index(part.average)].to(weight.device)
         tensor: torch.Tensor = getattr(self._planes(weight), part.kind)
         return tensor
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the planes are; None while there are none."""
+        own = (planes for _, _, planes in self._packed.values())
+        first = next(itertools.chain(self._adopted, own), None)
+        return None if first is None else first.high.device
 
     def keep_masters(self, blocks: frozenset[str]) -> None:
         """Let go of all masters but those of the named blocks."""

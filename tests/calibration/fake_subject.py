@@ -14,6 +14,7 @@ from tadp.calibration.subject import Subject
 from tadp.files.fingerprint import calibration_key
 from tadp.policy import Policy, Seen
 from tadp.precision import L16, Plan, Recipe, Role
+from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals, Signals
 
@@ -56,13 +57,12 @@ class FakeController:
     def weight_bytes(self) -> int:
         return 1000 + 300 * sum(recipe.has(L16) for _, recipe in self.plan)
 
-    def explain(self) -> Any:
-        rows = [
-            {"piece": block, "role": str(role), "layer": f"{block}.{role}"}
+    def layers(self) -> tuple[ExplainedLayer, ...]:
+        return tuple(
+            ExplainedLayer(block, "", role, f"{block}.{role}", L16, "", 0)
             for block in BLOCKS
             for role in (Role.FFN_UP, Role.SELF_ATTN_QKV, Role.ATTENTION)
-        ]
-        return SimpleNamespace(rows=rows)
+        )
 
 
 class FakeModel:
@@ -103,7 +103,7 @@ class FakePipeline:
             plan = self.tadp.plan
             error += sum(error_of(recipe) for _, recipe in plan) * noise * content / 10
             probing = step < self.tadp.policy.probe_steps
-            signals = Signals((BlockSignals("blocks.1", entropy=(1 / content,)),)) if probing else None
+            signals = Signals((BlockSignals("blocks.1", {("entropy", ""): (1 / content,)}),)) if probing else None
             self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(seed).random((1, 3, 16, 16, 3), dtype=np.float32) * 0.5

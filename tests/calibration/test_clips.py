@@ -41,7 +41,7 @@ class Pipeline:
         plan = self.policy.plan(Seen(("blocks.0", "blocks.1", "blocks.2")))
         for step in range(num_inference_steps):
             probing = step < self.policy.probe_steps
-            signals = Signals((BlockSignals("blocks.1", entropy=(0.5,)),)) if probing else None
+            signals = Signals((BlockSignals("blocks.1", {("entropy", ""): (0.5,)}),)) if probing else None
             self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(generator.initial_seed()).random(self.shape, dtype=np.float32) * 0.5

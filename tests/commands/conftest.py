@@ -6,7 +6,7 @@ import pytest
 
 import tadp
 from tadp.commands import capture, generate
-from tests.commands.fakes import FakeController, FakePipeline
+from tests.fakes import FakeController, FakePipeline
 
 
 @pytest.fixture

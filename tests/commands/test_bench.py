@@ -8,7 +8,7 @@ import torch
 from tadp.cli import main
 from tadp.commands import bench
 from tadp.kernels import table
-from tests.commands.fakes import FakePipeline
+from tests.fakes import FakePipeline
 
 CPU = torch.device("cpu")
 

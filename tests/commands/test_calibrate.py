@@ -11,7 +11,7 @@ from tadp.cli import main
 from tadp.commands import calibrate
 from tadp.demo import CALIBRATION_PROMPTS
 from tadp.files.calibration import load, save
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
 
 
 @pytest.fixture

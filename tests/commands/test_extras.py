@@ -6,7 +6,7 @@ import pytest
 
 from tadp.cli import main
 from tadp.errors import MissingExtraWarning
-from tests.commands.fakes import FakePipeline
+from tests.fakes import FakePipeline
 from tests.hiding import hide
 
 

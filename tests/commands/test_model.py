@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tadp.commands import model
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
-from tests.commands.fakes import FakePipeline
+from tests.fakes import FakePipeline
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tadp.cli import main
-from tests.commands.fakes import FakePipeline
+from tests.fakes import FakePipeline
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
@@ -20,6 +20,7 @@ def entries(cache: Path) -> set[str]:
     return {path.name for path in cache.iterdir()} if cache.exists() else set()
 
 
+@pytest.mark.aot
 def test_kernels_are_compiled_for_each_architecture_and_level(
     pipeline: FakePipeline, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,8 +21,10 @@ from tadp.planning.calibration import Calibration
 from tadp.policy import Static
 from tadp.precision import L4, L8, L16, MIXED_AVERAGES, Level, Recipe, Role
 from tests.breaking import Breaking
-from tests.conftest import relative_error, tiny_inputs, tiny_transformer
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
+from tests.models import relative_error, tiny_inputs, tiny_transformer
+
+pytestmark = pytest.mark.compiles
 
 POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
 
@@ -73,14 +75,14 @@ def test_switching_policies_compiles_nothing(compiled: WanTransformer3DModel) ->
 
 def test_blocks_share_one_structure_and_explain_lists_every_layer(compiled: WanTransformer3DModel) -> None:
     compiled.tadp.use("static:4")
-    rows = compiled.tadp.explain().rows
-    blocks = [row for row in rows if str(row["piece"]).startswith("blocks.")]
-    assert len({row["structure"] for row in blocks}) == 1
-    linears = [row for row in blocks if row["role"] != "attention"]
+    rows = compiled.tadp.layers()
+    blocks = [row for row in rows if row.piece.startswith("blocks.")]
+    assert len({row.structure for row in blocks}) == 1
+    linears = [row for row in blocks if row.role is not Role.ATTENTION]
     assert len(linears) == 4 * 10
-    assert {row["level"] for row in linears} == {"4"}
+    assert {row.level for row in linears} == {L4}
     outside = [row for row in rows if row not in blocks]
-    assert {row["level"] for row in outside} == {"16"}
+    assert {row.level for row in outside} == {L16}
     assert "blocks.3.ffn.net.2" in str(compiled.tadp.explain())
 
 
@@ -124,9 +126,9 @@ def test_recipes_of_one_own_can_mix_levels_by_role(compiled: WanTransformer3DMod
 
     compiled.tadp.use(Mixed(L8))
     compiled(**tiny_inputs())
-    levels = {row["layer"]: row["level"] for row in compiled.tadp.explain().rows}
-    assert levels["blocks.2.ffn.net.0.proj"] == "4"
-    assert levels["blocks.2.ffn.net.2"] == "8"
+    levels = {row.layer: row.level for row in compiled.tadp.layers()}
+    assert levels["blocks.2.ffn.net.0.proj"] == L4
+    assert levels["blocks.2.ffn.net.2"] == L8
 
 
 def test_attention_at_8_runs_and_stays_close(compiled: WanTransformer3DModel) -> None:
@@ -135,8 +137,8 @@ def test_attention_at_8_runs_and_stays_close(compiled: WanTransformer3DModel) ->
     plain = compiled(**inputs)[0]
     compiled.tadp.use("static:16+attention")
     found = compiled(**inputs)[0]
-    rows = [row for row in compiled.tadp.explain().rows if row["role"] == "attention"]
-    assert [row["level"] for row in rows] == ["8"] * 2 * len(compiled.blocks)
+    rows = [row for row in compiled.tadp.layers() if row.role is Role.ATTENTION]
+    assert [row.level for row in rows] == [L8] * 2 * len(compiled.blocks)
     assert not torch.equal(found, plain)
     # Rounding in bfloat16 moves the result by 2^-8 of its size in each of some ten operations of a block.
     assert (found - plain).float().norm() < 0.02 * plain.float().norm()
@@ -275,7 +277,7 @@ def test_the_backend_follows_weights_that_change_in_place() -> None:
 def test_the_backend_says_what_it_cannot_do() -> None:
     torch._dynamo.reset()
     compiled = torch.compile(torch.nn.Linear(4, 4), backend="tadp")
-    with pytest.warns(tadp.PrecisionFallbackWarning, match="no repeated blocks"), torch.no_grad():
+    with pytest.warns(tadp.PrecisionFallbackWarning, match="no transformer blocks"), torch.no_grad():
         compiled(torch.randn(2, 4))
     with pytest.warns(tadp.PrecisionFallbackWarning, match="dynamic=False"), torch.no_grad():
         compiled(torch.randn(3, 4))
@@ -351,13 +353,13 @@ def test_layers_that_are_not_captured_run_at_16_bits_with_one_warning_each() -> 
     messages = [str(item.message) for item in caught if item.category is tadp.PrecisionFallbackWarning]
     assert len(messages) == 2
     assert "blocks.0.down stays at 16 bits" in messages[0]
-    reasons = {row["layer"]: row["reason"] for row in model.tadp.explain().rows}
-    assert "not captured" in reasons["blocks.1.down"]
+    reasons = {row.layer: row.reason for row in model.tadp.layers()}
+    assert "did not capture" in reasons["blocks.1.down"]
     assert reasons["blocks.1.up"] == ""
 
 
 def test_a_model_without_blocks_is_refused() -> None:
-    with pytest.raises(tadp.UnsupportedModelError, match="no repeated blocks"):
+    with pytest.raises(tadp.UnsupportedModelError, match="no transformer blocks"):
         tadp.compile(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU()))
 
 
@@ -456,7 +458,7 @@ def test_channels_have_widths_of_their_own_at_mixed_levels() -> None:
         expected = eager(**inputs)[0]  # weights rounded, activations not
     tadp.compile(model, policy="static:5m", calibration=replace(calibration, channel_widths=widths))
     error = relative_error(model(**inputs)[0], expected)
-    assert {row["level"] for row in model.tadp.explain().rows if row["role"] == "ffn.up"} == {"5m"}
+    assert {row.level for row in model.tadp.layers() if row.role is Role.FFN_UP} == {Level.parse("5m")}
     model.tadp.use("static:7m")
     other = relative_error(model(**inputs)[0], expected)
     assert error < other / 3, (error, other)

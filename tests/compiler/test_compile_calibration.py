@@ -12,14 +12,17 @@ import tadp
 from tadp.files.calibration import save
 from tadp.files.fingerprint import calibration_key, fingerprint
 from tadp.planning.calibration import Calibration
-from tadp.policy import Budget, Fixed, Staged
+from tadp.policy import Budget, Fixed, Staged, Static
 from tadp.precision import L8, Plan, Recipe
-from tests.conftest import tiny_inputs, tiny_transformer
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
+from tests.models import tiny_inputs, tiny_transformer
 from tests.policy.costs_of import STAGES, at, made_up_costs
+
+pytestmark = pytest.mark.compiles
 
 BLOCKS = tuple(f"blocks.{index}" for index in range(4))
 ALLOWED = (Recipe(), at(L8), at(L8, attention=True))
+BUDGET = Budget(latency=7.2, recipes_allowed=ALLOWED)
 
 
 def _calibration(model: torch.nn.Module) -> Calibration:
@@ -27,11 +30,18 @@ def _calibration(model: torch.nn.Module) -> Calibration:
 
 
 @pytest.fixture(scope="module")
-def model() -> WanTransformer3DModel:
+def _model() -> WanTransformer3DModel:
     torch._dynamo.reset()
     plain = tiny_transformer()
-    budget = Budget(latency=7.2, recipes_allowed=ALLOWED)
-    return tadp.compile(plain, policy=budget, calibration=_calibration(plain))
+    return tadp.compile(plain, policy=BUDGET, calibration=_calibration(plain))
+
+
+@pytest.fixture
+def model(_model: WanTransformer3DModel) -> WanTransformer3DModel:
+    """One model for all tests; each finds it under its first policy, before a generation."""
+    _model.tadp.use(BUDGET)
+    _model.tadp.begin()
+    return _model
 
 
 def _generate(
@@ -61,7 +71,7 @@ def test_a_budget_changes_its_plan_from_stage_to_stage_without_compiling(model: 
 
 def test_plans_are_explained(model: WanTransformer3DModel) -> None:
     _generate(model, "a cat", (1000.0, 960.0, 900.0))
-    why = {str(row["piece"]): row["why"] for row in model.tadp.explain().rows}
+    why = {layer.piece: layer.why for layer in model.tadp.layers()}
     assert why["blocks.0"] == "first or last block"
     assert "of its time for" in str(why["blocks.1"])
 
@@ -71,6 +81,7 @@ def test_a_batch_counts_by_its_most_complex_prompt(model: WanTransformer3DModel)
         "a cat",
         "a red circle bounces over a blue box, then three stars orbit it and explode into small squares",
     )
+    model.tadp.use(Static(L8, probe_steps=1))  # a score, and little to compile for the batch
     scores = []
     for prompts in ([simple, simple], [simple, busy], [busy, busy]):
         _generate(model, prompts, (1000.0, 960.0, 900.0), batch=2)

@@ -12,7 +12,9 @@ import tadp
 from tadp.policy import Seen, Static
 from tadp.precision import L6, L8, L16, Level, Plan, Recipe
 from tests.breaking import Breaking, BreakingBlock
-from tests.conftest import relative_error, tiny_inputs
+from tests.models import relative_error, tiny_inputs
+
+pytestmark = pytest.mark.compiles
 
 
 def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DModel) -> None:
@@ -31,11 +33,11 @@ def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DMod
     assert records[0].plan["blocks.0"] == records[-1].plan["blocks.3"] == Recipe(L16)
     assert [block.piece for block in records[0].signals.blocks] == ["blocks.1", "blocks.2"]
     block = records[0].signals.blocks[0]
-    assert 0 < block.entropy[0] <= 1
-    assert block.relative_change[0] > 0
-    assert len(block.kurtosis) == 7
-    assert all(layer.startswith("blocks.1.") for layer in block.kurtosis)
-    assert all(layer.startswith("blocks.2.") for layer in records[0].signals.blocks[1].kurtosis)
+    assert 0 < block["entropy"][0] <= 1
+    assert block["relative_change"][0] > 0
+    assert len(block.by_layer("kurtosis")) == 7
+    assert all(layer.startswith("blocks.1.") for layer in block.by_layer("kurtosis"))
+    assert all(layer.startswith("blocks.2.") for layer in records[0].signals.blocks[1].by_layer("kurtosis"))
     assert records[-1].signals is None
     assert 0 <= records[-1].score <= 1
     assert compiled.tadp.score.text is not None
@@ -62,7 +64,7 @@ def test_signals_are_kept_apart_by_sample(compiled: WanTransformer3DModel) -> No
     compiled.tadp.begin()
     compiled(**tiny_inputs(batch=2))
     block = compiled.tadp.history[-1].signals.blocks[0]
-    assert len(block.entropy) == len(block.relative_change) == 2
+    assert len(block["entropy"]) == len(block["relative_change"]) == 2
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,16 @@ def test_all_signals_reach_the_history(compiled: WanTransformer3DModel) -> None:
             compiled(**tiny_inputs(timestep=timestep))
     records = compiled.tadp.history[-4:]
     block = records[0].signals.blocks[0]
-    assert 0 <= block.entropy_error[0] < 0.05
-    for layer, errors in block.quantization_error.items():
-        assert layer in block.kurtosis
-        assert 0 < errors[8][0] < errors[6][0] < errors[4][0] < 1
-    assert [record.signals.blocks[0].relative_change_delta == () for record in records] == [True, True, False, False]
+    assert 0 <= block["entropy_error"][0] < 0.05
+    errors = {width: block.by_layer(f"quantization_error:{width}") for width in (8, 6, 4)}
+    assert set(errors[8]) == set(block.by_layer("kurtosis"))
+    for layer in errors[8]:
+        assert 0 < errors[8][layer][0] < errors[6][layer][0] < errors[4][layer][0] < 1
+    assert [record.signals.blocks[0]["relative_change_delta"] == () for record in records] == [True, True, False, False]
     for before, after in zip(records[:2], records[2:], strict=True):
         assert before.branch == after.branch
         for then, now in zip(before.signals.blocks, after.signals.blocks, strict=True):
-            assert now.relative_change_delta == (now.relative_change[0] - then.relative_change[0],)
+            assert now["relative_change_delta"] == (now["relative_change"][0] - then["relative_change"][0],)
 
 
 def test_signals_of_a_sample_do_not_depend_on_the_batch(compiled: WanTransformer3DModel) -> None:
@@ -111,12 +114,12 @@ def test_signals_of_a_sample_do_not_depend_on_the_batch(compiled: WanTransformer
     for together, *alone in zip(*found, strict=True):
         for sample, single in enumerate(alone):
             # kernels may sum in another order where the batch is another one, and bfloat16 then rounds otherwise
-            assert together.entropy[sample] == pytest.approx(single.entropy[0], rel=1e-2)
-            assert together.relative_change[sample] == pytest.approx(single.relative_change[0], rel=1e-2)
-            for layer, kurtosis in together.kurtosis.items():
-                assert kurtosis[sample] == pytest.approx(single.kurtosis[layer][0], rel=5e-2)
-                error = together.quantization_error[layer][8][sample]
-                assert error == pytest.approx(single.quantization_error[layer][8][0], rel=5e-2)
+            assert together["entropy"][sample] == pytest.approx(single["entropy"][0], rel=1e-2)
+            assert together["relative_change"][sample] == pytest.approx(single["relative_change"][0], rel=1e-2)
+            for layer, kurtosis in together.by_layer("kurtosis").items():
+                assert kurtosis[sample] == pytest.approx(single.by_layer("kurtosis")[layer][0], rel=5e-2)
+                error = together.by_layer("quantization_error:8")[layer][sample]
+                assert error == pytest.approx(single.by_layer("quantization_error:8")[layer][0], rel=5e-2)
 
 
 def test_shadow_errors_are_differences_of_a_block_at_another_recipe(compiled: WanTransformer3DModel) -> None:
@@ -130,7 +133,8 @@ def test_shadow_errors_are_differences_of_a_block_at_another_recipe(compiled: Wa
             compiled(**tiny_inputs())
             for block in compiled.tadp.history[-1].signals.blocks:
                 if block.piece == "blocks.3":
-                    measured |= {recipe: values[0] for recipe, values in block.shadow_error.items()}
+                    found = block.by_name("shadow_error")
+                    measured |= {Recipe.parse(recipe): values[0] for recipe, values in found.items()}
         for recipe in (Recipe(L6), Recipe()):
             compiled.tadp.use(_Probing(own=(("blocks.3", recipe),)))
             compiled.tadp.begin()
@@ -155,7 +159,7 @@ def test_shadow_runs_change_neither_results_nor_memory_and_compile_nothing(compi
         graphs = counters["stats"]["unique_graphs"], counters["inductor"]["fxgraph_cache_miss"]
         results.append([compiled(**tiny_inputs(timestep=timestep))[0] for timestep in (900.0, 600.0, 300.0)])
         records = compiled.tadp.history[-3:]
-        counts.append(sum(len(block.shadow_error) for record in records for block in record.signals.blocks))
+        counts.append(sum(len(block.by_name("shadow_error")) for record in records for block in record.signals.blocks))
         sizes.append(compiled.tadp.weight_bytes())
         assert (counters["stats"]["unique_graphs"], counters["inductor"]["fxgraph_cache_miss"]) == graphs
     for without, with_shadows in zip(*results, strict=True):
@@ -196,5 +200,5 @@ def test_block_maps_of_sparse_attention_are_read() -> None:
         tadp.compile(model, policy="complexity")
         model(torch.randn(2, 8, 32), torch.tensor([500.0, 500.0]))
     (block,) = model.tadp.history[0].signals.blocks
-    assert block.block_map_entropy == (0.5, 0.5)  # log 2 / log 4
-    assert block.entropy == ()
+    assert block["block_map_entropy"] == (0.5, 0.5)  # log 2 / log 4
+    assert block["entropy"] == ()

@@ -9,7 +9,9 @@ from torch._dynamo.types import GuardFilterEntry
 
 import tadp
 from tadp.compiler.guards import guard_filter
-from tests.conftest import relative_error, tiny_inputs, tiny_transformer
+from tests.models import relative_error, tiny_inputs, tiny_transformer
+
+pytestmark = pytest.mark.compiles
 
 PLANES = (".low", ".mid", ".high", ".scale")
 

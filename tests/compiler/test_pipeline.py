@@ -14,7 +14,10 @@ from tadp.demo.architecture import (
     make_tokenizer,
     make_transformer,
 )
-from tadp.policy import Complexity
+from tadp.policy import Complexity, Static
+from tadp.precision import L8
+
+pytestmark = pytest.mark.compiles
 
 CALL = {
     "height": 32,
@@ -43,11 +46,19 @@ def _clip(pipeline: WanPipeline, prompt: str | list[str], **options: object) -> 
 
 
 @pytest.fixture(scope="module")
-def compiled() -> WanPipeline:
+def _compiled() -> WanPipeline:
     torch._dynamo.reset()
     pipeline = tadp.compile(_pipeline(), policy="complexity")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@pytest.fixture
+def compiled(_compiled: WanPipeline) -> WanPipeline:
+    """One pipeline for all tests; each finds it under its first policy, before a generation."""
+    _compiled.tadp.use("complexity")
+    _compiled.tadp.begin()
+    return _compiled
 
 
 def test_prompt_branches_and_steps_are_observed(compiled: WanPipeline) -> None:
@@ -81,12 +92,12 @@ def test_the_plan_follows_the_thresholds(compiled: WanPipeline) -> None:
         compiled.tadp.use(policy)
         _clip(compiled, "a red circle", guidance_scale=1.0)
         levels[name] = {str(recipe) for _, recipe in compiled.tadp.plan}
-    compiled.tadp.use("complexity")
     assert levels == {"low": {"6", "16"}, "high": {"8", "16"}}
 
 
 def test_a_batch_of_prompts_is_judged_by_its_most_complex_one(compiled: WanPipeline) -> None:
     simple, busy = "a red circle", "a red circle bounces, then a blue star moves left behind a green square that grows"
+    compiled.tadp.use(Static(L8, probe_steps=1))  # a score, and little to compile for the batch
     text = []
     for prompt in ([simple], [simple, busy]):
         _clip(compiled, prompt, guidance_scale=1.0)

@@ -65,6 +65,7 @@ def test_the_stored_layer_has_an_output_for_each_class() -> None:
     assert bert.HEAD.stat().st_size < 100_000
 
 
+@pytest.mark.spawns
 def test_importing_loads_no_weights() -> None:
     code = f"import sys; from tadp.complexity import bert; print({PACKAGE!r} in sys.modules, bert._head.cache_info())"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -183,6 +183,7 @@ def test_a_prompt_takes_less_than_5_ms_without_any_cache(prompt: str) -> None:
     assert min(took[1:]) < 5e-3  # the first one may load dictionaries
 
 
+@pytest.mark.spawns
 def test_dictionaries_are_loaded_by_the_first_prompt_in_their_language() -> None:
     code = (
         "import sys\n"

@@ -12,6 +12,8 @@ from tests.families import original_wan
 from tests.families.kinds import ALL, Model, SharesALinear
 from tests.models import relative_error
 
+pytestmark = pytest.mark.compiles
+
 POLICIES = ("static:16", "static:8", "static:4")
 INPUTS = (torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([500.0, 500.0]))
 

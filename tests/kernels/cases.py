@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from tadp.kernels import BitPlaneWeight, reference
+from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.isa import NAMES, is_available
 from tadp.kernels.operators import flatten, unflatten
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -23,6 +23,9 @@ COLUMNS = st.sampled_from([1, 2, 3, 4, 5, 7, 12, 15, 16, 17, 28, 31, 32, 33, 60,
 ROWS = st.sampled_from([1, 2, 15, 16, 17, 33, 48, 63, 64, 65, 100, 130])
 TOKENS = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 11, 13, 47, 48, 49, 50, 60, 97])
 SEEDS = st.integers(0, 2**31 - 1)
+NONLINEARITIES = tuple(reference.NONLINEARITIES)
+GROUPED = st.sampled_from([(64, 64), (128, 64), (128, 128), (192, 64), (320, 64), (384, 128), (512, None)])
+"""Columns, and how many of them share a scale."""
 
 
 ISAS = tuple(filter(is_available, NAMES))
@@ -117,6 +120,31 @@ def random_widths(seed: int, rows: int) -> torch.Tensor:
     """A width for each row of a weight, as the operator linear takes them."""
     generator = torch.Generator().manual_seed(seed)
     return torch.tensor(WIDTHS, dtype=torch.uint8)[torch.randint(len(WIDTHS), (rows,), generator=generator)]
+
+
+def integer_product(seed: int, tokens: int, rows: int, columns: int) -> Product:
+    """Codes over their full ranges under scales of one: every result is a whole number or a half."""
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(-127, 128, (tokens, columns), generator=generator, dtype=torch.int8)
+    cut = planes.cut(random_codes(seed + 1, rows, columns))
+    weight = BitPlaneWeight(*cut, torch.ones(rows), columns, torch.float32)
+    return Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
+
+
+def real_product(
+    seed: int,
+    tokens: int,
+    rows: int,
+    columns: int,
+    bias_dtype: torch.dtype | None,
+    group_size: int | None = None,
+    nonlinearity: str = "none",
+) -> Product:
+    generator = torch.Generator().manual_seed(seed + 1)
+    weight = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
+    codes, scale, total = reference.quantize(tokens_with_outliers(seed, (tokens, columns)), weight.groups)
+    bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype)
+    return Product(codes, scale, total, weight, bias, nonlinearity)
 
 
 def product_bound(value: torch.Tensor, product: Product, dtype: torch.dtype) -> torch.Tensor:

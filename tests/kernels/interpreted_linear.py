@@ -13,9 +13,17 @@ from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.operators import flatten
 from tadp.kernels.triton.tile import tile_for
 from tadp.kernels.values import Epilogue
-from tests.kernels.cases import WIDTHS, Product, product_bound, random_widths, taking_arguments, tokens_with_outliers
+from tests.kernels.cases import (
+    WIDTHS,
+    Product,
+    integer_product,
+    product_bound,
+    random_widths,
+    real_product,
+    taking_arguments,
+    tokens_with_outliers,
+)
 from tests.kernels.launchers import linear
-from tests.kernels.test_linear import integer_product, real_product
 
 # One, primes, one more and one less than tiles of 16, 64 and 128; columns around the padding and around whole steps.
 SHAPES = (

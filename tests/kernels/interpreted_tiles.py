@@ -9,9 +9,8 @@ import triton
 from tadp.kernels import reference
 from tadp.kernels.formats import FORMATS
 from tests.kernels.bounds import finished_bound, linear_bound
-from tests.kernels.cases import WIDTHS, product_bound, taking_arguments
+from tests.kernels.cases import WIDTHS, integer_product, product_bound, real_product, taking_arguments
 from tests.kernels.launchers import linear as linear_of_values
-from tests.kernels.test_linear import integer_product, real_product
 
 NONLINEARITIES = tuple(reference.NONLINEARITIES)
 

@@ -1,9 +1,12 @@
 import operator
 
+import pytest
 import torch
 from torch import fx, nn
 
 from tadp.kernels import BitPlaneWeight, pack_linear_
+
+pytestmark = pytest.mark.compiles
 
 
 def packed_linear() -> nn.Linear:

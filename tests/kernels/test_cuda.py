@@ -10,8 +10,7 @@ from tadp.kernels.reference import NONLINEARITIES
 from tadp.kernels.registry import Request
 from tadp.kernels.values import Codes
 from tadp.precision import L8, Level
-from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, tokens_with_outliers
-from tests.kernels.test_linear import real_product
+from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, real_product, tokens_with_outliers
 
 needs_kernels = pytest.mark.skipif(
     not (torch.cuda.is_available() and cuda.is_used()),

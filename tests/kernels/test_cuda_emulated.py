@@ -4,7 +4,6 @@ import ctypes
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,14 @@ import torch
 from tadp.kernels import reference
 from tadp.kernels.formats import GROUP_SIZES
 from tadp.kernels.reference import NONLINEARITIES
-from tests.kernels.cases import FLOATS, WIDTHS, tokens_with_outliers
-from tests.kernels.test_cuda_on_host import SOURCES, pointer
-from tests.kernels.test_linear import real_product
+from tests.kernels.cases import FLOATS, WIDTHS, real_product, tokens_with_outliers
+from tests.kernels.on_host import SOURCES, build, pointer
 
 INCLUDES = [Path(root) / "include" for root in (os.environ.get("CUDA_HOME", ""), "/usr/local/cuda") if root]
 CUDA = next((path for path in INCLUDES if (path / "cuda_fp16.h").is_file()), None)
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.spawns,
     pytest.mark.skipif(shutil.which("g++") is None or CUDA is None, reason="g++ or CUDA's headers are not installed"),
 ]
 
@@ -68,13 +66,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         parts.append(text)
     source, built = folder / "emulated.cpp", folder / "emulated.so"
     source.write_text("\n".join([*parts, ENTRIES]))
-    flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-pthread", "-w"]
-    includes = [f"-I{path}" for path in (CUDA, SOURCES, Path(__file__).parent)]
-    done = subprocess.run(
-        ["g++", *flags, *includes, "-o", str(built), str(source)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(built))
+    return build(source, built, f"-I{CUDA}", f"-I{Path(__file__).parent}", "-pthread", "-w")
 
 
 def assert_quantizes(library: ctypes.CDLL, x: torch.Tensor, groups: int = 0) -> None:

@@ -2,7 +2,6 @@
 
 import ctypes
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,11 @@ from hypothesis import strategies as st
 from tadp.kernels import planes, reference
 from tadp.kernels.formats import FORMATS
 from tadp.kernels.values import Codes, Epilogue, Planes
-from tests.kernels.cases import COLUMNS, FLOATS, SEEDS, WIDTHS, random_codes, tokens_with_outliers
-from tests.kernels.test_linear import real_product
+from tests.kernels.cases import COLUMNS, FLOATS, SEEDS, WIDTHS, random_codes, real_product, tokens_with_outliers
+from tests.kernels.on_host import build, pointer
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+pytestmark = [pytest.mark.spawns, pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")]
 
-SOURCES = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
 NONLINEARITIES = ("gelu", "gelu_tanh", "silu")
 
 # Around the 2,048 columns that a warp takes at a time, and the 64 of a lane.
@@ -28,17 +26,7 @@ LONG = st.sampled_from([64, 128, 192, 1536, 1984, 2048, 2112, 4160])
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     built = tmp_path_factory.mktemp("cuda_on_host") / "cuda_on_host.so"
-    flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"]
-    source = Path(__file__).with_name("cuda_on_host.cpp")
-    done = subprocess.run(
-        ["g++", *flags, f"-I{SOURCES}", "-o", str(built), str(source)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(built))
-
-
-def pointer(tensor: torch.Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+    return build(Path(__file__).with_name("cuda_on_host.cpp"), built, "-Wall", "-Werror", "-Wno-unknown-pragmas")
 
 
 def few_tokens(

@@ -12,48 +12,21 @@ from tadp.kernels.isa import NAMES, cpu_isa
 from tests.kernels.cases import (
     COLUMNS,
     FLOATS,
+    GROUPED,
     ISAS,
+    NONLINEARITIES,
     ROWS,
     SEEDS,
     TOKENS,
     WIDTHS,
     Product,
+    integer_product,
     needs_vector_isas,
     product_bound,
-    random_codes,
     random_widths,
+    real_product,
     taking_arguments,
-    tokens_with_outliers,
 )
-
-NONLINEARITIES = tuple(reference.NONLINEARITIES)
-GROUPED = st.sampled_from([(64, 64), (128, 64), (128, 128), (192, 64), (320, 64), (384, 128), (512, None)])
-"""Columns, and how many of them share a scale."""
-
-
-def integer_product(seed: int, tokens: int, rows: int, columns: int) -> Product:
-    """Codes over their full ranges under scales of one: every result is a whole number or a half."""
-    generator = torch.Generator().manual_seed(seed)
-    codes = torch.randint(-127, 128, (tokens, columns), generator=generator, dtype=torch.int8)
-    cut = planes.cut(random_codes(seed + 1, rows, columns))
-    weight = BitPlaneWeight(*cut, torch.ones(rows), columns, torch.float32)
-    return Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
-
-
-def real_product(
-    seed: int,
-    tokens: int,
-    rows: int,
-    columns: int,
-    bias_dtype: torch.dtype | None,
-    group_size: int | None = None,
-    nonlinearity: str = "none",
-) -> Product:
-    generator = torch.Generator().manual_seed(seed + 1)
-    weight = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
-    codes, scale, total = reference.quantize(tokens_with_outliers(seed, (tokens, columns)), weight.groups)
-    bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype)
-    return Product(codes, scale, total, weight, bias, nonlinearity)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -406,10 +379,12 @@ def asked_in_a_process(wish: str | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.spawns
 @pytest.mark.parametrize(("wish", "answer"), [(None, ISAS[-1]), ("portable", "portable")])
 def test_the_environment_is_read_once(wish: str | None, answer: str) -> None:
     assert asked_in_a_process(wish).stdout.split() == [answer, answer]
 
 
+@pytest.mark.spawns
 def test_an_unknown_wish_of_the_environment_is_refused() -> None:
     assert "TADP_CPU_ISA is 'sse9'; valid are" in asked_in_a_process("sse9").stderr

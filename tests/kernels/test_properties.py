@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.kernels.planes import signal_to_noise
 from tadp.kernels import BitPlaneWeight, reference
 from tadp.kernels.isa import cpu_isa
 from tests.kernels.cases import (
@@ -46,6 +45,11 @@ def vectors_of_all_kinds(seed: int, count: int, columns: int, dtype: torch.dtype
     kinds = torch.stack([normal, outlier, normal[:, :1].expand_as(normal), torch.zeros_like(normal), subnormal])
     chosen = torch.randint(len(kinds), (count,), generator=generator)
     return kinds[chosen, torch.arange(count)].to(dtype)
+
+
+def signal_to_noise(exact: torch.Tensor, found: torch.Tensor) -> float:
+    """In dB."""
+    return float(20 * torch.log10(exact.double().norm() / (exact.double() - found.double()).norm()))
 
 
 def laid_out(x: torch.Tensor, layout: str) -> torch.Tensor:

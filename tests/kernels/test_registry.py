@@ -10,20 +10,10 @@ from tadp.kernels.registry import AttentionRequest, Kernel, Request, choose
 from tadp.kernels.tuning import apply
 from tadp.kernels.values import Codes, Epilogue, Planes
 from tadp.precision import L8, L16, Level
-from tests.conftest import tiny_inputs, tiny_transformer
+from tests.kernels.requests import ON_GPU, REQUEST
+from tests.models import tiny_inputs, tiny_transformer
 
 CPU = torch.device("cpu")
-REQUEST = Request(
-    level=L8,
-    tokens=1280,
-    columns=1536,
-    rows=1536,
-    groups=0,
-    dtype=torch.bfloat16,
-    device="cpu",
-    architecture="avx512vnni",
-)
-ON_GPU = replace(REQUEST, device="cuda", architecture="sm_90")
 
 
 @pytest.fixture
@@ -216,6 +206,7 @@ def test_a_device_without_kernels_gets_them_by_declaration(monkeypatch: pytest.M
     assert kernel.target is torch.ops.tadp.linear.default
 
 
+@pytest.mark.compiles
 @pytest.mark.usefixtures("own_kernels")
 def test_a_registered_kernel_is_explained_and_run() -> None:
     torch._dynamo.reset()

@@ -9,7 +9,7 @@ import torch
 from tadp.kernels import reference, registry, tuning
 from tadp.kernels.table import Measurement, StaleTableError, Table, device_name, lookup, table_path
 from tadp.precision import L4
-from tests.kernels.test_registry import REQUEST
+from tests.kernels.requests import REQUEST
 
 CPU = torch.device("cpu")
 ROW = Measurement(REQUEST, (("linear:int8", 2.0), ("weight_only_linear:dequantize", 1.5)))

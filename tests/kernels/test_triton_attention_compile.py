@@ -11,7 +11,7 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from triton.compiler import CompiledKernel  # noqa: E402
 
-from tadp.kernels.triton.ahead_of_time import _compiling_for as compiling_for  # noqa: E402
+from tadp.kernels.triton.ahead_of_time import compiling_for  # noqa: E402
 from tadp.kernels.triton.attention import (  # noqa: E402
     attention,
     attention_constants,
@@ -35,6 +35,8 @@ from tests.kernels.ahead_of_time import (  # noqa: E402
     float_mma,
 )
 from tests.kernels.launchers import attention_name  # noqa: E402
+
+pytestmark = pytest.mark.aot
 
 HEADS, KEYS = 40, 32760
 
@@ -107,7 +109,6 @@ def check_attention(
     assert not re.search(r"cvt\.rn\.f32\.s32", kernel.asm["ptx"])  # it would wait for the unit of powers of two
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dim", [64, 128])
 def test_compiles_to_both_products_without_spills(
@@ -126,7 +127,6 @@ def test_compiles_to_both_products_without_spills(
             assert kernel.asm["ptx"].count("shfl.sync") <= 8 * rows + 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_masks_types_and_large_heads_spill_little(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
     cases: list[tuple[int, str, int, str | None, int]] = [
@@ -143,11 +143,11 @@ def test_masks_types_and_large_heads_spill_little(architecture: int, capfd: pyte
         check_attention(kernel, architecture, products, capfd.readouterr().out, spilled)
 
 
-def test_few_queries_compile(capfd: pytest.CaptureFixture[str]) -> None:
-    for architecture in (80, 90):
-        tile = attention_tile_for(1, 128, divmod(architecture, 10))
-        kernel = compile_attention(architecture, tile, 128, keys=77)
-        check_attention(kernel, architecture, products_of(architecture, tile.operands), capfd.readouterr().out)
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_few_queries_compile(architecture: int, capfd: pytest.CaptureFixture[str]) -> None:
+    tile = attention_tile_for(1, 128, divmod(architecture, 10))
+    kernel = compile_attention(architecture, tile, 128, keys=77)
+    check_attention(kernel, architecture, products_of(architecture, tile.operands), capfd.readouterr().out)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

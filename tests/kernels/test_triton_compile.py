@@ -30,6 +30,8 @@ from tests.kernels.ahead_of_time import (  # noqa: E402
 )
 from tests.kernels.cases import WIDTHS  # noqa: E402
 
+pytestmark = pytest.mark.aot
+
 TOKENS = (1, 64, 4096)  # one for each tile
 
 
@@ -116,18 +118,21 @@ def test_compiles_to_int8_products_without_spills(
     assert not re.search(r"\bfma\.rn", ptx)
 
 
+@pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 4), (7, 5), (130, 259)])
-def test_compiles_for_odd_shapes(width: int, rows: int, columns: int, capfd: pytest.CaptureFixture[str]) -> None:
-    kernel = compile_linear(80, width, 1, rows, columns, dtype="fp16", bias=None)
-    check(kernel, INT8_MMA[80], capfd.readouterr().out)
+def test_compiles_for_odd_shapes(
+    architecture: int, width: int, rows: int, columns: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kernel = compile_linear(architecture, width, 1, rows, columns, dtype="fp16", bias=None)
+    check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_masks_bring_no_spills(tokens: int, capfd: pytest.CaptureFixture[str]) -> None:
-    for architecture in ARCHITECTURES:
-        kernel = compile_linear(architecture, 8, tokens, 1531, 1531, dtype="fp32", bias="fp32")
-        check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
+def test_masks_bring_no_spills(architecture: int, tokens: int, capfd: pytest.CaptureFixture[str]) -> None:
+    kernel = compile_linear(architecture, 8, tokens, 1531, 1531, dtype="fp32", bias="fp32")
+    check(kernel, INT8_MMA[architecture], capfd.readouterr().out)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -149,19 +154,22 @@ def test_rows_of_own_widths_bring_no_spills(architecture: int, capfd: pytest.Cap
         assert not re.search(r"\bfma\.rn", kernel.asm["ptx"])
 
 
+@pytest.mark.parametrize("architecture", [80, 90, 120])
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_candidates_compile(tokens: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_candidates_compile(architecture: int, tokens: int, capfd: pytest.CaptureFixture[str]) -> None:
     widths = cycle(WIDTHS)
-    for architecture in (80, 90, 120):
-        for name in kernels_for(tokens, 1536, 8960, 8, divmod(architecture, 10))[2::4]:
-            if not Tile.parse(name).descriptors:
-                kernel = compile_linear(architecture, next(widths), tokens, 1536, 8960, name=name)
-                product = INT8_MMA[80 if Tile.parse(name).rows < 64 else architecture]
-                check(kernel, product, capfd.readouterr().out, SHARED_KIB[architecture])
+    for name in kernels_for(tokens, 1536, 8960, 8, divmod(architecture, 10))[2::4]:
+        if not Tile.parse(name).descriptors:
+            kernel = compile_linear(architecture, next(widths), tokens, 1536, 8960, name=name)
+            product = INT8_MMA[80 if Tile.parse(name).rows < 64 else architecture]
+            check(kernel, product, capfd.readouterr().out, SHARED_KIB[architecture])
 
 
+@pytest.mark.parametrize(("architecture", "width"), tuple(zip(ARCHITECTURES, cycle(WIDTHS))))
 @pytest.mark.parametrize("integers", [True, False])
-def test_parts_are_added_without_spills(integers: bool, capfd: pytest.CaptureFixture[str]) -> None:
+def test_parts_are_added_without_spills(
+    architecture: int, width: int, integers: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
     tensors = {
         "parts": "*i32" if integers else "*fp32",
         "scale": "*fp32" if integers else None,
@@ -172,11 +180,10 @@ def test_parts_are_added_without_spills(integers: bool, capfd: pytest.CaptureFix
     }
     numbers = {"outputs": 1536, "rows": 1536}
     options = {"num_warps": 4, "enable_fp_fusion": False}
-    for architecture, width in zip(ARCHITECTURES, cycle(WIDTHS)):
-        constants = add_up_constants(8, width, "none")
-        kernel = compile_for(architecture, add_up_kernel, tensors, numbers, constants, options)
-        check(kernel, None, capfd.readouterr().out)
-        assert not re.search(r"\bfma\.rn", kernel.asm["ptx"])
+    constants = add_up_constants(8, width, "none")
+    kernel = compile_for(architecture, add_up_kernel, tensors, numbers, constants, options)
+    check(kernel, None, capfd.readouterr().out)
+    assert not re.search(r"\bfma\.rn", kernel.asm["ptx"])
 
 
 @pytest.mark.parametrize("architecture", [90, 100, 120])
@@ -205,7 +212,9 @@ def test_weight_only_products_bring_no_spills(architecture: int, capfd: pytest.C
         assert f"fma.rn.{type}x2" in kernel.asm["ptx"]  # codes become values two at a time
 
 
-def test_weight_only_masks_bring_no_spills(capfd: pytest.CaptureFixture[str]) -> None:
-    for architecture, width, dtype in ((80, 4, "bf16"), (90, 6, "bf16"), (120, 6, "fp32")):
-        kernel = compile_weight_only(architecture, width, 64, dtype, columns=1531)
-        check(kernel, float_mma(architecture, "f16" if dtype == "fp16" else "bf16"), capfd.readouterr().out)
+@pytest.mark.parametrize(("architecture", "width", "dtype"), [(80, 4, "bf16"), (90, 6, "bf16"), (120, 6, "fp32")])
+def test_weight_only_masks_bring_no_spills(
+    architecture: int, width: int, dtype: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kernel = compile_weight_only(architecture, width, 64, dtype, columns=1531)
+    check(kernel, float_mma(architecture, "bf16"), capfd.readouterr().out)

@@ -19,8 +19,15 @@ from tadp.kernels.operators import unflatten
 from tadp.kernels.triton.tile import Tile, kernels_for
 from tadp.kernels.triton.unpack import codes_ptx, values, values_ptx
 from tests.kernels.bounds import linear_bound, weight_only_bound
-from tests.kernels.cases import FLOATS, WIDTHS, random_codes, random_widths, taking_arguments, tokens_with_outliers
-from tests.kernels.test_linear import real_product
+from tests.kernels.cases import (
+    FLOATS,
+    WIDTHS,
+    random_codes,
+    random_widths,
+    real_product,
+    taking_arguments,
+    tokens_with_outliers,
+)
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -44,7 +51,7 @@ def interpreter_fails() -> bool:
     return versions[0] < (3, 7) and versions[1] >= (2, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.interpreter
 @needs_triton
 def test_numerics_in_the_interpreter() -> None:
     # Triton asks for the variable when it is first imported, and this process compiles kernels in another test.
@@ -56,13 +63,14 @@ def test_numerics_in_the_interpreter() -> None:
     assert "skipped" not in out
 
 
+@pytest.mark.spawns
 def test_nothing_stands_in_for_a_missing_triton() -> None:
     out = run_python(
         "-c",
         "import sys; sys.modules['triton'] = None\n"
         "import torch\n"
         "from tadp.kernels import registry\n"
-        "from tests.kernels.test_registry import ON_GPU\n"
+        "from tests.kernels.requests import ON_GPU\n"
         "print(registry.choose(ON_GPU, torch.device('cuda')))",
     )
     assert "Triton is not installed" in out

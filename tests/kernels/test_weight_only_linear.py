@@ -10,13 +10,14 @@ from tests.kernels.bounds import CPP, finished_bound
 from tests.kernels.cases import (
     COLUMNS,
     FLOATS,
+    GROUPED,
     ISAS,
+    NONLINEARITIES,
     ROWS,
     SEEDS,
     WIDTHS,
     tokens_with_outliers,
 )
-from tests.kernels.test_linear import GROUPED, NONLINEARITIES
 
 
 def exact_and_bound(

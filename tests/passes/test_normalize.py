@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from tadp.passes.normalize import normalize
 from tadp.passes.operations import is_linear
+
+pytestmark = pytest.mark.compiles
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 

@@ -1,7 +1,10 @@
+import pytest
 import torch
 
-from tests.conftest import tiny_inputs, tiny_transformer
+from tests.models import tiny_inputs, tiny_transformer
 from tests.passes.capture import pieces_of, run_pieces
+
+pytestmark = pytest.mark.compiles
 
 
 def test_blocks_share_one_structure_and_pieces_compute_what_the_model_does() -> None:

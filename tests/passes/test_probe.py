@@ -7,6 +7,8 @@ from torch import fx
 from tadp.passes import Measures, Reading, probe
 from tadp.passes.operations import EXAMPLE
 
+pytestmark = pytest.mark.compiles
+
 Block = Callable[[torch.Tensor, torch.Tensor], object]
 
 
@@ -14,7 +16,7 @@ def _sum(*values: torch.Tensor | float | None) -> torch.Tensor:
     return sum(value.sum() for value in values if isinstance(value, torch.Tensor))  # type: ignore[return-value]
 
 
-MEASURES = Measures(attention=_sum, moments=_sum, rounding=_sum, change=_sum)
+MEASURES = Measures({"attention": _sum}, {"moments": _sum, "rounding": _sum}, {"change": _sum})
 
 
 def _captured(function: Block) -> fx.GraphModule:
@@ -75,7 +77,7 @@ def _keyword(x: torch.Tensor, weight: torch.Tensor) -> object:
 
 def test_every_input_of_a_linear_is_measured_once_and_the_first_attention() -> None:
     probed = probe(_captured(_attending), MEASURES)
-    assert [reading.kind for reading in probed.readings] == ["moments", "rounding", "attention", "change"]
+    assert [reading.signal for reading in probed.readings] == ["moments", "rounding", "attention", "change"]
 
 
 def test_readings_follow_the_outputs() -> None:
@@ -100,13 +102,13 @@ def test_the_stream_is_the_output_that_looks_like_an_input(function: Block, stre
 def test_graphs_that_change_what_they_are_given_must_not_run_twice(function: Block) -> None:
     probed = probe(_captured(function), MEASURES)
     assert probed.stream is None
-    assert probed.readings[-1].kind == "change"
+    assert probed.readings[-1].signal == "change"
 
 
 def test_without_a_stream_there_is_no_change() -> None:
     probed = probe(_captured(lambda x, weight: torch.nn.functional.linear(x, weight[:4])), MEASURES)
     assert probed.stream is None
-    assert {reading.kind for reading in probed.readings} == {"moments", "rounding"}
+    assert {reading.signal for reading in probed.readings} == {"moments", "rounding"}
 
 
 def test_every_captured_node_has_an_example() -> None:

@@ -11,9 +11,11 @@ from tadp.passes.attention import OPERATORS, is_attention
 from tadp.passes.decision import Decision
 from tadp.passes.operations import ATTENTION
 from tadp.precision import ITSELF, L4, L6, L8, L16, MASTER, Level, Part, Recipe, Role
-from tests.conftest import tiny_inputs, tiny_transformer
 from tests.kernels.cases import tokens_with_outliers
+from tests.models import tiny_inputs, tiny_transformer
 from tests.passes.capture import pieces_of
+
+pytestmark = pytest.mark.compiles
 
 pass_module = importlib.import_module("tadp.passes.quantize")  # the package's name of it is the function
 

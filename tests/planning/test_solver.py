@@ -34,7 +34,7 @@ def _best(costs: list[list[float]], limits: list[Limit]) -> float | None:
     return min(found, default=None)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 @given(problems())
 def test_solutions_match_brute_force(problem: tuple[list[list[float]], list[Limit]]) -> None:
     costs, limits = problem

@@ -86,7 +86,7 @@ def unsaid(draw: st.DrawFn) -> Policy:
     )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 @given(SAID)
 def test_what_a_string_says_is_read_back(policy: Policy) -> None:
     assert parse(str(policy)) == policy
@@ -106,14 +106,14 @@ def test_names_are_read_back_or_say_what_cannot_be(policy: Policy) -> None:
         assert parse(str(policy)) == policy
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 @given(SAID | unsaid(), SAID | unsaid())
 def test_other_settings_have_other_keys(first: Policy, second: Policy) -> None:
     assume(first != second)
     assert first.key != second.key
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 @given(unsaid(), st.data())
 def test_each_setting_is_in_the_key(policy: Policy, data: st.DataObject) -> None:
     other = data.draw(unsaid().filter(lambda drawn: type(drawn) is type(policy)))

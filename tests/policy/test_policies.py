@@ -57,7 +57,9 @@ def test_thresholds_choose_the_middle_and_ends_stay_at_16(score: float | None, m
 
 def test_high_scores_put_the_most_changing_blocks_at_16() -> None:
     changes = dict(zip(BLOCKS, (9.0, 0.1, 0.9, 0.2, 0.8, 0.1, 0.1, 0.1, 0.1, 9.0), strict=True))
-    signals = Signals(tuple(BlockSignals(block, relative_change=(change,)) for block, change in changes.items()))
+    signals = Signals(
+        tuple(BlockSignals(block, {("relative_change", ""): (change,)}) for block, change in changes.items())
+    )
     levels = dict(zip(BLOCKS, _levels(Complexity(), 0.7, (signals,)), strict=True))
     assert {block for block, level in levels.items() if level == "16"} == {
         "blocks.0",

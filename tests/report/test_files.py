@@ -62,6 +62,7 @@ def test_small_clips_are_enlarged_by_whole_pixels() -> None:
     assert enlarge(large) is large
 
 
+@pytest.mark.spawns
 def test_a_clip_can_be_read_back(tmp_path: Path) -> None:
     clip = np.zeros((5, 16, 32, 3), np.float32)
     clip[..., 0] = 1.0

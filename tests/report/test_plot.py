@@ -13,7 +13,7 @@ from tadp.report.document import describe_run
 from tadp.report.plot import LEVEL_COLORS, draw_plan
 from tadp.report.run import Observed, Run, block_signals, recipe_levels
 from tadp.report.table import format_bytes, format_levels, shorten
-from tests.commands.fakes import FakeController
+from tests.fakes import FakeController
 
 TEXT = TextScore(entity=0.1, spatial=0.2, temporal=0.3, total=0.2, evidence={})
 CLIP = np.zeros((1, 8, 8, 3), np.float32)
@@ -72,9 +72,12 @@ def test_signals_are_means_over_branches_and_the_highest_layer() -> None:
 
 def test_signals_are_written_by_layer_width_and_recipe() -> None:
     written = describe_run(make_run("transformer"), {}, {})["history"][0]["signals"]["blocks"][1]
-    assert written["quantization_error"]["ffn.up"] == {"8": [pytest.approx(0.011)], "4": [0.2]}
-    assert written["shadow_error"] == {"6": [pytest.approx(0.044)], "16": [pytest.approx(0.033)]}
-    assert written["relative_change_delta"] == []
+    assert {width: written[f"quantization_error:{width}"]["ffn.up"] for width in (8, 4)} == {
+        8: [pytest.approx(0.011)],
+        4: [0.2],
+    }
+    assert [written["shadow_error:6"], written["shadow_error:16"]] == [[pytest.approx(0.044)], [pytest.approx(0.033)]]
+    assert "relative_change_delta" not in written
 
 
 def test_levels_count_pieces_in_steps() -> None:

@@ -2,8 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,10 @@ from tadp.policy import Complexity, Policy, Seen, Static
 from tadp.policy.plans import uniform_plan
 from tadp.policy.staged import Staged
 from tadp.precision import L4, L6, L8, L16, Level, Plan, Recipe
-from tadp.runtime.controller import Controller
+from tadp.runtime.controller import Controller, ModelFacts
+from tadp.runtime.explanation import ExplainedLayer
+from tadp.runtime.pieces import Variant
+from tadp.runtime.pool import WeightPool
 from tadp.runtime.signals import BlockSignals
 
 PROMPT = "a red circle bounces"
@@ -24,8 +26,30 @@ FRAME = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
 
 
 def _controller(policy: str | Policy = "complexity", blocks: tuple[str, ...] = ("blocks.0",)) -> Controller:
-    pool = SimpleNamespace(keep_masters=lambda blocks: None, plane_bytes=0, master_bytes=0)
-    return Controller(policy, cast(Any, pool), prepare=lambda policy: None, explain=cast(Any, None), blocks=blocks)
+    pool = WeightPool(lambda weight: pytest.fail("nothing is packed here"))
+    return Controller(policy, pool, _NothingToCompile(), ModelFacts(blocks))
+
+
+class _NothingToCompile:
+    def variant(self, piece: object, recipe: Recipe, probing: bool) -> Variant:
+        raise AssertionError("nothing is captured here")
+
+    def is_compiled(self, piece: object, recipe: Recipe) -> bool:
+        return False
+
+    def layers(self, piece: object, recipe: Recipe) -> tuple[ExplainedLayer, ...]:
+        return ()
+
+    def prepare(self, pieces: object, recipes: object, probed: object) -> None:
+        pass
+
+
+class _NoPieces:
+    pieces: tuple[Any, ...] = ()
+    slots = 0
+
+    def collect(self, environment: list[object]) -> object:
+        return None
 
 
 def _generate(controller: Controller) -> None:
@@ -80,21 +104,19 @@ def test_weights_of_the_policy_come_before_those_of_the_task() -> None:
     assert controller.score.total == text.score(PROMPT).total
 
 
-def test_signals_of_the_first_and_the_last_block_do_not_count() -> None:
+def test_signals_of_the_first_and_the_last_block_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     def scored_with(measured: tuple[BlockSignals, ...]) -> float:
         blocks = ("blocks.0", "blocks.1", "blocks.2")
         controller = _controller(blocks=blocks)
-        dispatcher = SimpleNamespace(
-            use=lambda *_, **__: None, shadow=lambda _: None, take_measured=lambda: [*measured]
-        )
-        controller.attach(cast(Any, dispatcher), blocks)
+        dispatcher = controller.attach(_NoPieces())
+        monkeypatch.setattr(dispatcher, "take_measured", lambda: [*measured])
         controller.begin(prompt=PROMPT)
         _generate(controller)
         assert controller.score is not None
         return controller.score.total
 
-    middle = BlockSignals("blocks.1", entropy=(0.7,))
-    ends = (BlockSignals("blocks.0", entropy=(0.1,)), BlockSignals("blocks.2", entropy=(0.1,)))
+    middle = BlockSignals("blocks.1", {("entropy", ""): (0.7,)})
+    ends = (BlockSignals("blocks.0", {("entropy", ""): (0.1,)}), BlockSignals("blocks.2", {("entropy", ""): (0.1,)}))
     assert scored_with((middle, *ends)) == scored_with((middle,))
 
 

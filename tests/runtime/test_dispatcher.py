@@ -1,14 +1,16 @@
 """Shadow runs, on pieces that are plain functions: what they measure, and what they must leave alone."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import L6, L8, MASTER, Plan, Recipe
-from tadp.runtime.dispatcher import Dispatcher, Variant
+from tadp.precision import L6, L8, L16, MASTER, Plan, Recipe, Role
+from tadp.runtime.dispatcher import Dispatcher
+from tadp.runtime.explanation import ExplainedLayer
+from tadp.runtime.order import Order
+from tadp.runtime.pieces import Variant
 from tadp.runtime.pool import WeightPool
 
 R8, R6, R16 = Recipe(L8), Recipe(L6), Recipe()
@@ -24,6 +26,7 @@ class FakePiece:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     dead: tuple[int, ...] = ()
+    layers: tuple[tuple[str, int], ...] = ()
     weight: int | None = None
 
 
@@ -42,9 +45,13 @@ class FakePool(WeightPool):
     def __init__(self) -> None:
         super().__init__(lambda weight: pytest.fail("nothing is packed here"))
         self.released: list[str] = []
+        self.kept: list[frozenset[str]] = []
 
     def release_masters(self, block: str) -> None:
         self.released.append(block)
+
+    def keep_masters(self, blocks: frozenset[str]) -> None:
+        self.kept.append(blocks)
 
 
 @dataclass
@@ -62,7 +69,7 @@ class FakeCompiler:
             torch.rand(1)
             if self.fails and not probing:
                 raise RuntimeError("out of memory")
-            result = x * FACTORS[recipe]
+            result = x * FACTORS.get(recipe, FACTORS[R8])
             return (result, torch.ones(len(x), 1)) if probing else (result,)
 
         readings = (("change", ""),) if probing else ()
@@ -75,9 +82,16 @@ class FakeCompiler:
             FakePiece("blocks.0", "blocks.0", (0, 1), (3,), weight=1),
             FakePiece("blocks.1", "blocks.1", (3, 2), (4,), dead=(3,), weight=2),
         )
-        return Dispatcher(
-            FakePartition(pieces, 5), pool or FakePool(), self.variant, lambda piece, recipe: recipe in self.compiled
-        )
+        return Dispatcher(FakePartition(pieces, 5), pool or FakePool(), self, Order(Plan()))
+
+    def is_compiled(self, piece: FakePiece, recipe: Recipe) -> bool:
+        return recipe in self.compiled
+
+    def layers(self, piece: FakePiece, recipe: Recipe) -> tuple[ExplainedLayer, ...]:
+        return ()
+
+    def prepare(self, pieces: object, recipes: object, probed: object) -> None:
+        pass
 
 
 X = torch.arange(1.0, 7.0).reshape(2, 3)
@@ -93,12 +107,11 @@ def _run(dispatcher: "Dispatcher[FakePiece]") -> torch.Tensor:
 def test_a_shadow_run_gives_the_difference_and_leaves_the_result_alone() -> None:
     compiler = FakeCompiler()
     dispatcher = compiler.dispatcher()
-    dispatcher.use(PLAN, probing=True)
-    dispatcher.shadow({"blocks.1": R6})
+    dispatcher.follow(Order(PLAN, True, {"blocks.1": R6}))
     assert torch.equal(_run(dispatcher), X * 4)
     first, second = dispatcher.take_measured()
-    assert first.shadow_error == {}
-    assert second.shadow_error == {R6: pytest.approx((0.5, 0.5))}  # 3 against 2, of two samples
+    assert first.by_name("shadow_error") == {}
+    assert second.by_name("shadow_error") == {"6": pytest.approx((0.5, 0.5))}  # 3 against 2, of two samples
     assert compiler.runs == [("blocks.0", R8, True), ("blocks.1", R8, True), ("blocks.1", R6, False)]
 
 
@@ -106,54 +119,74 @@ def test_random_numbers_go_on_as_if_there_were_no_shadow_runs() -> None:
     drawn = []
     for shadows in ({}, {"blocks.0": R6, "blocks.1": R16}):
         dispatcher = FakeCompiler().dispatcher()
-        dispatcher.use(PLAN, probing=True)
-        dispatcher.shadow(shadows)
+        dispatcher.follow(Order(PLAN, True, shadows))
         torch.manual_seed(0)
         _run(dispatcher)
         drawn.append(torch.rand(1).item())
     assert drawn[0] == drawn[1]
 
 
-def _probed(compiler: FakeCompiler, change: Callable[["Dispatcher[FakePiece]"], None]) -> "Dispatcher[FakePiece]":
+SHADOWED = Order(PLAN, True, {"blocks.0": R6})
+
+
+def _ordered(compiler: FakeCompiler, order: Order) -> "Dispatcher[FakePiece]":
     dispatcher = compiler.dispatcher()
-    dispatcher.use(PLAN, probing=True)
-    dispatcher.shadow({"blocks.0": R6})
-    change(dispatcher)
+    dispatcher.follow(SHADOWED)
+    dispatcher.follow(order)
     _run(dispatcher)
     return dispatcher
 
 
 @pytest.mark.parametrize(
-    ("compiler", "change"),
+    ("compiler", "order"),
     [
-        (FakeCompiler(), lambda dispatcher: dispatcher.use(PLAN, probing=False)),
-        (FakeCompiler(), lambda dispatcher: dispatcher.shadow({})),
-        (FakeCompiler(compiled=(R8,)), lambda dispatcher: None),
-        (FakeCompiler(stream=None), lambda dispatcher: None),
+        (FakeCompiler(), Order(PLAN, False, SHADOWED.shadows)),
+        (FakeCompiler(), Order(PLAN, True)),
+        (FakeCompiler(compiled=(R8,)), SHADOWED),
+        (FakeCompiler(stream=None), SHADOWED),
     ],
     ids=["not probing", "none asked for", "not compiled", "works in place"],
 )
-def test_there_are_no_shadow_runs(compiler: FakeCompiler, change: Callable[["Dispatcher[FakePiece]"], None]) -> None:
-    dispatcher = _probed(compiler, change)
-    assert all(not block.shadow_error for block in dispatcher.take_measured())
+def test_there_are_no_shadow_runs(compiler: FakeCompiler, order: Order) -> None:
+    dispatcher = _ordered(compiler, order)
+    assert all(not block.by_name("shadow_error") for block in dispatcher.take_measured())
     assert {recipe for _, recipe, _ in compiler.runs} == {R8}
 
 
 def test_a_failed_shadow_run_costs_the_measurement_only() -> None:
     with pytest.warns(PrecisionFallbackWarning, match=r"blocks\.0 at 6 failed .* out of memory"):
-        dispatcher = _probed(FakeCompiler(fails=True), lambda dispatcher: None)
+        dispatcher = _ordered(FakeCompiler(fails=True), SHADOWED)
     first, _ = dispatcher.take_measured()
-    assert first.shadow_error == {}
-    assert first.relative_change == (1.0, 1.0)
+    assert first.by_name("shadow_error") == {}
+    assert first["relative_change"] == (1.0, 1.0)
 
 
-@pytest.mark.parametrize("kept", [frozenset(), frozenset({"blocks.0"})], ids=["let go", "kept"])
-def test_masters_stay_only_where_the_plan_needs_them(kept: frozenset[str]) -> None:
+@pytest.mark.parametrize("role", [None, Role.FFN_UP], ids=["let go", "kept"])
+def test_masters_stay_only_where_the_plan_needs_them(role: Role | None) -> None:
     pool = FakePool()
     dispatcher = FakeCompiler().dispatcher(pool)
-    dispatcher.use(PLAN, probing=True, keep_masters=kept)
-    dispatcher.shadow({"blocks.0": R16})
+    recipe = R8 if role is None else Recipe(L8, ((role, L16),))
+    order = Order(PLAN.replaced("blocks.0", recipe), True, {"blocks.0": R16})
+    assert order.keeps_masters == (frozenset() if role is None else {"blocks.0"})
+    dispatcher.follow(order)
     _run(dispatcher)
-    assert dispatcher.take_measured()[0].shadow_error == {R16: pytest.approx((0.25, 0.25))}
-    assert pool.released == ([] if kept else ["blocks.0"])
-    assert any(bound.needs_masters for bound in dispatcher._kept.values()) == bool(kept)
+    assert dispatcher.take_measured()[0].by_name("shadow_error") == {"16": pytest.approx((0.25, 0.25))}
+    assert pool.released == ([] if role else ["blocks.0"])
+
+
+def test_an_order_that_runs_the_same_variants_changes_no_bindings() -> None:
+    pool = FakePool()
+    dispatcher = FakeCompiler().dispatcher(pool)
+    dispatcher.follow(Order(PLAN, True))
+    dispatcher.follow(SHADOWED)
+    assert pool.kept == [frozenset()]
+    dispatcher.follow(Order(PLAN))
+    assert pool.kept == [frozenset()] * 2
+
+
+def test_what_a_failed_forward_measured_is_forgotten() -> None:
+    dispatcher = FakeCompiler().dispatcher()
+    dispatcher.follow(Order(PLAN, True))
+    _run(dispatcher)
+    dispatcher.follow(Order(PLAN, True))
+    assert dispatcher.take_measured() == []

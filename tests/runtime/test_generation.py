@@ -8,8 +8,8 @@ from tadp.runtime.clock import Tick
 from tadp.runtime.generation import Generation
 from tadp.runtime.signals import BlockSignals, Signals
 
-CHANGED = Signals((BlockSignals("blocks.0", relative_change=(0.5,)),))
-CHANGED_MORE = Signals((BlockSignals("blocks.0", relative_change=(0.75,)),))
+CHANGED = Signals((BlockSignals("blocks.0", {("relative_change", ""): (0.5,)}),))
+CHANGED_MORE = Signals((BlockSignals("blocks.0", {("relative_change", ""): (0.75,)}),))
 
 
 def test_noise_is_a_share_of_the_first_timestep() -> None:
@@ -35,7 +35,7 @@ def test_changes_are_told_from_the_step_before_in_the_same_branch() -> None:
     other = generation.take(CHANGED_MORE, Tick(1, 1, "uncond", 1.0), None)
     second = generation.take(CHANGED_MORE, Tick(1, 2, "cond", 0.9), None)
     late = generation.take(CHANGED, Tick(1, 4, "cond", 0.7), None)
-    assert [taken.blocks[0].relative_change_delta for taken in (first, other, second, late)] == [(), (), (0.25,), ()]
+    assert [taken.blocks[0]["relative_change_delta"] for taken in (first, other, second, late)] == [(), (), (0.25,), ()]
     assert generation.probed_steps == {1, 2, 4}
 
 

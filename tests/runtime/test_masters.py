@@ -56,6 +56,7 @@ def test_a_file_in_use_is_not_abandoned(tmp_path: Path) -> None:
     assert masters.path.exists()
 
 
+@pytest.mark.spawns
 def test_a_crash_leaves_a_file_that_the_next_start_removes(tmp_path: Path) -> None:
     code = (
         "import os, torch; from pathlib import Path; from tadp.runtime.masters import SpillWriter\n"

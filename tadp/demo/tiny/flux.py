@@ -58,7 +58,7 @@ def _second(generator: torch.Generator) -> dict[str, Any]:
         "guidance": torch.tensor([4.0]),
         "txt_ids": _text_positions()[None],
         "img_ids": _image_positions()[None],
-        "joint_attention_kwargs": {},
+        "joint_attention_kwargs": None,
     }
 
 

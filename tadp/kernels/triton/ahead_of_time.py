@@ -65,7 +65,7 @@ def compile_for(architecture: str, products: Iterable[Product]) -> None:
     Raises:
         ValueError: as ``capability_of``.
     """
-    with _compiling_for(architecture):
+    with compiling_for(architecture):
         for product in products:
             _compile(product)
 
@@ -76,7 +76,7 @@ def cache_directory() -> str:
 
 
 @contextmanager
-def _compiling_for(architecture: str) -> Iterator[None]:
+def compiling_for(architecture: str) -> Iterator[None]:
     """Launch nothing meanwhile, and compile for an architecture."""
     major, minor = capability_of(architecture)
     before = driver._active

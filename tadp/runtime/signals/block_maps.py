@@ -1,13 +1,12 @@
 """Block maps: how block-sparse attention shows a probe which blocks of keys it attended to."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
 
-from tadp.runtime.signals.measures import block_map_entropy
-from tadp.runtime.signals.values import BlockSignals, Signals
+from tadp.runtime.signals.declarations import At, signals_at
+from tadp.runtime.signals.values import BlockSignals, Signals, columns_as_values
 
 
 @runtime_checkable
@@ -50,4 +49,7 @@ def read_block_maps(signals: Signals, modules: Iterable[tuple[str, HasBlockMap]]
 def _with_map(block: BlockSignals, block_map: torch.Tensor | None) -> BlockSignals:
     if block_map is None:
         return block
-    return replace(block, block_map_entropy=tuple(block_map_entropy(block_map)[:, 0].tolist()))
+    for signal in signals_at(At.BLOCK_MAP):
+        for column, values in columns_as_values(signal.name, signal.measure(block_map)).items():
+            block = block.with_values(column, values)
+    return block

@@ -7,37 +7,46 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from tadp.precision import Recipe
-from tadp.runtime.signals.measures import WIDTHS
+from tadp.runtime.signals.declarations import DELTA, column_of, columns_of
+
+Values = tuple[float, ...]
+"""One number for each sample of the batch; none where nothing is known."""
 
 
 @dataclass(frozen=True)
 class BlockSignals:
-    """The signals of one block; every tuple has one value per sample of the batch, and none where nothing is known.
+    """The signals of one block.
 
-    docs/signals.md has the formula and the cost of each.
+    ``block["entropy"]`` are the values of a column for the whole block, ``block.by_layer("kurtosis")`` those of each
+    layer. `tadp.runtime.signals.declarations` has all columns.
 
     Attributes:
         piece: the block's name.
-        entropy: normalised attention entropy of the first (self-)attention of the block.
-        entropy_error: standard error of `entropy`, which is taken from a sample of the queries.
-        block_map_entropy: of the blocks of keys that block-sparse attention attends to.
-        kurtosis, skewness: by layer, of what the layer takes in.
-        quantization_error: by layer and width in bits, relative error of rounding what the layer takes in.
-        relative_change: of the block's output against its input.
-        relative_change_delta: `relative_change` minus that of the step before, in the same guidance branch.
-        shadow_error: by recipe, relative difference of the block's output if it had run at that recipe.
+        values: by column and layer; "" is the layer of what is measured once for the block.
     """
 
     piece: str
-    entropy: tuple[float, ...] = ()
-    kurtosis: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    skewness: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    relative_change: tuple[float, ...] = ()
-    entropy_error: tuple[float, ...] = ()
-    block_map_entropy: tuple[float, ...] = ()
-    quantization_error: Mapping[str, Mapping[int, tuple[float, ...]]] = field(default_factory=dict)
-    relative_change_delta: tuple[float, ...] = ()
-    shadow_error: Mapping[Recipe, tuple[float, ...]] = field(default_factory=dict)
+    values: Mapping[tuple[str, str], Values] = field(default_factory=dict)
+
+    def __getitem__(self, column: str) -> Values:
+        return self.values.get((column, ""), ())
+
+    def by_layer(self, column: str) -> dict[str, Values]:
+        """The values of a column for each layer that has some."""
+        return {layer: values for (name, layer), values in self.values.items() if name == column and layer}
+
+    def by_name(self, column: str) -> dict[str, Values]:
+        """The values of all columns that are called so up to a colon, by what stands behind it: widths, recipes."""
+        found = {}
+        for (name, layer), values in self.values.items():
+            first, colon, rest = name.partition(":")
+            if colon and first == column and not layer:
+                found[rest] = values
+        return found
+
+    def with_values(self, column: str, values: Values) -> "BlockSignals":
+        """The same with one column more for the whole block."""
+        return replace(self, values={**self.values, (column, ""): values})
 
 
 @dataclass(frozen=True)
@@ -46,23 +55,23 @@ class Signals:
 
     Attributes:
         blocks: block by block.
-        guidance: of the forward that completes a pair of guidance branches, see `guidance_signals`; else empty.
+        guidance: by column, of the forward that completes a pair of guidance branches; else empty.
     """
 
     blocks: tuple[BlockSignals, ...]
-    guidance: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    guidance: Mapping[str, Values] = field(default_factory=dict)
 
     def not_finite(self) -> tuple[str, ...]:
         """Names of the blocks that a NaN or an infinity came out of."""
         return tuple(
             block.piece
             for block in self.blocks
-            if not all(map(math.isfinite, (*block.relative_change, *block.entropy)))
+            if not all(map(math.isfinite, (*block["relative_change"], *block["entropy"])))
         )
 
 
 def with_deltas(signals: Signals, before: Signals) -> Signals:
-    """The signals of a forward, with the difference of every block's relative change to that of the step before.
+    """The signals of a forward, with the changes since the step before of the columns that are declared to have them.
 
     Blocks that were not measured then, or in a batch of another size, get none.
     """
@@ -71,29 +80,30 @@ def with_deltas(signals: Signals, before: Signals) -> Signals:
         known.setdefault(block.piece, []).append(block)
     return Signals(
         tuple(
-            _with_delta(block, known[block.piece].pop(0)) if known.get(block.piece) else block
+            _with_deltas(block, known[block.piece].pop(0)) if known.get(block.piece) else block
             for block in signals.blocks
         )
     )
 
 
-def _with_delta(block: BlockSignals, before: BlockSignals) -> BlockSignals:
-    if len(block.relative_change) != len(before.relative_change):
-        return block
-    pairs = zip(block.relative_change, before.relative_change, strict=True)
-    return replace(block, relative_change_delta=tuple(now - then for now, then in pairs))
+def _with_deltas(block: BlockSignals, before: BlockSignals) -> BlockSignals:
+    changes: dict[tuple[str, str], Values] = {}
+    for (name, layer), now in block.values.items():
+        column, then = column_of(name), before.values.get((name, layer), ())
+        if column is not None and column.delta and len(now) == len(then):
+            changes[name + DELTA, layer] = tuple(a - b for a, b in zip(now, then, strict=True))
+    return replace(block, values={**block.values, **changes}) if changes else block
 
 
-def _columns(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[float, ...]]:
-    """The columns of ``(batch, values)`` tensors, one after the other; all cross from the device together."""
+def _columns(tensors: Sequence[torch.Tensor]) -> Iterator[list[Values]]:
+    """The columns of each of some ``(batch, columns)`` tensors; all cross from the device together."""
     if not tensors:
         return
     numbers = torch.cat([tensor.float().t().flatten() for tensor in tensors]).tolist()
     start = 0
     for batch, count in (tensor.shape for tensor in tensors):
-        for _ in range(count):
-            yield tuple(numbers[start : start + batch])
-            start += batch
+        yield [tuple(numbers[start + batch * index : start + batch * (index + 1)]) for index in range(count)]
+        start += batch * count
 
 
 def read(
@@ -105,37 +115,25 @@ def read(
 
     Args:
         piece: the block's name.
-        readings: kind, layer and ``(batch, values)`` tensor of each.
+        readings: signal, layer and ``(batch, columns)`` tensor of each.
         shadows: by recipe, ``(batch, 1)``.
 
     Raises:
-        ValueError: for a kind that is not known.
+        ValueError: for a signal that is not declared.
     """
     shadows = shadows or {}
     columns = _columns([*(values for _, _, values in readings), *shadows.values()])
-    entropy: list[tuple[float, ...]] = []
-    change: tuple[float, ...] = ()
-    kurtosis: dict[str, tuple[float, ...]] = {}
-    skewness: dict[str, tuple[float, ...]] = {}
-    rounding: dict[str, Mapping[int, tuple[float, ...]]] = {}
-    for kind, layer, _ in readings:
-        if kind == "attention":
-            entropy += [next(columns), next(columns)]
-        elif kind == "moments":
-            kurtosis[layer], skewness[layer] = next(columns), next(columns)
-        elif kind == "rounding":
-            rounding[layer] = {width: next(columns) for width in WIDTHS}
-        elif kind == "change":
-            change = next(columns)
-        else:
-            raise ValueError(f"unknown kind of reading {kind!r}")
-    return BlockSignals(
-        piece=piece,
-        entropy=entropy[0] if entropy else (),
-        entropy_error=entropy[1] if entropy else (),
-        kurtosis=kurtosis,
-        skewness=skewness,
-        quantization_error=rounding,
-        relative_change=change,
-        shadow_error={recipe: next(columns) for recipe in shadows},
-    )
+    found: dict[tuple[str, str], Values] = {}
+    for (signal, layer, _), rows in zip(readings, columns, strict=False):
+        for column, values in zip(columns_of(signal), rows, strict=False):
+            found.setdefault((column.name, layer), values)
+    (shadow,) = columns_of("shadow")
+    for recipe, (values,) in zip(shadows, columns, strict=True):
+        found[f"{shadow.name}:{recipe}", ""] = values
+    return BlockSignals(piece, found)
+
+
+def columns_as_values(signal: str, measured: torch.Tensor) -> dict[str, Values]:
+    """The columns of what one measure gave outside of probes, by name."""
+    rows = next(_columns([measured]))
+    return {column.name: values for column, values in zip(columns_of(signal), rows, strict=False)}

@@ -17,7 +17,7 @@ def test_modules_that_show_a_map_are_told_from_others() -> None:
 def test_the_first_map_of_a_measured_block_becomes_its_entropy() -> None:
     half = torch.zeros(1, 2, 3, 16, dtype=torch.bool)
     half[..., :4] = True
-    signals = Signals((BlockSignals("blocks.1", entropy=(0.5,)), BlockSignals("blocks.2")))
+    signals = Signals((BlockSignals("blocks.1", {("entropy", ""): (0.5,)}), BlockSignals("blocks.2")))
     modules = [
         ("blocks.0", _Sparse(half)),
         ("blocks.1", _Sparse(None)),
@@ -25,9 +25,9 @@ def test_the_first_map_of_a_measured_block_becomes_its_entropy() -> None:
         ("blocks.1", _Sparse(torch.ones_like(half))),
     ]
     first, second = read_block_maps(signals, modules).blocks
-    assert first.block_map_entropy == (0.5,)
-    assert first.entropy == (0.5,)
-    assert second.block_map_entropy == ()
+    assert first["block_map_entropy"] == (0.5,)
+    assert first["entropy"] == (0.5,)
+    assert second["block_map_entropy"] == ()
 
 
 def test_without_maps_signals_stay_as_they_are() -> None:

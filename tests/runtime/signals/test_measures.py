@@ -50,6 +50,7 @@ def test_sampled_entropy_is_near_the_exact_one() -> None:
     assert 0 < error < 0.05 / 15
 
 
+@pytest.mark.generates
 def test_sampled_entropy_of_the_embedded_model_is_near_the_exact_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

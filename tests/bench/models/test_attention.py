@@ -13,6 +13,7 @@ def products() -> list[Attention]:
     return [Attention(q, k, v) for q, k, v in demo_attention(every=7)]
 
 
+@pytest.mark.generates
 def test_errors_on_real_queries_keys_and_values_are_small(products: list[Attention]) -> None:
     assert {product.k.shape[2] for product in products} == {64, 1280}
     assert len(products) == 4 * 2 * 8 * 2 // 7

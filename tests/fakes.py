@@ -10,6 +10,7 @@ import torch
 from tadp.complexity.score import Score
 from tadp.policy import Policy, parse
 from tadp.precision import L4, L6, L8, L16, Plan, Recipe, Role
+from tadp.runtime.explanation import ExplainedLayer, Explanation
 from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals, Signals
 
@@ -24,14 +25,21 @@ POLICIES = {
 
 
 def block_signals(piece: str, value: float) -> BlockSignals:
+    shadows = {("shadow_error:6", ""): (0.04 * value,), ("shadow_error:16", ""): (0.03 * value,)}
     return BlockSignals(
-        piece=piece,
-        entropy=(value,),
-        kurtosis={"ffn.up": (3.0 + value,), "ffn.down": (float("nan"),)},
-        skewness={"ffn.up": (0.1,)},
-        relative_change=(0.5 * value,),
-        quantization_error={"ffn.up": {8: (0.01 * value,), 4: (0.2,)}, "ffn.down": {8: (0.02 * value,), 4: (0.3,)}},
-        shadow_error={Recipe(L6): (0.04 * value,), Recipe(): (0.03 * value,)} if piece == "blocks.1" else {},
+        piece,
+        {
+            ("entropy", ""): (value,),
+            ("kurtosis", "ffn.up"): (3.0 + value,),
+            ("kurtosis", "ffn.down"): (float("nan"),),
+            ("skewness", "ffn.up"): (0.1,),
+            ("relative_change", ""): (0.5 * value,),
+            ("quantization_error:8", "ffn.up"): (0.01 * value,),
+            ("quantization_error:8", "ffn.down"): (0.02 * value,),
+            ("quantization_error:4", "ffn.up"): (0.2,),
+            ("quantization_error:4", "ffn.down"): (0.3,),
+            **(shadows if piece == "blocks.1" else {}),
+        },
     )
 
 
@@ -60,25 +68,27 @@ class FakeController:
     def weight_bytes(self) -> int:
         return 1000 * POLICIES[self.policy].default.weight
 
-    def explain(self) -> Any:
-        rows = [
-            {
-                "piece": piece,
-                "structure": "block" if piece.startswith("blocks") else piece,
-                "role": "ffn.up",
-                "layer": f"{piece}.ffn.0",
-                "level": "8" if piece.startswith("blocks") else "16",
-                "kernel": "linear",
-                "bytes": 10,
-                "tokens": 3,
-                "shape": (8, 64),
-                "nonlinearity": "gelu_tanh",
-                "biased": True,
-                "reason": "" if piece.startswith("blocks") else "outside blocks",
-            }
+    def layers(self) -> tuple[ExplainedLayer, ...]:
+        return tuple(
+            ExplainedLayer(
+                piece=piece,
+                structure="block" if piece.startswith("blocks") else piece,
+                role=Role.FFN_UP,
+                layer=f"{piece}.ffn.0",
+                level=L8 if piece.startswith("blocks") else L16,
+                kernel="linear",
+                bytes=10,
+                tokens=3,
+                shape=(8, 64),
+                nonlinearity="gelu_tanh",
+                biased=True,
+                reason="" if piece.startswith("blocks") else "outside blocks",
+            )
             for piece in PIECES
-        ]
-        return FakeExplanation(rows)
+        )
+
+    def explain(self) -> Explanation:
+        return Explanation(self.layers())
 
     def run(self, steps: int, noise: float = 1000.0) -> None:
         self.generation += 1
@@ -98,14 +108,6 @@ class FakeController:
                         seconds=0.01 * step,
                     )
                 )
-
-
-@dataclass(frozen=True)
-class FakeExplanation:
-    rows: list[dict[str, Any]]
-
-    def __str__(self) -> str:
-        return "\n".join(f"{row['piece']} {row['level']} {row['reason']}" for row in self.rows)
 
 
 class FakeTokenizer:

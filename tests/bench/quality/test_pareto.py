@@ -22,7 +22,7 @@ from bench.quality.pareto_report import (
 )
 from tadp.calibration.samples import Outcome, Sample
 from tadp.policy import parse
-from tests.files.test_calibration import FOUND
+from tests.calibrations import FOUND
 
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4")
 PROBE = "static:8,ends=16,probe=2"

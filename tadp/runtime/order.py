@@ -1,0 +1,43 @@
+"""Order: what one forward of a model is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tadp.precision import L16, Plan, Recipe
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one forward is told. The controller writes it, every dispatcher follows it; nobody keeps parts of it.
+
+    Attributes:
+        plan: the recipe of every block.
+        probing: whether blocks below 16 bits also measure.
+        shadows: blocks that run once more while they are measured, each with the recipe of that second run.
+    """
+
+    plan: Plan
+    probing: bool = False
+    shadows: Mapping[str, Recipe] = field(default_factory=dict, hash=False)
+
+    @cached_property
+    def keeps_masters(self) -> frozenset[str]:
+        """Blocks whose 16-bit masters stay mapped: those with a linear layer at 16 bits."""
+        return frozenset(block for block, recipe in self.plan if recipe.has(L16))
+
+    @cached_property
+    def _recipes(self) -> Mapping[str, Recipe]:
+        return dict(self.plan.recipes)
+
+    def variant_of(self, block: str | None) -> tuple[Recipe, bool]:
+        """The recipe of a block, and whether the block measures. Code outside of all blocks, None, stays at 16 bits.
+
+        Blocks that the plan leaves at 16 bits, or does not name, are not measured.
+        """
+        recipe = self._recipes.get(block, Recipe()) if block else Recipe()
+        return recipe, self.probing and recipe != Recipe()
+
+    def same_variants(self, other: "Order") -> bool:
+        """Whether both orders run the same variants; shadow runs come on top."""
+        return self.plan == other.plan and self.probing == other.probing
