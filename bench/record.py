@@ -5,15 +5,14 @@ import datetime
 import importlib.metadata
 import json
 import os
-import platform
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from tadp import processor
 from tadp.writing import replacing
 
 PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton")
@@ -26,21 +25,11 @@ def parser(question: str) -> argparse.ArgumentParser:
     return made
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
 def machine() -> dict[str, object]:
     """What the numbers were measured on."""
-    model = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
-    )
-    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
-    found = {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    found["isa"] = [isa for isa in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_int8") if f" {isa}" in flags]
+    found = {"cpu": processor.name(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    present = processor.flags()
+    found["isa"] = [isa for isa in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_int8") if isa in present]
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
@@ -91,8 +80,3 @@ def cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from bench.kernels.interleaving import medians
 from bench.kernels.isa import OPERATIONS, products
 from bench.record import parser, record
+from tadp.interleaving import medians
 from tadp.kernels import reference
 
 BASE, WIDE, OURS, LINEAR = "bfloat16", "float32", "8 bits", "linear"

@@ -18,8 +18,8 @@ from bench.kernels.floors import Peaks, Shape, Work, floors, operations, shapes
 from bench.kernels.gpu_candidates import BASE, Build, Candidate, Layer, builds, check, offered_kernels
 from bench.kernels.gpu_run import run_shapes
 from bench.kernels.gpu_timing import Call, CudaTimer, captured
-from bench.kernels.interleaving import medians
 from bench.record import parser
+from tadp.interleaving import medians
 
 NAME = "gpu: microseconds, and how close to the least that the hardware needs"
 RESULT = Path(__file__).resolve().parents[1] / "results" / "gpu.json"

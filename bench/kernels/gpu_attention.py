@@ -25,8 +25,8 @@ from bench.kernels.attention_floors import (
 from bench.kernels.floors import Peaks
 from bench.kernels.gpu_run import run_shapes
 from bench.kernels.gpu_timing import Call, CudaTimer, captured
-from bench.kernels.interleaving import medians
 from bench.record import parser
+from tadp.interleaving import medians
 from tadp.kernels import reference
 from tadp.kernels.triton.attention_tile import OPERANDS, attention_kernels_for
 

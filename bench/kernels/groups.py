@@ -2,9 +2,9 @@
 
 import torch
 
-from bench.kernels.interleaving import medians
 from bench.kernels.planes import DISTRIBUTIONS, signal_to_noise
 from bench.record import parser, record
+from tadp.interleaving import medians
 from tadp.kernels import BitPlaneWeight
 from tadp.kernels.formats import GROUP_SIZES, WIDTHS
 

@@ -9,8 +9,8 @@ from functools import partial
 
 import torch
 
-from bench.kernels.interleaving import medians
 from bench.record import parser, record
+from tadp.interleaving import medians
 from tadp.kernels import BitPlaneWeight
 from tadp.kernels.formats import WIDTHS
 from tadp.kernels.isa import NAMES, cpu_isa, is_available

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-from bench.kernels.interleaving import medians
 from bench.record import parser, record
+from tadp.interleaving import medians
 from tadp.kernels import BitPlaneWeight
 from tadp.kernels.registry import Kernel, Request, architecture_of, choose
 from tadp.kernels.tuning import apply

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from bench.kernels.interleaving import medians
 from bench.record import parser, record
+from tadp.interleaving import medians
 from tadp.kernels import BitPlaneWeight
 from tadp.kernels.operators import flatten
 from tadp.kernels.values import Codes, Epilogue

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from bench.kernels.interleaving import medians
 from bench.kernels.isa import product
 from bench.kernels.linear import LAYERS, TOKENS, Shape
 from bench.record import parser, record
+from tadp.interleaving import medians
 from tadp.kernels import BitPlaneWeight
 from tadp.kernels.formats import WIDTHS
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import torch
 
-from bench.kernels.interleaving import medians
 from bench.kernels.isa import product
 from bench.record import parser, record
+from tadp.interleaving import medians
 from tadp.kernels import BitPlaneWeight
 from tadp.kernels.formats import WIDTHS
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import tadp
-from bench.kernels.interleaving import medians
 from bench.models.model import wide_inputs, wide_transformer
-from bench.record import timed
+from tadp.interleaving import medians, timed
 from tadp.policy import Static
 from tadp.precision import L6, L8, L16, Level, Recipe
 from tadp.runtime.shadows import price_at_16

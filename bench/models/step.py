@@ -11,7 +11,8 @@ import torch
 
 import tadp
 from bench.models.model import WIDE_FRAME_TOKENS, wide_inputs, wide_transformer
-from bench.record import parser, record, timed
+from bench.record import parser, record
+from tadp.interleaving import timed
 
 POLICIES = (
     *("static:16", "static:8", "static:6", "static:4"),

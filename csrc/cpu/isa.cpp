@@ -1,6 +1,7 @@
 #include "isa.h"
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -52,21 +53,37 @@ std::string valid_names() {
   return list;
 }
 
+// The set of a name; `asker` is what gave it. Throws where there is none, or where this processor lacks it.
+Isa named_isa(std::string_view name, const char* asker) {
+  size_t index = 0;
+  while (index < kNames.size() && name != kNames[index]) ++index;
+  TADP_CHECK(index < kNames.size(), asker, " is '", name, "'; valid are ", valid_names());
+  const Isa isa = static_cast<Isa>(index);
+  TADP_CHECK(is_present(isa), asker, " asks for ", name, ", which this processor does not have");
+  return isa;
+}
+
+Isa chosen_isa() {
+  const char* wish = std::getenv("TADP_CPU_ISA");
+  return wish == nullptr || *wish == '\0' ? best_isa() : named_isa(wish, "TADP_CPU_ISA");
+}
+
+constexpr int kNotForced = -1;
+std::atomic<int> forced = kNotForced;
+
 }  // namespace
 
 Isa active_isa() {
-  const char* wish = std::getenv("TADP_CPU_ISA");
-  if (wish == nullptr || *wish == '\0') {
-    static const Isa best = best_isa();
-    return best;
-  }
-  const std::string_view name(wish);
-  size_t index = 0;
-  while (index < kNames.size() && name != kNames[index]) ++index;
-  TADP_CHECK(index < kNames.size(), "TADP_CPU_ISA is '", name, "'; valid are ", valid_names());
-  const Isa isa = static_cast<Isa>(index);
-  TADP_CHECK(is_present(isa), "TADP_CPU_ISA asks for ", name, ", which this processor does not have");
-  return isa;
+  const int isa = forced.load(std::memory_order_relaxed);
+  if (isa != kNotForced) return static_cast<Isa>(isa);
+  static const Isa chosen = chosen_isa();
+  return chosen;
+}
+
+std::string force_isa(const std::string& name) {
+  const int isa = name.empty() ? kNotForced : static_cast<int>(named_isa(name, "force_cpu_isa"));
+  const int before = forced.exchange(isa);
+  return before == kNotForced ? "" : isa_name(static_cast<Isa>(before));
 }
 
 const char* isa_name(Isa isa) { return kNames[static_cast<size_t>(isa)]; }

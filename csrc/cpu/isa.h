@@ -1,6 +1,8 @@
 // Which instruction set the CPU kernels use.
 #pragma once
 
+#include <string>
+
 // The library is built for any x86-64; only functions with these attributes use more, and they are called only where
 // active_isa() says so. A template needs its attribute at its first declaration.
 #if defined(__x86_64__)
@@ -19,9 +21,12 @@ namespace tadp {
 enum class Isa { kPortable, kAvx2, kAvxVnni, kAvx512Vnni };
 
 // The best set that this processor has, or the one that the environment variable TADP_CPU_ISA names by its isa_name().
-// It is read at every call, so that tests can compare all sets within one process.
-// Throws where the variable names something unknown, or something that this processor lacks.
+// The variable is read once. Throws where it names something unknown, or something that this processor lacks.
 Isa active_isa();
+
+// Makes a set, by its name, the active one of this process, so that tests can compare all of them; an empty name undoes
+// that. Returns what was forced before. Throws as active_isa().
+std::string force_isa(const std::string& name);
 
 const char* isa_name(Isa isa);
 

@@ -11,6 +11,8 @@ namespace {
 
 std::string cpu_isa() { return isa_name(active_isa()); }
 
+std::string force_cpu_isa(std::string name) { return force_isa(name); }
+
 }  // namespace
 }  // namespace tadp
 
@@ -24,4 +26,5 @@ STABLE_TORCH_LIBRARY_IMPL(tadp, CPU, library) {
 
 STABLE_TORCH_LIBRARY_IMPL(tadp, CompositeExplicitAutograd, library) {
   library.impl("cpu_isa", TORCH_BOX(&tadp::cpu_isa));
+  library.impl("force_cpu_isa", TORCH_BOX(&tadp::force_cpu_isa));
 }

@@ -45,6 +45,7 @@ _SCHEMAS = {
         'str kernel_name="") -> Tensor'
     ),
     "cpu_isa": "() -> str",
+    "force_cpu_isa": "(str name) -> str",
 }
 
 PRODUCTS = ("linear", "weight_only_linear", "attention")

@@ -9,7 +9,6 @@ import functools
 import json
 import math
 import os
-import platform
 import re
 import warnings
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from tadp import processor
 from tadp.cache import cache_directory
 from tadp.kernels.registry import Request
 from tadp.precision import Level
@@ -123,7 +123,7 @@ def device_name(device: torch.device) -> str:
     """What a table is kept under: a GPU's name, or processor, instruction set and number of threads."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"{_processor()} {torch.ops.tadp.cpu_isa()} {torch.get_num_threads()} threads"
+    return f"{processor.name()} {torch.ops.tadp.cpu_isa()} {torch.get_num_threads()} threads"
 
 
 def table_path(device: str) -> Path:
@@ -172,12 +172,3 @@ def _measurement_from_json(row: dict[str, Any]) -> Measurement:
     if not times or not isinstance(fields["dtype"], torch.dtype):
         raise ValueError("a row without times or type")
     return Measurement(Request(**fields), times)
-
-
-@functools.cache
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

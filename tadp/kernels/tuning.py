@@ -1,15 +1,13 @@
 """Measuring the kernels of a linear layer on a device."""
 
 import contextlib
-import random
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 
 import torch
 
+from tadp.interleaving import medians, timed
 from tadp.kernels import reference
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.registry import Kernel, Request, candidates, unserved
@@ -65,17 +63,11 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
             warnings.warn(f"{kernel} is left out: {str(error).splitlines()[0]}", stacklevel=3)
         else:
             calls[str(kernel)] = call
-    calls[BASE]()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    order, shuffle = list(calls), random.Random(seed).shuffle
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline or len(times[BASE]) < 3:
-        shuffle(order)  # whoever always came after the same rival would inherit its caches
-        for name in order:
-            times[name].append(_timed(calls[name], device))
-    medians = {name: statistics.median(taken) * 1e3 for name, taken in times.items()}
-    base = medians.pop(BASE)
-    return Measurement(request, tuple(medians.items())), base
+    timer = _timed_on_gpu if device.type == "cuda" else timed
+    seconds_by_name = medians(calls, seconds, slow=None, timer=timer, least=3, seed=seed)
+    milliseconds = {name: median * 1e3 for name, median in seconds_by_name.items()}
+    base = milliseconds.pop(BASE)
+    return Measurement(request, tuple(milliseconds.items())), base
 
 
 def apply(
@@ -93,11 +85,7 @@ def apply(
     return kernel.run(Codes(*(quantize or torch.ops.tadp.quantize)(x, weight.groups)), planes, epilogue)
 
 
-def _timed(call: Callable[[], object], device: torch.device) -> float:
-    if device.type != "cuda":
-        started = time.perf_counter()
-        call()
-        return time.perf_counter() - started
+def _timed_on_gpu(call: Callable[[], object]) -> float:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(_CALLS):

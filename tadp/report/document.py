@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tadp import processor
 from tadp.precision import Level, Plan, Recipe
 from tadp.report.run import Run
 from tadp.runtime.signals import BlockSignals
@@ -104,7 +105,7 @@ def describe_machine() -> dict[str, Any]:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor.name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_bytes": pages,
@@ -148,13 +149,3 @@ def _by_column(block: BlockSignals) -> dict[str, Any]:
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
     return {"default": str(recipe.default), "overrides": {str(role): str(level) for role, level in recipe.overrides}}
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor()

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -343,20 +347,44 @@ def test_widths_of_rows_refuse_groups() -> None:
 
 
 def test_unknown_instruction_set_is_refused() -> None:
-    with cpu_isa("sse9"), pytest.raises(RuntimeError, match="'sse9'; valid are portable, avx2, avxvnni and avx512vnni"):
-        torch.ops.tadp.cpu_isa()
+    with pytest.raises(RuntimeError, match="'sse9'; valid are portable, avx2, avxvnni and avx512vnni"), cpu_isa("sse9"):
+        pass
+    assert torch.ops.tadp.cpu_isa() in NAMES
 
 
 @pytest.mark.parametrize("isa", NAMES)
 def test_an_instruction_set_is_forced_or_refused(isa: str) -> None:
-    with cpu_isa(isa):
-        if isa in ISAS:
-            assert torch.ops.tadp.cpu_isa() == isa
-        else:
-            with pytest.raises(RuntimeError, match=f"asks for {isa}, which this processor does not have"):
-                torch.ops.tadp.cpu_isa()
+    before = torch.ops.tadp.cpu_isa()
+    if isa in ISAS:
+        with cpu_isa("portable"):
+            with cpu_isa(isa):
+                assert torch.ops.tadp.cpu_isa() == isa
+            assert torch.ops.tadp.cpu_isa() == "portable"
+    else:
+        with pytest.raises(RuntimeError, match=f"asks for {isa}, which this processor does not have"), cpu_isa(isa):
+            pass
+    assert torch.ops.tadp.cpu_isa() == before
 
 
-def test_the_best_instruction_set_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TADP_CPU_ISA", raising=False)
-    assert torch.ops.tadp.cpu_isa() == ISAS[-1]
+def asked_in_a_process(wish: str | None) -> subprocess.CompletedProcess[str]:
+    """The instruction set of a process, asked twice, with another wish in between."""
+    environment = {name: value for name, value in os.environ.items() if name != "TADP_CPU_ISA"}
+    program = (
+        "import os, torch, tadp.kernels\n"
+        "print(torch.ops.tadp.cpu_isa())\n"
+        "os.environ['TADP_CPU_ISA'] = 'sse9'\n"
+        "print(torch.ops.tadp.cpu_isa())"
+    )
+    environment |= {} if wish is None else {"TADP_CPU_ISA": wish}
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.spawns
+@pytest.mark.parametrize(("wish", "answer"), [(None, ISAS[-1]), ("portable", "portable")])
+def test_the_environment_is_read_once(wish: str | None, answer: str) -> None:
+    assert asked_in_a_process(wish).stdout.split() == [answer, answer]
+
+
+@pytest.mark.spawns
+def test_an_unknown_wish_of_the_environment_is_refused() -> None:
+    assert "TADP_CPU_ISA is 'sse9'; valid are" in asked_in_a_process("sse9").stderr

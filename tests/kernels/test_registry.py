@@ -206,6 +206,7 @@ def test_a_device_without_kernels_gets_them_by_declaration(monkeypatch: pytest.M
     assert kernel.target is torch.ops.tadp.linear.default
 
 
+@pytest.mark.compiles
 @pytest.mark.usefixtures("own_kernels")
 @pytest.mark.compiles
 def test_a_registered_kernel_is_explained_and_run() -> None:

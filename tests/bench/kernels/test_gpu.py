@@ -12,8 +12,8 @@ from bench import page
 from bench.kernels import floors, gpu, gpu_candidates
 from bench.kernels.floors import Shape, Work
 from bench.kernels.gpu_candidates import BASE, Candidate
-from bench.kernels.interleaving import medians
 from bench.record import write
+from tadp.interleaving import medians
 
 INT8 = Work("int8", 1, 8, 2)
 BFLOAT16 = Work("bfloat16", 2, 16, 2)

@@ -19,7 +19,7 @@ from bench.kernels.attention_floors import (
 from bench.kernels.floors import Peaks, peaks_of
 from bench.kernels.gpu_attention import BASE, Closeness, closeness, form_attention_rows
 from bench.record import write
-from tadp.kernels.triton.attention_tile import VARIANTS
+from tadp.kernels.triton.attention_tile import OPERANDS
 
 PEAKS = Peaks({"bfloat16": 1e12, "int8": 2e12}, 1e9)
 BFLOAT16 = AttentionWork("bfloat16", "bfloat16")
@@ -81,9 +81,10 @@ def test_closeness() -> None:
 
 def test_every_candidate_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = gpu_attention.Inputs(*[torch.zeros(1, 1, 2, 32)] * 3)
-    builds = dict(gpu_attention.attention_builds(inputs, (*VARIANTS, "triton-int8_float8-128x64-w8-s3")))
-    assert len(builds) == 3 + 4
-    assert builds["tadp int8_float16"]().work == MIXED
+    names = tuple(f"triton-{operands}-128x64-w8-s3" for operands in OPERANDS)
+    builds = dict(gpu_attention.attention_builds(inputs, names))
+    assert len(builds) == 3 + 3
+    assert builds["tadp triton-int8_float16-128x64-w8-s3"]().work == MIXED
     assert builds["tadp triton-int8_float8-128x64-w8-s3"]().work == AttentionWork("int8", "float8")
     assert builds[BASE]().work == BFLOAT16
     monkeypatch.setitem(sys.modules, "sageattention", None)
