@@ -2,11 +2,12 @@
 
 import copy
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import fx
+from torch._inductor.exc import InductorError
 from tqdm import tqdm
 
 from tadp import passes
@@ -37,6 +38,7 @@ class Variants:
         self._compiled: dict[tuple[str, Recipe, bool], Variant] = {}
         self._decisions: dict[tuple[str, Recipe], tuple[Decision, ...]] = {}
         self._warned: set[str] = set()
+        self._uncompilable: set[str] = set()
 
     def variant(self, piece: Piece, recipe: Recipe, probing: bool) -> Variant:
         """The variant of a piece's structure, compiled where it is asked for the first time."""
@@ -106,12 +108,24 @@ class Variants:
         graph = fx.GraphModule(quantized.graph, copy.deepcopy(quantized.graph.graph))
         probed = passes.probe(graph, _measures()) if probing else passes.Probed(graph, (), None)
         self._compiled[piece.structure, recipe, probing] = Variant(
-            function=passes.lower(probed.graph, _device(piece.graph), self._options),
+            function=self._lower(piece, probed.graph),
             values=tuple(source.index for source in quantized.sources if source.part == ITSELF),
             weights=tuple((s.index, s.part) for s in quantized.sources if s.part != ITSELF),
             readings=tuple((reading.signal, reading.layer) for reading in probed.readings),
             stream=probed.stream,
         )
+
+    def _lower(self, piece: Piece, graph: fx.GraphModule) -> Callable[..., Sequence[torch.Tensor]]:
+        """Compile a graph; what Inductor cannot compile runs as it is, at the same levels, and a warning says so."""
+        try:
+            return passes.lower(graph, _device(piece.graph), self._options)
+        except InductorError as error:
+            if piece.structure not in self._uncompilable:
+                self._uncompilable.add(piece.structure)
+                reason = str(error).strip().splitlines()[0]
+                message = f"{piece.name} runs uncompiled, more slowly: Inductor cannot compile it ({reason})"
+                warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)
+            return graph.forward
 
     def _decisions_of(self, piece: Piece, recipe: Recipe) -> tuple[Decision, ...]:
         """The decisions for a structure, under the names of one of its pieces."""

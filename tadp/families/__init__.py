@@ -15,6 +15,7 @@ from tadp.families.flux2 import FLUX2
 from tadp.families.generic import GENERIC
 from tadp.families.hidream import HIDREAM
 from tadp.families.hunyuan_video import HUNYUAN_VIDEO
+from tadp.families.kandinsky import KANDINSKY
 from tadp.families.krea import KREA
 from tadp.families.ltx import LTX
 from tadp.families.lumina import LUMINA
@@ -50,6 +51,7 @@ FAMILIES: list[Family] = [
     HIDREAM,
     CHROMA,
     KREA,
+    KANDINSKY,
 ]
 """All declared families."""
 

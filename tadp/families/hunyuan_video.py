@@ -13,7 +13,6 @@ HUNYUAN_VIDEO = Family(
     ),
     blocks=(
         "context_embedder.token_refiner.refiner_blocks",
-        "context_embedder_2.token_refiner.refiner_blocks",
         "transformer_blocks",
         "single_transformer_blocks",
     ),

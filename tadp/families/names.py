@@ -15,7 +15,7 @@ _ATTN_OUT = re.compile(
 )
 _GATE = re.compile(r"(^|\.)(\w*attn\w*|\w*attention\w*|mha)\.(to_g|to_gate|output_gate|gate)$")
 """The gate of an attention reads what its queries read."""
-_BARE_ATTN_OUT = re.compile(r"(^|\.)(to_out|to_add_out|o_proj|attn_out|attn_proj|out_layer)(\.\d)?$")
+_BARE_ATTN_OUT = re.compile(r"(^|\.)(to_out|to_add_out|o_proj|attn_out|(\w+_)?attn_proj|out_layer)(\.\d)?$")
 _MODULATION = re.compile(
     r"(^|\.)(norm\w*\.(linear|linear_\d|proj|\w*emb\w*\.\w+)|\w*modulation\w*|ada_?ln\w*|ada_?norm\w*|\w*_mod|mod|film\w*"
     r"|scale_shift\w*)(\.\w+)*$",

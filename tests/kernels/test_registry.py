@@ -221,7 +221,7 @@ def test_a_registered_kernel_is_explained_and_run() -> None:
     model = tadp.compile(tiny_transformer(layers=1), policy="static:8", precompile=False)
     with torch.no_grad():
         model(**tiny_inputs())
-    kernels = {row["kernel"] for row in model.tadp.explain().rows if row["level"] == "8"}
+    kernels = {layer.kernel for layer in model.tadp.layers() if layer.level == L8}
     assert kernels == {"linear:toy"}
     assert len(runs) == 10  # of a block of Wan's
 
