@@ -171,11 +171,11 @@ def test_a_probe_measures_attention_at_either_level() -> None:
     def nothing(*_: torch.Tensor) -> torch.Tensor:
         return torch.zeros(1, 1)
 
-    measures = Measures(nothing, nothing, nothing, nothing)
+    measures = Measures({"entropy": nothing}, {"moments": nothing}, {"change": nothing})
     recipes = (Recipe(L8), Recipe(L8, ((Role.ATTENTION, L8),)))
     readings = [probe(quantize(_block(), recipe).graph, measures).readings for recipe in recipes]
     assert readings[0] == readings[1]
-    assert sum(reading.kind == "attention" for reading in readings[0]) == 1
+    assert sum(reading.signal == "entropy" for reading in readings[0]) == 1
 
 
 def test_on_gpus_a_compiler_sees_what_the_quantizer_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +185,8 @@ def test_on_gpus_a_compiler_sees_what_the_quantizer_does(monkeypatch: pytest.Mon
     graph = quantize(_block(), Recipe(L8)).graph
     assert _count(graph, QUANTIZE) == 0
     assert _count(graph, plain) == 7
-    readings = probe(graph, Measures(*4 * [torch.ones_like])).readings
-    assert sum(reading.kind == "moments" for reading in readings) == 7
+    readings = probe(graph, Measures({}, {"moments": torch.ones_like}, {})).readings
+    assert sum(reading.signal == "moments" for reading in readings) == 7
 
 
 @pytest.mark.parametrize("groups", [0, 1])
