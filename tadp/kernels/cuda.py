@@ -31,7 +31,7 @@ def is_used(device: torch.device | None = None) -> bool:
 
 
 def serves(request: Request) -> str | None:
-    """Why this product does not serve a linear layer, where it does not."""
+    """Why this product does not serve a linear layer; None where it does."""
     if request.level.mixed:
         return "it reads all rows at one width"
     if request.tokens > FEW_TOKENS:

@@ -101,14 +101,8 @@ def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> Codes:
 
 def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
     activations, planes, epilogue, name = unflatten(operator, *flat, **named)
-    if isinstance(activations, Codes):
-        check_linear(activations, planes, epilogue)
-        dtype, device = epilogue.dtype, activations.codes.device
-    else:
-        check_weight_only(activations, planes, epilogue)
-        dtype, device = activations.dtype, activations.device
-    assert dtype is not None
-    kernel = find(operator, device.type, name) if name else _first(operator, Request.of(activations, planes, dtype))
+    device = (activations.codes if isinstance(activations, Codes) else activations).device
+    kernel = find(operator, device.type, name) if name else _first_product(operator, activations, planes, epilogue)
     return kernel.run(activations, planes, epilogue)
 
 
@@ -122,9 +116,21 @@ def _run_attention(
     kernel_name: str = "",
 ) -> torch.Tensor:
     check_attention(q, k, v, mask, level)
-    request = AttentionRequest.of(q, k, v, mask, level)
-    kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", request)
-    return kernel.run(q, k, v, mask, scale)
+    if kernel_name:
+        return find("attention", q.device.type, kernel_name).run(q, k, v, mask, scale)
+    return _first("attention", AttentionRequest.of(q, k, v, mask, level)).run(q, k, v, mask, scale)
+
+
+def _first_product(operator: str, activations: Codes | torch.Tensor, planes: Planes, epilogue: Epilogue) -> Kernel:
+    """The first kernel of a product that serves arguments, which are checked: what does not fit makes no request."""
+    if isinstance(activations, Codes):
+        check_linear(activations, planes, epilogue)
+        dtype = epilogue.dtype
+        assert dtype is not None
+    else:
+        check_weight_only(activations, planes, epilogue)
+        dtype = activations.dtype
+    return _first(operator, Request.of(activations, planes, dtype))
 
 
 def _first(operator: str, request: AnyRequest) -> Kernel:

@@ -113,7 +113,7 @@ class Kernel:
             "attention".
         device: device type.
         serves: None if it serves a `Request`, of attention an `AttentionRequest`; else why it does not.
-        run: computes what the reference of the operator does, from the same values.
+        run: checks what it is given, and computes what the reference of the operator does, from the same values.
         sizes: names with sizes in them, of those worth timing for a request, best guess first; each begins with `name`
             and a dash, and `run` takes it as ``kernel_name``. None for a kernel that has no sizes to choose.
         compiled: whether the operator itself, which is C++ on CPUs, knows this kernel by its name.

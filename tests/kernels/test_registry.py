@@ -52,7 +52,7 @@ def test_on_a_cpu(level: str, tokens: int, name: str) -> None:
     assert str(choose(replace(REQUEST, level=Level.parse(level), tokens=tokens), CPU)) == name
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_89", "sm_90", "sm_100"])
+@pytest.mark.parametrize("gpu", ["sm_80", "sm_89", "sm_90", "sm_100"])
 @pytest.mark.parametrize(
     ("level", "tokens", "groups", "name"),
     [
@@ -74,13 +74,13 @@ def test_on_a_cpu(level: str, tokens: int, name: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("with_gpu_kernels")
-def test_on_a_gpu(level: str, tokens: int, groups: int, name: str, architecture: str) -> None:
-    request = replace(ON_GPU, level=Level.parse(level), tokens=tokens, groups=groups, architecture=architecture)
+def test_on_a_gpu(level: str, tokens: int, groups: int, name: str, gpu: str) -> None:
+    request = replace(ON_GPU, level=Level.parse(level), tokens=tokens, groups=groups, architecture=gpu)
     assert str(choose(request, torch.device("cuda"))) == name
 
 
 @pytest.mark.parametrize(
-    ("device", "architecture", "name"),
+    ("device", "processor", "name"),
     [
         ("cpu", "avx2", "attention:int8"),
         ("cuda", "sm_80", "attention:triton-int8_float16-128x64-w8-s3"),
@@ -90,9 +90,9 @@ def test_on_a_gpu(level: str, tokens: int, groups: int, name: str, architecture:
     ],
 )
 @pytest.mark.usefixtures("with_gpu_kernels")
-def test_of_attention(device: str, architecture: str, name: str) -> None:
+def test_of_attention(device: str, processor: str, name: str) -> None:
     q = torch.empty(1, 12, 1280, 128, dtype=torch.bfloat16, device="meta")
-    request = AttentionRequest(q, q, q, None, 8, device, architecture)
+    request = AttentionRequest(q, q, q, None, 8, device, processor)
     assert str(choose(request, torch.device(device))) == name
 
 
@@ -223,6 +223,7 @@ def test_a_registered_kernel_is_explained_and_run() -> None:
         model(**tiny_inputs())
     kernels = {layer.kernel for layer in model.tadp.layers() if layer.level == L8}
     assert kernels == {"linear:toy"}
+    assert "linear:toy" in str(model.tadp.explain())
     assert len(runs) == 10  # of a block of Wan's
 
 
