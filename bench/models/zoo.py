@@ -59,6 +59,7 @@ class Verdict:
         at_4: linear layers of blocks that static:4 runs at 4 bits.
         layers: all linear layers of blocks.
         errors: relative error by policy.
+        torch_error: of plain torch.compile, measured where static:16 is too far from eager; None elsewhere.
         recompiled: graphs that were captured anew when policies were switched.
         reasons: how many layers stay at 16 bits for each reason.
         unexplained: layers that stay at 16 bits without a reason, or that explain does not list.
@@ -72,6 +73,7 @@ class Verdict:
     at_4: int = 0
     layers: int = 0
     errors: Mapping[str, float] | None = None
+    torch_error: float | None = None
     recompiled: int = 0
     reasons: Mapping[str, int] | None = None
     unexplained: tuple[str, ...] = ()
@@ -85,7 +87,7 @@ class Verdict:
             return (self.failure or "was not run",)
         at_16, at_8, at_4 = (self.errors[policy] for policy in POLICIES)
         found = {
-            f"static:16 is {at_16:.1e} from eager": at_16 >= MOST_AT_16,
+            f"static:16 is {at_16:.1e} from eager, torch.compile alone {self.torch_error}": at_16 >= MOST_AT_16,
             f"static:8 is {at_8:.1e} from eager": not 0 < at_8 < MOST_AT_8,
             "static:4 is no further from eager than static:8": at_4 <= at_8,
             f"switching captured {self.recompiled} graphs": self.recompiled > 0,
@@ -135,6 +137,12 @@ def _tried(tiny: Tiny, started: float) -> Verdict:
     for policy in POLICIES:
         compiled.tadp.use(policy)
         run(compiled, tiny)
+    recompiled = counters["stats"]["unique_graphs"] - captured
+    torch_error = None
+    if errors[POLICIES[0]] >= MOST_AT_16:
+        torch._dynamo.reset()
+        plain = run(torch.compile(tiny.model(), dynamic=False), tiny)
+        torch_error = ((plain - reference).norm() / reference.norm()).item()
     blocks = compiled.tadp.blocks
     rows = [row for row in compiled.tadp.layers() if row.piece in blocks and row.role is not Role.ATTENTION]
     at_16 = [row for row in rows if str(row.level) == "16"]
@@ -146,7 +154,8 @@ def _tried(tiny: Tiny, started: float) -> Verdict:
         at_4=sum(str(row.level) == "4" for row in rows),
         layers=len(rows),
         errors=errors,
-        recompiled=counters["stats"]["unique_graphs"] - captured,
+        torch_error=torch_error,
+        recompiled=recompiled,
         reasons=dict(Counter(row.reason for row in at_16 if row.reason)),
         unexplained=tuple(sorted(unlisted | {row.layer for row in at_16 if not row.reason})),
         seconds=time.perf_counter() - started,
