@@ -277,7 +277,7 @@ def test_the_backend_follows_weights_that_change_in_place() -> None:
 def test_the_backend_says_what_it_cannot_do() -> None:
     torch._dynamo.reset()
     compiled = torch.compile(torch.nn.Linear(4, 4), backend="tadp")
-    with pytest.warns(tadp.PrecisionFallbackWarning, match="no transformer blocks"), torch.no_grad():
+    with pytest.warns(tadp.PrecisionFallbackWarning, match="no repeated blocks"), torch.no_grad():
         compiled(torch.randn(2, 4))
     with pytest.warns(tadp.PrecisionFallbackWarning, match="dynamic=False"), torch.no_grad():
         compiled(torch.randn(3, 4))
