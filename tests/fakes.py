@@ -1,27 +1,44 @@
 """A pipeline and a controller that behave like compiled ones and take no time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from tadp.complexity.score import Score
-from tadp.policy import Policy, parse
-from tadp.precision import L4, L6, L8, L16, Plan, Recipe, Role
+from tadp.policy import Policy, Seen, Static, parse
+from tadp.precision import L16, Plan, Role
 from tadp.runtime.explanation import ExplainedLayer, Explanation
 from tadp.runtime.record import StepRecord
 from tadp.runtime.signals import BlockSignals, Signals
 
-PIECES = ("before", "blocks.0", "blocks.1", "blocks.2", "after")
-POLICIES = {
-    "complexity": Recipe(L8, ((Role.FFN_DOWN, L16),)),
-    "static:16": Recipe(L16),
-    "static:8": Recipe(L8),
-    "static:6": Recipe(L6),
-    "static:4": Recipe(L4),
-}
+BLOCKS = ("blocks.0", "blocks.1", "blocks.2")
+
+
+@runtime_checkable
+class AskedController(Protocol):
+    """What commands, reports and calibration ask of the controller of a compiled model; the real one has it too."""
+
+    @property
+    def blocks(self) -> tuple[str, ...]: ...
+    @property
+    def clock(self) -> Any: ...
+    @property
+    def history(self) -> Sequence[StepRecord]: ...
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def score(self) -> Score | None: ...
+    def use(self, policy: Policy | str) -> None: ...
+    def weight_bytes(self) -> int: ...
+    def layers(self) -> tuple[ExplainedLayer, ...]: ...
+    def explain(self) -> Explanation: ...
 
 
 def block_signals(piece: str, value: float) -> BlockSignals:
@@ -43,61 +60,82 @@ def block_signals(piece: str, value: float) -> BlockSignals:
     )
 
 
+def step_record(generation: int, step: int, signals: Signals | None, plan: Plan) -> StepRecord:
+    """What is kept of a forward that takes no time."""
+    phase = "run" if signals is None else "probe"
+    return StepRecord(generation, step, phase, "cond", None, signals, None, plan, seconds=0.0)
+
+
 @dataclass
 class FakeController:
-    """Records a generation of two branches a step, with signals in the first two steps."""
+    """Follows a policy by the noise that is left, as the real one does.
 
-    policy: str = "complexity"
+    Attributes:
+        blocks: names of the model's blocks.
+        policy: the one in use.
+        roles: what each block has a layer of.
+        history: a record for each forward.
+        clock: counts generations.
+        used: names of all policies that were used.
+        noise: share of the first step's noise that is left.
+    """
+
+    blocks: tuple[str, ...] = BLOCKS
+    policy: Policy = field(default_factory=lambda: Static(L16))
+    roles: tuple[Role, ...] = (Role.FFN_UP,)
     history: list[StepRecord] = field(default_factory=list)
+    clock: Any = field(default_factory=lambda: SimpleNamespace(generation=0))
     used: list[str] = field(default_factory=list)
-    generation: int = 0
+    noise: float = 1.0
 
     def use(self, policy: Policy | str) -> None:
-        self.policy = str(parse(policy)).partition(" (with")[0]  # the embedded model has ranges of its own
-        self.used.append(self.policy)
+        self.policy = parse(policy)
+        self.used.append(str(self.policy).partition(" (with")[0])  # the embedded model has ranges of its own
 
     @property
     def plan(self) -> Plan:
-        middle = POLICIES[self.policy]
-        return Plan.of({piece: middle if piece.startswith("blocks") else Recipe(L16) for piece in PIECES})
+        return self.policy.plan(Seen(self.blocks, stage=sum(self.noise < bound for bound in self.policy.stages)))
 
     @property
     def score(self) -> Score | None:
-        return Score(total=0.4, text=0.5, feature=0.25) if self.policy == "complexity" else None
+        return Score(total=0.4, text=0.5, feature=0.25) if self.policy.probe_steps else None
 
     def weight_bytes(self) -> int:
-        return 1000 * POLICIES[self.policy].default.weight
+        return 1000 + 300 * sum(recipe.has(L16) for _, recipe in self.plan)
 
     def layers(self) -> tuple[ExplainedLayer, ...]:
+        plan = dict(self.plan)
         return tuple(
             ExplainedLayer(
                 piece=piece,
-                structure="block" if piece.startswith("blocks") else piece,
-                role=Role.FFN_UP,
-                layer=f"{piece}.ffn.0",
-                level=L8 if piece.startswith("blocks") else L16,
+                structure="block" if piece in plan else piece,
+                role=role,
+                layer=f"{piece}.{role}",
+                level=plan[piece][role] if piece in plan else L16,
                 kernel="linear",
                 bytes=10,
                 tokens=3,
                 shape=(8, 64),
                 nonlinearity="gelu_tanh",
                 biased=True,
-                reason="" if piece.startswith("blocks") else "outside blocks",
+                reason="" if piece in plan else "outside blocks",
             )
-            for piece in PIECES
+            for piece in ("before", *self.blocks, "after")
+            for role in (self.roles if piece in plan else self.roles[:1])
         )
 
     def explain(self) -> Explanation:
         return Explanation(self.layers())
 
     def run(self, steps: int, noise: float = 1000.0) -> None:
-        self.generation += 1
+        """Record a generation of two branches a step, with signals in the first two steps."""
+        self.clock.generation += 1
         for step in range(1, steps + 1):
             for branch in ("cond", "uncond"):
-                signals = Signals(tuple(block_signals(f"blocks.{i}", 0.1 * i + step) for i in range(3)))
+                signals = Signals(tuple(block_signals(block, 0.1 * i + step) for i, block in enumerate(self.blocks)))
                 self.history.append(
                     StepRecord(
-                        generation=self.generation,
+                        generation=self.clock.generation,
                         step=step,
                         phase="probe" if step <= 2 else "run",
                         branch=branch,
@@ -154,5 +192,5 @@ class FakePipeline:
         controller: FakeController = self.transformer.tadp
         controller.run(num_inference_steps)
         clip = torch.rand(num_frames, height, width, 3, generator=generator)
-        error = 0.001 * (16 - POLICIES[controller.policy].default.weight)
+        error = 0.001 * fmean(16 - recipe.default.weight for _, recipe in controller.plan)
         return SimpleNamespace(frames=np.clip(clip.numpy()[None] + error, 0, 1))

@@ -1,9 +1,7 @@
 """A model and a pipeline that cost no time: errors follow from what blocks run at, and from the prompt."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +10,9 @@ from tadp.calibration.gradient import Estimate
 from tadp.calibration.recording import Step
 from tadp.calibration.subject import Subject
 from tadp.files.fingerprint import calibration_key
-from tadp.policy import Policy, Seen
-from tadp.precision import L16, Plan, Recipe, Role
-from tadp.runtime.explanation import ExplainedLayer
-from tadp.runtime.record import StepRecord
+from tadp.precision import L16, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals
+from tests.fakes import FakeController, step_record
 
 BLOCKS = tuple(f"blocks.{index}" for index in range(4))
 STAGES = (0.95, 0.8, 0.5)
@@ -30,46 +26,14 @@ def error_of(recipe: Recipe) -> float:
     return lowered + (0.0 if recipe.default == L16 else 1e-3 * 2 ** (8 - recipe.default.weight))
 
 
-def step_record(generation: int, step: int, signals: Signals | None, plan: Plan) -> StepRecord:
-    """What is kept of a forward that takes no time."""
-    phase = "run" if signals is None else "probe"
-    return StepRecord(generation, step, phase, "cond", None, signals, None, plan, seconds=0.0)
+ROLES = (Role.FFN_UP, Role.SELF_ATTN_QKV, Role.ATTENTION)
 
 
-@dataclass
-class FakeController:
-    """Follows a policy by the noise, as the real one does."""
-
-    blocks: tuple[str, ...] = BLOCKS
-    history: list[StepRecord] = field(default_factory=list)
-    clock: Any = field(default_factory=lambda: SimpleNamespace(generation=0))
-    policy: Any = None
-    noise: float = 1.0
-
-    def use(self, policy: Policy) -> None:
-        self.policy = policy
-
-    @property
-    def plan(self) -> Plan:
-        stage = sum(self.noise < bound for bound in self.policy.stages)
-        return self.policy.plan(Seen(BLOCKS, stage=stage))
-
-    def weight_bytes(self) -> int:
-        return 1000 + 300 * sum(recipe.has(L16) for _, recipe in self.plan)
-
-    def layers(self) -> tuple[ExplainedLayer, ...]:
-        return tuple(
-            ExplainedLayer(block, "", role, f"{block}.{role}", L16, "", 0)
-            for block in BLOCKS
-            for role in (Role.FFN_UP, Role.SELF_ATTN_QKV, Role.ATTENTION)
-        )
-
-
-class FakeModel:
+class _Model:
     """Predicts its input, with the errors of all blocks; the last one is the most sensitive."""
 
     def __init__(self) -> None:
-        self.tadp = FakeController()
+        self.tadp = FakeController(BLOCKS, roles=ROLES)
 
     def __call__(self, hidden_states: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor]:
         self.tadp.noise = float(timestep) / 1000
@@ -78,10 +42,10 @@ class FakeModel:
         return (hidden_states + error * pattern,)
 
 
-class FakePipeline:
+class _Pipeline:
     """Clips whose error grows with the commas of the prompt; `interrupt` after so many clips."""
 
-    def __init__(self, model: FakeModel, interrupt: int | None = None) -> None:
+    def __init__(self, model: _Model, interrupt: int | None = None) -> None:
         self.tadp, self.interrupt, self.clips = model.tadp, interrupt, 0
 
     def __call__(
@@ -112,14 +76,14 @@ class FakePipeline:
 
 def fake_subject(interrupt: int | None = None) -> Subject:
     """What `prepare` would give."""
-    model = FakeModel()
+    model = _Model()
     x = torch.randn(1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     steps = tuple(
         Step(noise, {b: {"hidden_states": x * f, "timestep": torch.tensor(1000 * noise)} for b, f in BRANCHES.items()})
         for noise in (1.0, 0.9, 0.7, 0.3)
     )
     return Subject(
-        pipeline=FakePipeline(model, interrupt),
+        pipeline=_Pipeline(model, interrupt),
         model=model,
         key=calibration_key({"transformer": "fake"}, {"num_inference_steps": 5}),
         arguments={"num_inference_steps": 5},

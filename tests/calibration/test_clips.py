@@ -12,7 +12,7 @@ from tadp.calibration.samples import SampleFile
 from tadp.policy import Policy, Seen, Static, parse
 from tadp.precision import L8
 from tadp.runtime.signals import BlockSignals, Signals
-from tests.calibration.fake_subject import step_record
+from tests.fakes import step_record
 
 
 class Pipeline:

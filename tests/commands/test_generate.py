@@ -11,7 +11,7 @@ from PIL import Image
 
 from tadp.cli import main
 from tadp.commands.generate import StepTimer
-from tests.fakes import PIECES, FakePipeline
+from tests.fakes import BLOCKS, FakePipeline
 
 
 def read_report(directory: Path) -> dict[str, Any]:
@@ -43,13 +43,13 @@ def test_a_prompt_becomes_clip_plan_report_and_table(
     assert {"entity", "spatial", "temporal", "total", "evidence"} <= set(entry["text"])
     chosen, baseline, static = entry["runs"]
     assert chosen["score"]["total"] == 0.4
-    assert chosen["plan"]["blocks.1"] == {"default": "8", "overrides": {"ffn.down": "16"}}
-    assert list(chosen["plan"]) == list(PIECES)
-    assert static["weight_bytes"] == 8000
+    assert chosen["plan"]["blocks.1"] == {"default": "8", "overrides": {}}
+    assert list(chosen["plan"]) == list(BLOCKS)
+    assert static["weight_bytes"] == 1000
     first = chosen["history"][0]
     assert (first["step"], first["branch"], first["phase"]) == (1, "cond", "probe")
     assert first["signals"]["blocks"][0]["kurtosis"]["ffn.down"] == [None]  # NaN has no place in JSON
-    assert chosen["plans"][first["plan"]]["blocks.0"] == "8+ffn.down:16"
+    assert chosen["plans"][first["plan"]]["blocks.0"] == "16"
     # Both branches count: the steps take 0.02, 0.04, 0.06 and 0.08 s.
     assert static["seconds_per_step"] == pytest.approx(0.05)
     assert 30 < static["psnr"] < 60
@@ -57,7 +57,7 @@ def test_a_prompt_becomes_clip_plan_report_and_table(
     assert baseline["psnr"] is None
 
     printed = capsys.readouterr().out
-    for word in ("complexity", "static:16", "static:8", "0.40", "8 kB", "PSNR"):
+    for word in ("complexity", "static:16", "static:8", "0.40", "1 kB", "PSNR"):
         assert word in printed
 
 
@@ -190,7 +190,7 @@ def test_explain_prints_json(pipeline: FakePipeline, capsys: pytest.CaptureFixtu
     assert main(["explain", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["policy"] == "complexity"
-    assert [row["piece"] for row in printed["modules"]["transformer"]] == list(PIECES)
+    assert [row["piece"] for row in printed["modules"]["transformer"]] == ["before", *BLOCKS, "after"]
 
 
 def test_steps_are_timed_from_one_end_to_the_next() -> None:

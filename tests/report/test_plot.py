@@ -8,25 +8,28 @@ import pytest
 from PIL import Image
 
 from tadp.complexity.text import TextScore
+from tadp.policy import Fixed, Policy
 from tadp.precision import L8, L16, Level, Plan, Recipe, Role
 from tadp.report.document import describe_run
 from tadp.report.plot import LEVEL_COLORS, draw_plan
 from tadp.report.run import Observed, Run, block_signals, recipe_levels
 from tadp.report.table import format_bytes, format_levels, shorten
-from tests.fakes import FakeController
+from tests.fakes import BLOCKS, FakeController
 
+MIXED = Fixed(Plan.of({block: Recipe(L8, ((Role.FFN_DOWN, L16),)) for block in BLOCKS}))
 TEXT = TextScore(entity=0.1, spatial=0.2, temporal=0.3, total=0.2, evidence={})
 CLIP = np.zeros((1, 8, 8, 3), np.float32)
 
 
-def make_run(*modules: str, policy: str = "complexity") -> Run:
+def make_run(*modules: str, policy: str | Policy = "complexity") -> Run:
     """A run of 4 steps, which several transformers share one after the other, as in Wan2.2."""
     observed = {}
     for position, module in enumerate(modules):
-        controller = FakeController(policy)
+        controller = FakeController()
+        controller.use(policy)
         controller.run(steps=4, noise=1000.0 - 100 * position)
         observed[module] = Observed(tuple(controller.history), controller.score, controller.plan, 10)
-    return Run(policy, CLIP, 1.0, observed)
+    return Run(str(policy), CLIP, 1.0, observed)
 
 
 def colors_of(path: Path) -> set[str]:
@@ -80,9 +83,16 @@ def test_signals_are_written_by_layer_width_and_recipe() -> None:
     assert "relative_change_delta" not in written
 
 
+def test_plans_are_written_with_their_overrides() -> None:
+    written = describe_run(make_run("transformer", policy=MIXED), {}, {})
+    assert written["plan"]["blocks.1"] == {"default": "8", "overrides": {"ffn.down": "16"}}
+    assert written["plans"][written["history"][0]["plan"]]["blocks.0"] == "8+ffn.down:16"
+
+
 def test_levels_count_pieces_in_steps() -> None:
-    # 4 steps of 2 branches, 3 blocks at 8 bits with one role at 16, 2 pieces outside.
-    assert make_run("transformer").levels() == {"8+16": 24, "16": 16}
+    # 4 steps of 2 branches, 3 blocks.
+    assert make_run("transformer").levels() == {"16": 16, "8": 8}
+    assert make_run("transformer", policy=MIXED).levels() == {"8+16": 24}
     assert recipe_levels(Recipe(L16, ((Role.ATTENTION, L16), (Role.FFN_UP, L8)))) == (L16, L8)
     assert recipe_levels(Recipe(Level.parse("w8a16"))) == (Level(8, 16),)
 

@@ -20,6 +20,7 @@ from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.pieces import Variant
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.signals import BlockSignals
+from tests.fakes import AskedController, FakeController
 
 PROMPT = "a red circle bounces"
 FRAME = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -217,3 +218,8 @@ def test_stages_fall_within_0_and_1(stages: tuple[float, ...]) -> None:
 def test_every_stage_has_a_recipe() -> None:
     with pytest.raises(ValueError, match="2 stages, not 1"):
         Staged((Recipe(),), (0.5,))
+
+
+def test_the_fake_of_it_stands_for_the_real_one() -> None:
+    assert isinstance(_controller(), AskedController)
+    assert isinstance(FakeController(), AskedController)
