@@ -184,8 +184,9 @@ def controllers(pipeline: Any) -> dict[str, Control]:
 
 
 def _component_dtypes(pipeline_class: str, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
-    """Wan's autoencoder loses visible detail at 16 bits, so diffusers' documentation keeps it in float32."""
-    return {"vae": torch.float32, "default": dtype} if pipeline_class.startswith("Wan") else dtype
+    """The type of each component: that of the transformer, but for what the family of the pipeline declares."""
+    declared = component_dtypes(pipeline_class)
+    return {**{name: getattr(torch, own) for name, own in declared.items()}, "default": dtype} if declared else dtype
 
 
 def _device(name: str) -> torch.device:

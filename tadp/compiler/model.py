@@ -17,6 +17,7 @@ from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
 from tadp.families.blocks import block_paths
+from tadp.families.generic import GENERIC
 from tadp.files.calibration import load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
@@ -205,7 +206,8 @@ def _transformers(model: object) -> list[torch.nn.Module]:
     found = [
         component
         for name, component in components.items()
-        if name.startswith("transformer") and isinstance(component, torch.nn.Module)
+        if isinstance(component, torch.nn.Module)
+        and (name.startswith("transformer") or family_of(component) is not GENERIC)
     ]
     if not found:
         names = ", ".join(sorted(components))

@@ -1,5 +1,7 @@
 """Families of models: a declaration a file, and the rules for classes that nobody declared."""
 
+from collections.abc import Mapping
+
 import torch
 
 from tadp.families.allegro import ALLEGRO
@@ -75,3 +77,14 @@ def family_of(model: torch.nn.Module) -> Family:
             if kind.__name__ in family.classes:
                 return family
     return GENERIC
+
+
+def component_dtypes(pipeline_class: str) -> Mapping[str, str]:
+    """The floating types that components of a diffusers pipeline need, whatever its transformer has.
+
+    Wan's autoencoder, for one, loses visible detail at 16 bits, so diffusers' documentation keeps it in float32.
+    """
+    for family in FAMILIES:
+        if pipeline_class.startswith(tuple(family.pipelines)) and family.pipelines:
+            return family.component_dtypes
+    return {}

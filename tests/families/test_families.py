@@ -8,7 +8,7 @@ from torch import nn
 
 from tadp.compiler.layers import block_linears
 from tadp.demo.tiny import Tiny, all_tiny
-from tadp.families import FAMILIES, GENERIC, Family, family_of, register
+from tadp.families import FAMILIES, GENERIC, Family, component_dtypes, family_of, register
 from tadp.families.blocks import block_paths
 from tadp.families.family import plain_name
 from tadp.precision import Role
@@ -60,6 +60,11 @@ def test_a_class_of_ones_own_is_declared_by_one_value(monkeypatch: pytest.Monkey
 def test_a_family_without_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="names no classes"):
         register(Family("nobody"))
+
+
+def test_autoencoders_of_wan_stay_in_float32() -> None:
+    assert component_dtypes("WanImageToVideoPipeline") == {"vae": "float32"}
+    assert component_dtypes("FluxPipeline") == {}
 
 
 def test_what_nobody_declared_is_generic() -> None:
