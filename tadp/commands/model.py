@@ -16,6 +16,7 @@ import tadp
 from tadp.commands.errors import InputError
 from tadp.commands.settings import Settings
 from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
+from tadp.families import component_dtypes
 from tadp.pipelines import call_parameters
 from tadp.policy import Complexity, Policy, parse
 from tadp.runtime.compiled import Control

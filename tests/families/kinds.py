@@ -285,6 +285,23 @@ class LinearsByKeywords(Model):
         self.blocks = nn.ModuleList([KeywordLinearBlock(), KeywordLinearBlock()])
 
 
+class MethodBlock(Block):
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward(x)
+
+
+class CallsOtherMethods(Model):
+    """Nothing of it can be captured: torch.compile sees calls of a block's forward through the block only."""
+
+    def build(self) -> None:
+        self.blocks = nn.ModuleList([MethodBlock(), MethodBlock()])
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block.run(x)
+        return x
+
+
 ALL: tuple[type[Model], ...] = (
     Model,
     OneBlock,

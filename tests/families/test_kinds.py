@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 import tadp
 from tadp.precision import Role
 from tests.families import original_wan
-from tests.families.kinds import ALL, Model, SharesALinear
+from tests.families.kinds import ALL, CallsOtherMethods, Model, SharesALinear
 from tests.models import relative_error
 
 pytestmark = pytest.mark.compiles
@@ -70,3 +70,17 @@ def test_the_original_wan_model_in_activation_checkpointing_is_followed() -> Non
     assert roles[f"{inside}.ffn.2"] is Role.FFN_DOWN
     assert {str(row.level) for row in compiled.tadp.layers() if row.piece == "blocks.1" and row.shape} == {"8"}
     assert [record.timestep for record in compiled.tadp.history] == [900.0, 900.0]
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_model_of_which_nothing_is_captured_says_so_once() -> None:
+    with torch.no_grad():
+        reference = CallsOtherMethods().eval()(*INPUTS)
+    compiled = tadp.compile(CallsOtherMethods().eval(), policy="static:4")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert relative_error(compiled(*INPUTS), reference) < 1e-5
+    told = [str(item.message) for item in caught if item.category is tadp.PrecisionFallbackWarning]
+    assert sum("nothing of the 2 blocks was captured" in message for message in told) == 1
+    assert sum("torch.compile did not capture the code that calls it" in message for message in told) == 12
