@@ -37,6 +37,7 @@ class Variants:
         self._precompile = precompile
         self._compiled: dict[tuple[str, Recipe, bool], Variant] = {}
         self._decisions: dict[tuple[str, Recipe], tuple[Decision, ...]] = {}
+        self._checked: set[tuple[str, str, Recipe]] = set()
         self._warned: set[str] = set()
         self._uncompilable: set[str] = set()
 
@@ -136,6 +137,10 @@ class Variants:
         return tuple(replace(decision, layer=layer) for decision, layer in zip(decisions, layers, strict=True))
 
     def _warn_of_fallbacks(self, piece: Piece, recipe: Recipe) -> None:
+        place = (piece.name, piece.structure, recipe)
+        if place in self._checked:
+            return
+        self._checked.add(place)
         for decision in self._decisions_of(piece, recipe):
             if decision.reason and piece.block and decision.layer not in self._warned:
                 self._warned.add(decision.layer)
