@@ -134,7 +134,8 @@ def _planes(request: Request) -> Planes:
     rows, columns = request.rows, request.columns
     high, mid, low = (_empty(*plane_shape(plane, rows, columns), dtype=torch.uint8) for plane in PLANE_BITS)
     scale = _empty(*((rows, request.groups) if request.groups else (rows,)), dtype=torch.float32)
-    return Planes(high, mid, low, scale).at(request.level.weight)
+    widths = _empty(rows, dtype=torch.uint8) if request.level.mixed else None
+    return Planes(high, mid, low, scale, widths).at(request.level.widest)
 
 
 def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
