@@ -1,6 +1,7 @@
 """AuraFlow: joint blocks, then single-stream blocks."""
 
 from tadp.families.family import Family
+from tadp.families.roles import JOINT_ATTN
 from tadp.precision import Role
 
 AURAFLOW = Family(
@@ -10,10 +11,7 @@ AURAFLOW = Family(
     roles={
         "norm1.linear": Role.MODULATION,
         "norm1_context.linear": Role.MODULATION,
-        "attn.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn.add_[qkv]_proj": Role.SELF_ATTN_QKV,
-        "attn.to_out.0": Role.SELF_ATTN_OUT,
-        "attn.to_add_out": Role.SELF_ATTN_OUT,
+        **JOINT_ATTN,
         "ff.linear_?": Role.FFN_UP,
         "ff.out_projection": Role.FFN_DOWN,
         "ff_context.linear_?": Role.FFN_UP,

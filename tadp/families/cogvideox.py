@@ -1,6 +1,7 @@
 """CogVideoX and ConsisID, which adds the likeness of a face to it."""
 
 from tadp.families.family import Family
+from tadp.families.roles import ATTN1, FF
 from tadp.precision import Role
 
 COGVIDEOX = Family(
@@ -10,10 +11,8 @@ COGVIDEOX = Family(
     roles={
         "norm1.linear": Role.MODULATION,
         "norm2.linear": Role.MODULATION,
-        "attn1.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn1.to_out.0": Role.SELF_ATTN_OUT,
-        "ff.net.0.proj": Role.FFN_UP,
-        "ff.net.2": Role.FFN_DOWN,
+        **ATTN1,
+        **FF,
         "to_q": Role.CROSS_ATTN_Q,
         "to_kv": Role.CROSS_ATTN_KV,
         "to_out": Role.CROSS_ATTN_OUT,

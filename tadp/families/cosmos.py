@@ -1,6 +1,7 @@
 """Cosmos Predict and Transfer."""
 
 from tadp.families.family import Family
+from tadp.families.roles import ATTN1, ATTN2, FF
 from tadp.precision import Role
 
 COSMOS = Family(
@@ -9,15 +10,11 @@ COSMOS = Family(
     blocks=("transformer_blocks",),
     roles={
         "norm?.linear_?": Role.MODULATION,
-        "attn1.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn1.to_out.0": Role.SELF_ATTN_OUT,
-        "attn2.to_q": Role.CROSS_ATTN_Q,
-        "attn2.to_[kv]": Role.CROSS_ATTN_KV,
-        "attn2.to_out.0": Role.CROSS_ATTN_OUT,
+        **ATTN1,
+        **ATTN2,
         "attn2.q_img": Role.CROSS_ATTN_Q,
         "attn2.[kv]_img": Role.CROSS_ATTN_KV,
-        "ff.net.0.proj": Role.FFN_UP,
-        "ff.net.2": Role.FFN_DOWN,
+        **FF,
     },
     timestep=("timestep",),
 )

@@ -1,6 +1,7 @@
 """EasyAnimate: text and video in one attention."""
 
 from tadp.families.family import Family
+from tadp.families.roles import FF
 from tadp.precision import Role
 
 EASYANIMATE = Family(
@@ -13,8 +14,7 @@ EASYANIMATE = Family(
         "attn1.add_[qkv]_proj": Role.SELF_ATTN_QKV,
         "attn1.to_out.0": Role.SELF_ATTN_OUT,
         "attn1.to_add_out": Role.SELF_ATTN_OUT,
-        "ff.net.0.proj": Role.FFN_UP,
-        "ff.net.2": Role.FFN_DOWN,
+        **FF,
         "txt_ff.net.0.proj": Role.FFN_UP,
         "txt_ff.net.2": Role.FFN_DOWN,
     },

@@ -1,6 +1,7 @@
 """FLUX.2: modulation is shared by all blocks, and single-stream blocks have one layer in and one out."""
 
 from tadp.families.family import Family
+from tadp.families.roles import JOINT_ATTN
 from tadp.precision import Role
 
 FLUX2 = Family(
@@ -8,10 +9,7 @@ FLUX2 = Family(
     classes=("Flux2Transformer2DModel",),
     blocks=("transformer_blocks", "single_transformer_blocks"),
     roles={
-        "attn.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn.add_[qkv]_proj": Role.SELF_ATTN_QKV,
-        "attn.to_out.0": Role.SELF_ATTN_OUT,
-        "attn.to_add_out": Role.SELF_ATTN_OUT,
+        **JOINT_ATTN,
         "ff.linear_in": Role.FFN_UP,
         "ff.linear_out": Role.FFN_DOWN,
         "ff_context.linear_in": Role.FFN_UP,

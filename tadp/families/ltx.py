@@ -1,6 +1,7 @@
 """LTX-Video and LTX-2; the second makes sound in a stream of its own."""
 
 from tadp.families.family import Family
+from tadp.families.roles import ATTN1, ATTN2, FF
 from tadp.precision import Role
 
 LTX = Family(
@@ -8,13 +9,10 @@ LTX = Family(
     classes=("LTXVideoTransformer3DModel", "LTX2VideoTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel"),
     blocks=("transformer_blocks",),
     roles={
-        "attn1.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn1.to_out.0": Role.SELF_ATTN_OUT,
+        **ATTN1,
         "audio_attn1.to_[qkv]": Role.SELF_ATTN_QKV,
         "audio_attn1.to_out.0": Role.SELF_ATTN_OUT,
-        "attn2.to_q": Role.CROSS_ATTN_Q,
-        "attn2.to_[kv]": Role.CROSS_ATTN_KV,
-        "attn2.to_out.0": Role.CROSS_ATTN_OUT,
+        **ATTN2,
         "audio_attn2.to_q": Role.CROSS_ATTN_Q,
         "audio_attn2.to_[kv]": Role.CROSS_ATTN_KV,
         "audio_attn2.to_out.0": Role.CROSS_ATTN_OUT,
@@ -24,8 +22,7 @@ LTX = Family(
         "video_to_audio_attn.to_q": Role.CROSS_ATTN_Q,
         "video_to_audio_attn.to_[kv]": Role.CROSS_ATTN_KV,
         "video_to_audio_attn.to_out.0": Role.CROSS_ATTN_OUT,
-        "ff.net.0.proj": Role.FFN_UP,
-        "ff.net.2": Role.FFN_DOWN,
+        **FF,
         "audio_ff.net.0.proj": Role.FFN_UP,
         "audio_ff.net.2": Role.FFN_DOWN,
     },

@@ -1,6 +1,7 @@
 """Lumina-Next and Lumina 2."""
 
 from tadp.families.family import Family
+from tadp.families.roles import ATTN2
 from tadp.precision import Role
 
 LUMINA = Family(
@@ -11,9 +12,7 @@ LUMINA = Family(
         "attn.to_[qkv]": Role.SELF_ATTN_QKV,
         "attn.to_out.0": Role.SELF_ATTN_OUT,
         "attn1.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn2.to_q": Role.CROSS_ATTN_Q,
-        "attn2.to_[kv]": Role.CROSS_ATTN_KV,
-        "attn2.to_out.0": Role.CROSS_ATTN_OUT,
+        **ATTN2,
         "feed_forward.linear_[13]": Role.FFN_UP,
         "feed_forward.linear_2": Role.FFN_DOWN,
         "norm1.linear": Role.MODULATION,

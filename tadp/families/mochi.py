@@ -1,6 +1,7 @@
 """Mochi 1: text and video in one attention; the last block drops the text."""
 
 from tadp.families.family import Family
+from tadp.families.roles import FF, FF_CONTEXT
 from tadp.precision import Role
 
 MOCHI = Family(
@@ -14,10 +15,8 @@ MOCHI = Family(
         "attn1.add_[qkv]_proj": Role.SELF_ATTN_QKV,
         "attn1.to_out.0": Role.SELF_ATTN_OUT,
         "attn1.to_add_out": Role.SELF_ATTN_OUT,
-        "ff.net.0.proj": Role.FFN_UP,
-        "ff.net.2": Role.FFN_DOWN,
-        "ff_context.net.0.proj": Role.FFN_UP,
-        "ff_context.net.2": Role.FFN_DOWN,
+        **FF,
+        **FF_CONTEXT,
     },
     timestep=("timestep",),
 )

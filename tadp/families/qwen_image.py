@@ -1,6 +1,7 @@
 """Qwen-Image: modulation and feed-forward layers of text and image side by side."""
 
 from tadp.families.family import Family
+from tadp.families.roles import JOINT_ATTN
 from tadp.precision import Role
 
 QWEN_IMAGE = Family(
@@ -10,10 +11,7 @@ QWEN_IMAGE = Family(
     roles={
         "img_mod.1": Role.MODULATION,
         "txt_mod.1": Role.MODULATION,
-        "attn.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn.add_[qkv]_proj": Role.SELF_ATTN_QKV,
-        "attn.to_out.0": Role.SELF_ATTN_OUT,
-        "attn.to_add_out": Role.SELF_ATTN_OUT,
+        **JOINT_ATTN,
         "img_mlp.net.0.proj": Role.FFN_UP,
         "img_mlp.net.2": Role.FFN_DOWN,
         "txt_mlp.net.0.proj": Role.FFN_UP,

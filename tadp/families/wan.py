@@ -1,6 +1,7 @@
 """Wan 2.1 and 2.2, VACE, Animate and what is built on them; WanModel is the class of the original repositories."""
 
 from tadp.families.family import Family
+from tadp.families.roles import ATTN1, ATTN2
 from tadp.precision import Role
 
 WAN = Family(
@@ -18,11 +19,8 @@ WAN = Family(
     ),
     blocks=("blocks", "vace_blocks", "face_adapter"),
     roles={
-        "attn1.to_[qkv]": Role.SELF_ATTN_QKV,
-        "attn1.to_out.0": Role.SELF_ATTN_OUT,
-        "attn2.to_q": Role.CROSS_ATTN_Q,
-        "attn2.to_[kv]": Role.CROSS_ATTN_KV,
-        "attn2.to_out.0": Role.CROSS_ATTN_OUT,
+        **ATTN1,
+        **ATTN2,
         "attn2.add_[kv]_proj": Role.CROSS_ATTN_KV,
         "self_attn.to_[qkv]": Role.SELF_ATTN_QKV,
         "self_attn.to_out.0": Role.SELF_ATTN_OUT,
