@@ -4,16 +4,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 
 MIXED_AVERAGES = (7, 6, 5)
 """Bits that a weight may have on average where every output channel has a width of its own."""
 
-_LEVEL_NAMES = ("16", "8", "6", "4", *(f"{average}m" for average in MIXED_AVERAGES), "w8a16", "w6a16", "w4a16")
+_LEVEL_NAMES = ("16", "8", "6", "4", *(f"{average}m" for average in MIXED_AVERAGES), "w8a16", "w6a16", "w4a16", "0")
 
 
 @dataclass(frozen=True, order=True)
 class Level:
-    """Widths of one operation in bits. 16 stands for the model's own floating type.
+    """Widths of one operation in bits. 16 stands for the model's own floating type, 0 for one that is not run.
 
     Attributes:
         weight: of weights; of mixed widths the average.
@@ -28,7 +29,7 @@ class Level:
 
     @staticmethod
     def parse(name: str | int) -> "Level":
-        """Read "16", "8" (with 8-bit activations), "6m" (mixed), "w8a16" (weights only) and their like.
+        """Read "16", "8" (with 8-bit activations), "6m" (mixed), "w8a16" (weights only), "0" and their like.
 
         Raises:
             ValueError: for any other name.
@@ -36,8 +37,8 @@ class Level:
         text = str(name).strip().lower()
         if text not in _LEVEL_NAMES:
             raise ValueError(f"unknown level {name!r}; valid levels are {', '.join(_LEVEL_NAMES)}")
-        if text == "16":
-            return Level(16, 16)
+        if text in ("16", "0"):
+            return Level(int(text), int(text))
         if match := re.fullmatch(r"w(\d)a16", text):
             return Level(int(match[1]), 16)
         return Level(int(text[0]), 8, mixed=text.endswith("m"))
@@ -50,10 +51,11 @@ class Level:
     def __str__(self) -> str:
         if self.mixed:
             return f"{self.weight}m"
-        return str(self.weight) if self.weight == 16 or self.activation == 8 else f"w{self.weight}a{self.activation}"
+        plain = self.weight == self.activation or self.activation == 8
+        return str(self.weight) if plain else f"w{self.weight}a{self.activation}"
 
 
-L16, L8, L6, L4 = (Level.parse(name) for name in ("16", "8", "6", "4"))
+L16, L8, L6, L4, L0 = (Level.parse(name) for name in ("16", "8", "6", "4", "0"))
 
 
 @dataclass(frozen=True)
@@ -95,29 +97,89 @@ class Role(str, Enum):
         return self.value
 
 
+class Extrapolation(str, Enum):
+    """How a residual is foretold from the last two that were kept."""
+
+    MEASURED = "measured"
+    """Anywhere between the two below: as far along as would have been best the last time that the truth was seen."""
+    CONSTANT = "constant"
+    LINEAR = "linear"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Leave to add what a block added in earlier steps, foretold for the noise of this one, instead of running it.
+
+    Attributes:
+        bound: what the foretold error may come to since the block last ran, relative to the block's output: 0.01 is
+            1 %. 0 never reuses, and keeps what later stages reuse; infinity reuses whenever `longest` lets it.
+        longest: how many steps in a row.
+        extrapolation: how.
+
+    Raises:
+        ValueError: for a bound below 0 or that is no number, and for `longest` below 1.
+    """
+
+    bound: float
+    longest: int = 1
+    extrapolation: Extrapolation = Extrapolation.MEASURED
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extrapolation", Extrapolation(self.extrapolation))
+        if not self.bound >= 0:
+            raise ValueError(f"the bound of reuse must be at least 0, got {self.bound}")
+        if self.longest < 1:
+            raise ValueError(f"reuse lasts at least one step, got longest={self.longest}")
+
+    def __str__(self) -> str:
+        bound = f"{self.bound:g}" if float(f"{self.bound:g}") == self.bound else repr(self.bound)
+        bound = bound.replace("e+", "e")  # a plus parts the items of a recipe
+        longest = "" if self.longest == 1 else f"+longest:{self.longest}"
+        how = "" if self.extrapolation is Extrapolation.MEASURED else f"+extrapolation:{self.extrapolation}"
+        return f"reuse:{bound}{longest}{how}"
+
+
+_OF_REUSE = ("reuse", "longest", "extrapolation")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The level of every role of one piece: `default`, but for the roles that `overrides` names.
 
     The attention products stay at 16 bits unless an override names them (SPEC A5).
+
+    Attributes:
+        default, overrides: levels.
+        reuse: when the piece need not run; None: it always runs.
     """
 
     default: Level = L16
     overrides: tuple[tuple[Role, Level], ...] = ()
+    reuse: Reuse | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "overrides", tuple(sorted(self.overrides)))
 
     @staticmethod
     def parse(text: str) -> "Recipe":
-        """Read what `str` writes, such as "8" or "8+attention:8".
+        """Read what `str` writes, such as "8", "8+attention:8" or "8+reuse:0.01+longest:2".
 
         Raises:
-            ValueError: for an unknown level or role.
+            ValueError: for an unknown level or role, and for what cannot be read of reuse.
         """
-        default, *overrides = text.split("+")
-        pairs = (override.partition(":")[::2] for override in overrides)
-        return Recipe(Level.parse(default), tuple((Role(role), Level.parse(level)) for role, level in pairs))
+        default, *others = text.split("+")
+        pairs = [other.partition(":")[::2] for other in others]
+        settings = {name: value for name, value in pairs if name in _OF_REUSE}
+        overrides = tuple((Role(role), Level.parse(level)) for role, level in pairs if role not in _OF_REUSE)
+        return Recipe(Level.parse(default), overrides, _reuse(settings))
+
+    @cached_property
+    def running(self) -> "Recipe":
+        """What runs where the piece does run."""
+        return self if self.reuse is None else Recipe(self.default, self.overrides)
 
     def __getitem__(self, role: Role) -> Level:
         return dict(self.overrides).get(role, L16 if role is Role.ATTENTION else self.default)
@@ -127,7 +189,21 @@ class Recipe:
         return self.default == level or any(found == level for role, found in self.overrides if role != Role.ATTENTION)
 
     def __str__(self) -> str:
-        return "+".join([str(self.default), *(f"{role}:{level}" for role, level in self.overrides)])
+        reuse = [] if self.reuse is None else [str(self.reuse)]
+        return "+".join([str(self.default), *(f"{role}:{level}" for role, level in self.overrides), *reuse])
+
+
+def _reuse(settings: Mapping[str, str]) -> Reuse | None:
+    """Reuse from what stands in the name of a recipe; None where nothing does."""
+    if not settings:
+        return None
+    if "reuse" not in settings:
+        raise ValueError(f"{', '.join(settings)} without reuse: write reuse:BOUND")
+    try:
+        bound, longest = float(settings["reuse"]), int(settings.get("longest", 1))
+    except ValueError:
+        raise ValueError(f"reuse is written reuse:BOUND+longest:STEPS, not {dict(settings)}") from None
+    return Reuse(bound, longest, Extrapolation(settings.get("extrapolation", Extrapolation.MEASURED)))
 
 
 @dataclass(frozen=True)

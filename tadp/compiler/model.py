@@ -13,6 +13,7 @@ from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
 from tadp.compiler.layers import BlockLinear
 from tadp.compiler.packing import move_packed, pack_blocks
+from tadp.compiler.reusing import through
 from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
@@ -182,7 +183,9 @@ def _compile_module(
     receiver = weakly(capture)
     for block in blocks:
         dynamo_options = {"guard_filter_fn": guards}  # one for each: torch.compile takes out what it understands
-        model.get_submodule(block).compile(backend=receiver, options=dynamo_options, **torch_compile_options)
+        module = model.get_submodule(block)
+        module.compile(backend=receiver, options=dynamo_options, **torch_compile_options)
+        through(module, block, controller.residuals)
     adopt_module(model, controller, _Belongings(packed, pool, controller, capture).relocate, family)
     return controller
 

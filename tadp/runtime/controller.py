@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition
 from tadp.runtime.planner import Planner
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.record import History, StepRecord
+from tadp.runtime.reuse import ResidualStore, ReuseFailed
 from tadp.runtime.shadows import ShadowRotation, price_at_16
 from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
 
@@ -70,6 +71,7 @@ class Controller:
         self._generation = Generation(0)
         self._planner = Planner()
         self._shadow_rotation = ShadowRotation(price_at_16())
+        self._residuals = ResidualStore(self._rounding)
         self._order = self._order_of(self._policy, None)
 
     @property
@@ -79,8 +81,13 @@ class Controller:
 
     @property
     def plan(self) -> Plan:
-        """What every block runs at."""
+        """What every block runs at, and when it may be reused instead."""
         return self._order.plan
+
+    @property
+    def residuals(self) -> ResidualStore:
+        """What is kept of blocks that may be reused; every call of a block goes through it."""
+        return self._residuals
 
     @property
     def score(self) -> Score | None:
@@ -141,6 +148,7 @@ class Controller:
         for dispatcher in self._dispatchers:
             dispatcher.forget_weights()
         self._pool.keep_masters(frozenset())
+        self._residuals.clear()
 
     def begin(
         self, prompt: str | Sequence[str] | None = None, image: object = None, num_steps: int | None = None
@@ -213,15 +221,24 @@ class Controller:
             ValueError: where `inputs`, looked at in the first step of a generation, hold NaN or infinity.
         """
         tick = self._tick(timestep, inputs)
-        order = self._give_order(tick.step)
+        order = self._give_order(tick)
         started = time.perf_counter()
-        result = forward()
+        try:
+            result = forward()
+        except ReuseFailed:  # warned of where it was raised
+            self._residuals.clear()
+            self._give_order(tick)
+            result = forward()
         signals = self._take_signals(tick, prediction_of(result)) if order.probing else None
         if signals is not None and self._generation.fallback:
-            self._give_order(tick.step)
+            self._residuals.clear()
+            self._give_order(tick)
             result = forward()
+        self._residuals.finish()
         seconds = time.perf_counter() - started
         self._record(tick, order.probing, signals, seconds)
+        if tick.step == self._generation.num_steps:
+            self._residuals.drop(tick.branch)
         return result
 
     def _tick(self, timestep: float | None, inputs: Iterable[tuple[str, torch.Tensor]]) -> Tick:
@@ -232,13 +249,16 @@ class Controller:
         if tick.generation != self._generation.number:
             self._generation = Generation(tick.generation)
         if not self._generation.started:
+            self._residuals.clear()
             give_back_freed_memory()
         self._generation.follow(tick)
         return tick
 
-    def _give_order(self, step: int) -> Order:
-        """Write the order for a step and hand it to all dispatchers."""
-        self._order = self._order_of(self._policy, step)
+    def _give_order(self, tick: Tick) -> Order:
+        """Write the order for a forward and hand it to all dispatchers."""
+        order = self._order_of(self._policy, tick.step)
+        reused = self._residuals.decide(order.plan, tick.branch, self._generation.noise, order.probing)
+        self._order = replace(order, reused=reused) if reused else order
         for dispatcher in self._dispatchers:
             dispatcher.follow(self._order)
         return self._order
@@ -282,7 +302,7 @@ class Controller:
                 timestep=tick.timestep,
                 signals=signals,
                 score=None if self.score is None else self.score.total,
-                plan=self.plan,
+                plan=self._order.executed,
                 seconds=seconds,
             )
         )
@@ -291,8 +311,13 @@ class Controller:
         """Let every variant be compiled that a policy may ask for."""
         pieces = [piece for dispatcher in dispatchers for piece in dispatcher.partition.pieces]
         first = policy.plan(Seen(self.blocks))
-        probed = [recipe for _, recipe in first if recipe != Recipe()] if policy.probe_steps else []
-        self._variants.prepare(pieces, policy.recipes(), tuple(dict.fromkeys(probed)))
+        probed = [recipe.running for _, recipe in first if recipe.running != Recipe()] if policy.probe_steps else []
+        recipes = tuple(dict.fromkeys(recipe.running for recipe in policy.recipes()))
+        self._variants.prepare(pieces, recipes, tuple(dict.fromkeys(probed)))
+
+    def _rounding(self, block: str) -> float:
+        """Squared relative error that rounding makes in what a block returns, at the level that it runs at."""
+        return 0.0
 
 
 def _check_finite(inputs: Iterable[tuple[str, torch.Tensor]]) -> None:

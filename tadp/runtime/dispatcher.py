@@ -129,8 +129,10 @@ class Dispatcher(Generic[PieceT]):
         recipes = dict(plan.recipes)
         for piece, names in self._served.values():
             why = plan.why(names.block)
-            for row in self._variants.layers(piece, recipes.get(names.block, Recipe())):
-                yield replace(row, piece=names.block, layer=names.of(row.layer), why=why)
+            recipe = recipes.get(names.block, Recipe())
+            reuse = "" if recipe.reuse is None else str(recipe.reuse)
+            for row in self._variants.layers(piece, recipe.running):
+                yield replace(row, piece=names.block, layer=names.of(row.layer), why=why, reuse=reuse)
 
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""

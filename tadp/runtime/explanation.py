@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tadp.precision import L16, Level, Role
 
-COLUMNS = ("piece", "structure", "role", "layer", "level", "kernel", "bytes", "reason", "why")
+COLUMNS = ("piece", "structure", "role", "layer", "level", "kernel", "bytes", "reason", "reuse", "why")
 """The fields of a layer that the table shows."""
 
 
@@ -26,6 +26,8 @@ class ExplainedLayer:
         nonlinearity: what the product applies, "none" for nothing.
         biased: whether it has a bias.
         reason: why the level is not the one that the policy asked for; "" where it is.
+        reuse: when the piece need not run, as it stands in the name of a recipe, or why it always does though it might
+            be left to; "" where the policy does not ask for it.
         why: what the policy chose the piece's levels for; "" where it does not say.
     """
 
@@ -41,6 +43,7 @@ class ExplainedLayer:
     nonlinearity: str = "none"
     biased: bool = False
     reason: str = ""
+    reuse: str = ""
     why: str = ""
 
 

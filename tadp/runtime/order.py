@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tadp.precision import L16, Plan, Recipe
+from tadp.precision import L0, L16, Plan, Recipe
+
+_REUSED = Recipe(L0)
 
 
 @dataclass(frozen=True)
@@ -15,11 +17,19 @@ class Order:
         plan: the recipe of every block.
         probing: whether blocks below 16 bits also measure.
         shadows: blocks that run once more while they are measured, each with the recipe of that second run.
+        reused: blocks that do not run, and add what they added in earlier steps.
     """
 
     plan: Plan
     probing: bool = False
     shadows: Mapping[str, Recipe] = field(default_factory=dict, hash=False)
+    reused: frozenset[str] = frozenset()
+
+    @cached_property
+    def executed(self) -> Plan:
+        """What blocks come to: their recipes without leave to reuse, or level 0 where they are reused."""
+        done = [(block, _REUSED if block in self.reused else recipe.running) for block, recipe in self.plan]
+        return Plan(tuple(done), self.plan.reasons)
 
     @cached_property
     def keeps_masters(self) -> frozenset[str]:
@@ -28,7 +38,7 @@ class Order:
 
     @cached_property
     def _recipes(self) -> Mapping[str, Recipe]:
-        return dict(self.plan.recipes)
+        return {block: recipe.running for block, recipe in self.plan}
 
     def variant_of(self, block: str | None) -> tuple[Recipe, bool]:
         """The recipe of a block, and whether the block measures. Code outside of all blocks, None, stays at 16 bits.

@@ -72,8 +72,11 @@ def turns(plan: Plan, recipes: Sequence[Recipe]) -> list[tuple[str, Recipe]]:
     Blocks follow each other, and neighbours try different candidates: after one round of the blocks each has been run
     once, and all candidates have been seen.
     """
+    candidates_of_all = tuple(dict.fromkeys(recipe.running for recipe in recipes))
     candidates = [
-        (block, [recipe for recipe in recipes if recipe != current]) for block, current in plan if current != Recipe()
+        (block, [recipe for recipe in candidates_of_all if recipe != current.running])
+        for block, current in plan
+        if current.running != Recipe()
     ]
     rounds = max((len(others) for _, others in candidates), default=0)
     return [

@@ -1,0 +1,242 @@
+"""Reuse: blocks that add what they added in earlier steps instead of running (level 0).
+
+Neighbouring blocks that may be reused make a span, of which one residual is kept: what the last one returns less what
+the first one was given. When a span is reused, its blocks hand their streams through and the last one adds the
+residual. Spans are found while the model runs: a block belongs to that of the block before it if it is given the very
+tensors that the other returned. Where the model does something in between, a new span begins.
+
+Whether a span is reused is decided before each forward from what the last runs measured, see
+`tadp.runtime.extrapolation`.
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tadp.errors import PrecisionFallbackWarning
+from tadp.precision import Plan, Reuse
+from tadp.runtime.extrapolation import Comparison, Foretold, Kept, compare, foretell, sums
+from tadp.runtime.streams import Streams, find_streams, outputs_of
+
+Rounding = Callable[[str], float]
+"""Squared relative error that rounding makes in the output of a block."""
+
+
+class ReuseFailed(Exception):
+    """A span could not be reused after all; the forward has to be repeated with every block running."""
+
+
+@dataclass
+class _Track:
+    """What is known of the residual of one span in one guidance branch."""
+
+    kept: deque[Kept] = field(default_factory=lambda: deque(maxlen=2))
+    seen: Comparison | None = None
+    unread: tuple[torch.Tensor, tuple[Kept, ...], float] | None = None
+    since: int = 0
+    error: float = 0.0
+
+    def add(self, noise: float, values: tuple[torch.Tensor, ...], size: torch.Tensor) -> None:
+        """Keep the residual of a run, compared with those before it."""
+        before = tuple(self.kept)
+        fits = before and all(a.shape == b.shape for a, b in zip(before[0].values, values, strict=True))
+        if before and not fits:
+            self.kept.clear()
+        self.unread = (sums(values, before, noise, size), before, noise) if fits else None
+        self.seen = None
+        self.kept.appendleft(Kept(noise, values))
+        self.since, self.error = 0, 0.0
+
+    def foretell(self, noise: float, reuse: Reuse, rounding: float) -> Foretold | None:
+        """How the residual is foretold at a noise; None where it has to be computed."""
+        if self.unread is not None:
+            measured, before, at = self.unread
+            self.seen, self.unread = compare(measured.tolist(), before, at), None
+        if self.seen is None or self.since >= reuse.longest or reuse.bound == 0:
+            return None
+        found = foretell(tuple(self.kept), self.seen, noise, reuse.extrapolation, rounding)
+        return found if self.error + found.error <= reuse.bound**2 else None
+
+    @property
+    def bytes(self) -> int:
+        return sum(value.nbytes for one in self.kept for value in one.values)
+
+
+@dataclass
+class _Span:
+    """A span that is being run: its blocks so far, what the first was given, what the last returned."""
+
+    blocks: list[str]
+    given: tuple[torch.Tensor, ...]
+    returned: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Reused:
+    """What a block does in a forward in which its span is reused."""
+
+    streams: Streams
+    first: bool
+    last: bool
+    span: tuple[str, ...]
+    foretold: Foretold
+
+
+class ResidualStore:
+    """Runs or reuses the blocks of a model, keeps their residuals, and decides from what they were."""
+
+    def __init__(self, rounding: Rounding, limit: Callable[[], int | None] = lambda: None) -> None:
+        """`rounding` tells how noisy the blocks' outputs are, `limit` how many bytes may be kept; None for any."""
+        self._rounding = rounding
+        self._limit = limit
+        self._tracks: dict[tuple[str, tuple[str, ...]], _Track] = {}
+        self._streams: dict[str, Streams] = {}
+        self._refused: dict[str, str] = {}
+        self._leave: Mapping[str, Reuse] = {}
+        self._now: dict[str, _Reused] = {}
+        self._entered: tuple[torch.Tensor, ...] = ()
+        self._running: _Span | None = None
+        self._branch = ""
+        self._noise = 1.0
+
+    @property
+    def bytes(self) -> int:
+        """Of the residuals that are kept now."""
+        return sum(track.bytes for track in self._tracks.values())
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Blocks that cannot be reused, each with the reason."""
+        return self._refused
+
+    def clear(self) -> None:
+        """Let go of all residuals."""
+        self._tracks, self._now, self._running, self._entered = {}, {}, None, ()
+
+    def drop(self, branch: str) -> None:
+        """Let go of the residuals of one guidance branch."""
+        self._tracks = {key: track for key, track in self._tracks.items() if key[0] != branch}
+
+    def decide(self, plan: Plan, branch: str, noise: float, measuring: bool) -> frozenset[str]:
+        """Decide which blocks the next forward reuses.
+
+        Args:
+            plan: whose recipes say what may be reused.
+            branch: guidance branch of the forward.
+            noise: in [0, 1].
+            measuring: whether blocks are to be measured, and hence run.
+        """
+        self._leave = {block: recipe.reuse for block, recipe in plan if recipe.reuse is not None}
+        self._branch, self._noise, self._running, self._now = branch, noise, None, {}
+        for (owner, span), track in self._tracks.items():
+            if owner != branch or measuring or not all(block in self._leave for block in span):
+                continue
+            reuse = min((self._leave[block] for block in span), key=lambda each: each.bound)
+            foretold = track.foretell(noise, reuse, sum(map(self._rounding, span)))
+            if foretold is None:
+                continue
+            track.since += 1
+            track.error += foretold.error
+            for block in span:
+                self._now[block] = _Reused(self._streams[block], block == span[0], block == span[-1], span, foretold)
+        return frozenset(self._now)
+
+    def call(self, block: str, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a block, or do what reusing it comes to."""
+        if not self._leave:
+            return run(*args, **kwargs)
+        reused = self._now.get(block)
+        if reused is not None:
+            try:
+                return self._reuse(reused, args, kwargs)
+            except (LookupError, RuntimeError) as error:
+                self._refuse(block, f"it is called differently in another step ({error})")
+                raise ReuseFailed from error
+        if block not in self._leave or block in self._refused:
+            self._finish()
+            return run(*args, **kwargs)
+        result = run(*args, **kwargs)
+        self._follow(block, args, kwargs, result)
+        return result
+
+    def finish(self) -> None:
+        """The forward is over: keep the residual of the span that was open."""
+        self._finish()
+        self._entered = ()
+
+    def _reuse(self, reused: _Reused, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        streams = reused.streams.given(args, kwargs)
+        if reused.first:
+            self._entered = streams
+        if not reused.last:
+            return reused.streams.returned(streams)
+        track = self._tracks[self._branch, reused.span]
+        residuals = reused.foretold.of(tuple(track.kept))
+        after = [before + residual for before, residual in zip(self._entered, residuals, strict=True)]
+        return reused.streams.returned(after)
+
+    def _follow(self, block: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: object) -> None:
+        """Take a block that has run into the span before it, or begin another one."""
+        streams = self._streams.get(block)
+        if streams is None:
+            found = find_streams(args, kwargs, result)
+            if isinstance(found, str):
+                self._finish()
+                self._refuse(block, found)
+                return
+            streams = self._streams[block] = found
+        outputs = outputs_of(result)
+        assert outputs is not None
+        try:
+            given = streams.given(args, kwargs)
+        except LookupError as error:
+            self._finish()
+            self._refuse(block, f"it is called differently in another step ({error})")
+            return
+        running = self._running
+        if running is not None and _same(running.returned, given) and self._alike(running.blocks[-1], block):
+            running.blocks.append(block)
+            running.returned = outputs
+        else:
+            self._finish()
+            self._running = _Span([block], given, outputs)
+
+    def _alike(self, one: str, other: str) -> bool:
+        """Whether two blocks may be reused on the same terms."""
+        return self._leave.get(one) == self._leave.get(other)
+
+    def _finish(self) -> None:
+        """Keep the residual of the span that is open, if any."""
+        span, self._running = self._running, None
+        if span is None:
+            return
+        key = self._branch, tuple(span.blocks)
+        track = self._tracks.get(key)
+        if track is None:
+            own = set(span.blocks)
+            self._tracks = {
+                other: found for other, found in self._tracks.items() if other[0] != key[0] or own.isdisjoint(other[1])
+            }
+            track = self._tracks[key] = _Track()
+        pairs = zip(span.returned, span.given, strict=True)
+        size = torch.stack([torch.linalg.vector_norm(out, dtype=torch.float32) ** 2 for out in span.returned]).sum()
+        track.add(self._noise, tuple(out - before for out, before in pairs), size)
+        limit = self._limit()
+        if limit is not None and self.bytes > limit:
+            del self._tracks[key]
+            for block in span.blocks:
+                self._refuse(block, f"its residuals would take more than the {limit:,} bytes that may be kept")
+
+    def _refuse(self, block: str, reason: str) -> None:
+        if block not in self._refused:
+            self._refused[block] = reason
+            warnings.warn(f"{block} is never reused: {reason}", PrecisionFallbackWarning, stacklevel=4)
+
+
+def _same(returned: tuple[torch.Tensor, ...], given: tuple[torch.Tensor, ...]) -> bool:
+    """Whether a block is given the very tensors that the one before it returned, in the same order."""
+    return len(returned) == len(given) and all(one is other for one, other in zip(returned, given, strict=True))
