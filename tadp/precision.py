@@ -173,7 +173,7 @@ class Recipe:
         default, *others = text.split("+")
         pairs = [other.partition(":")[::2] for other in others]
         settings = {name: value for name, value in pairs if name in _OF_REUSE}
-        overrides = tuple((Role(role), Level.parse(level)) for role, level in pairs if role not in _OF_REUSE)
+        overrides = tuple(_override(role, level) for role, level in pairs if role not in _OF_REUSE)
         return Recipe(Level.parse(default), overrides, _reuse(settings))
 
     @cached_property
@@ -191,6 +191,13 @@ class Recipe:
     def __str__(self) -> str:
         reuse = [] if self.reuse is None else [str(self.reuse)]
         return "+".join([str(self.default), *(f"{role}:{level}" for role, level in self.overrides), *reuse])
+
+
+def _override(role: str, level: str) -> tuple[Role, Level]:
+    """A role with its level, which may be left out for attention: it has no other below 16 bits."""
+    if role not in list(Role):
+        raise ValueError(f"unknown role {role!r}; valid roles are {', '.join(Role)}")
+    return Role(role), Level.parse("8" if role == Role.ATTENTION and not level else level)
 
 
 def _reuse(settings: Mapping[str, str]) -> Reuse | None:

@@ -12,7 +12,12 @@ def name() -> str:
 
 def flags() -> frozenset[str]:
     """Features such as "avx2", as Linux calls them; nothing on other systems."""
-    return frozenset(_facts().get("flags", "").split())
+    return frozenset((_facts().get("flags") or _facts().get("Features") or "").split())
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether there are instructions that multiply bfloat16; without them it is slower than float32, several times."""
+    return not flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 
 
 @functools.cache

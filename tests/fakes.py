@@ -37,6 +37,8 @@ class AskedController(Protocol):
     def score(self) -> Score | None: ...
     def use(self, policy: Policy | str) -> None: ...
     def weight_bytes(self) -> int: ...
+    @property
+    def kept_bytes(self) -> int: ...
     def layers(self) -> tuple[ExplainedLayer, ...]: ...
     def explain(self) -> Explanation: ...
 
@@ -102,6 +104,10 @@ class FakeController:
 
     def weight_bytes(self) -> int:
         return 1000 + 300 * sum(recipe.has(L16) for _, recipe in self.plan)
+
+    @property
+    def kept_bytes(self) -> int:
+        return 0
 
     def layers(self) -> tuple[ExplainedLayer, ...]:
         plan = dict(self.plan)

@@ -28,3 +28,20 @@ def test_other_systems_tell_the_architecture(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Path, "read_text", missing)
     assert processor.name()
     assert processor.flags() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("line", "multiplies"),
+    [
+        ("flags\t: avx2 avx512_vnni\n", False),
+        ("flags\t: avx2 avx512_bf16\n", True),
+        ("flags\t: avx2 amx_bf16\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("Features\t: fp asimd\n", False),
+    ],
+)
+def test_bfloat16_is_multiplied_where_a_flag_says_so(
+    monkeypatch: pytest.MonkeyPatch, line: str, multiplies: bool
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: line)
+    assert processor.multiplies_bfloat16() == multiplies

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from tadp.commands.capture import capture, distinct_layers
+from tadp.commands.model import floating_type
 from tadp.commands.settings import Settings
 from tadp.kernels import registry, table, tuning
 from tadp.kernels.planes import group_count
@@ -54,7 +55,7 @@ def bench(settings: Settings, tune: bool, as_json: bool) -> int:
     """
     compiled = capture(replace(settings, policy="static:8"), precompile=False).pipeline
     device = compiled.device
-    wanted = list(requests(compiled, device, getattr(torch, settings.dtype), settings.group_size))
+    wanted = list(requests(compiled, device, floating_type(settings.dtype, device), settings.group_size))
     keep = keeper(device) if tune else None
     timings = []
     for request in tqdm(wanted, desc="measuring kernels", unit="layer", leave=False):

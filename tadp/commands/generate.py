@@ -18,6 +18,7 @@ from tadp.commands.model import (
     compile_pipeline,
     controllers,
     count_tokens,
+    floating_type,
     is_embedded,
     load_pipeline,
     read_policies,
@@ -147,6 +148,7 @@ def run_policy(
             score=controller.score,
             plan=controller.plan,
             weight_bytes=controller.weight_bytes(),
+            kept_bytes=controller.kept_bytes,
         )
         for component, controller in watched.items()
     }
@@ -178,6 +180,7 @@ def _write_prompt(
                 levels=run.levels(),
                 seconds_per_step=run.seconds_per_step(),
                 weight_bytes=run.weight_bytes,
+                kept_bytes=run.kept_bytes,
                 psnr=quality["psnr"],
                 ssim=quality["ssim"],
             )
@@ -218,7 +221,7 @@ def _describe_model(pipeline: Any, settings: Settings, arguments: Mapping[str, A
         "source": "embedded" if is_embedded(settings.model) else settings.model,
         "path": PIPELINE_DIR if settings.model is None else Path(settings.model),
         "pipeline": type(pipeline).__name__,
-        "dtype": settings.dtype,
+        "dtype": str(floating_type(settings.dtype, pipeline.device)).removeprefix("torch."),
         "device": pipeline.device,
         "arguments": dict(arguments),
     }

@@ -13,8 +13,9 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError, safe_open
 
 import tadp
+from tadp import processor
 from tadp.commands.errors import InputError
-from tadp.commands.settings import Settings
+from tadp.commands.settings import AUTO, Settings
 from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
 from tadp.families import component_dtypes
 from tadp.pipelines import call_parameters
@@ -70,12 +71,21 @@ def load_pipeline(settings: Settings) -> Any:
             # Its successor `dtype` is unknown to the older releases of diffusers that tadp supports.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             index = DiffusionPipeline.load_config(source)
+            dtype = floating_type(settings.dtype, device)
             pipeline = DiffusionPipeline.from_pretrained(
-                source, torch_dtype=_component_dtypes(str(index.get("_class_name")), getattr(torch, settings.dtype))
+                source, torch_dtype=_component_dtypes(str(index.get("_class_name")), dtype)
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load {source}: {error}\n{redo}") from error
     return pipeline.to(device)
+
+
+def floating_type(name: str, device: torch.device) -> torch.dtype:
+    """The type that a name of `tadp.commands.settings.DTYPES` stands for on a device."""
+    if name != AUTO:
+        found: torch.dtype = getattr(torch, name)
+        return found
+    return torch.float32 if device.type == "cpu" and not processor.multiplies_bfloat16() else torch.bfloat16
 
 
 def read_policies(names: Sequence[str], embedded: bool) -> dict[str, Policy]:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from tadp.commands.capture import Layer, capture, distinct_layers
 from tadp.commands.errors import InputError
+from tadp.commands.model import floating_type
 from tadp.commands.settings import Settings
 from tadp.kernels.planes import group_count
 from tadp.kernels.registry import Request
@@ -77,4 +78,6 @@ def levels(policy: Policy) -> list[Level]:
 def _request(layer: Layer, level: Level, architecture: str, settings: Settings) -> Request:
     tokens, rows, columns = layer[:3]
     groups = group_count(columns, settings.group_size)
-    return Request(level, tokens, columns, rows, groups, getattr(torch, settings.dtype), "cuda", architecture)
+    return Request(
+        level, tokens, columns, rows, groups, floating_type(settings.dtype, torch.device("cuda")), "cuda", architecture
+    )

@@ -10,7 +10,8 @@ from typing import Any
 from tadp.commands.errors import InputError
 from tadp.extras import need
 
-DTYPES = ("bfloat16", "float16", "float32")
+AUTO = "auto"
+DTYPES = (AUTO, "bfloat16", "float16", "float32")
 _PROMPT_SOURCES = ("prompts", "prompts_file")
 _POLICY = re.compile(r"[A-Za-z_]+\s*(:|$)")
 
@@ -34,7 +35,7 @@ class Settings:
     guidance: float | None = None
     max_sequence_length: int | None = None
     fps: int = 8
-    dtype: str = "bfloat16"
+    dtype: str = AUTO
     device: str = "auto"
     group_size: int | None = None
     seconds: float = 0.5
@@ -228,7 +229,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("guidance", _number, "classifier-free guidance scale (default: the model's)", "SCALE"),
     Option("max_sequence_length", _whole(1), "tokens of a prompt that are read (default: the model's)", "TOKENS"),
     Option("fps", _whole(1), "frames a second of the written clips (default: 8)", "N", _GENERATE),
-    Option("dtype", _dtype, f"the model's 16-bit type, or float32: {', '.join(DTYPES)} (default: bfloat16)", "DTYPE"),
+    Option(
+        "dtype",
+        _dtype,
+        f"the model's 16-bit type, or float32: {', '.join(DTYPES)} (default: auto, which is bfloat16, but float32 on "
+        "processors without instructions for it)",
+        "DTYPE",
+    ),
     Option("device", _text, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)", "DEVICE"),
     Option("group_size", _whole(1), "columns that share a scale: 64 or 128 (default: all of a row)", "COLUMNS"),
     Option("arch", _names, "compile kernels for these GPUs instead, e.g. sm_90,sm_120", "NAMES", ("precompile",)),

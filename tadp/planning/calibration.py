@@ -9,7 +9,7 @@ import torch
 from tadp.complexity.score import FeatureRanges, ScoreWeights
 from tadp.files.fingerprint import versions
 from tadp.planning.costs import Costs
-from tadp.precision import Level, Recipe, Role
+from tadp.precision import L0, Level, Recipe, Role
 
 REDO = "calibrate again with `tadp calibrate`"
 
@@ -128,12 +128,17 @@ class Calibration:
 
 
 def check_levels(recipes: Iterable[Recipe], calibration: Calibration | None) -> None:
-    """Refuse mixed levels where nothing is known of the importance of channels.
+    """Refuse level 0 to run at, and mixed levels where nothing is known of the importance of channels.
 
     Raises:
-        ValueError: the message says how to get to know it.
+        ValueError: the message says what to do instead.
     """
     levels = [level for recipe in recipes for level in (recipe.default, *(level for _, level in recipe.overrides))]
+    if L0 in levels:
+        raise ValueError(
+            "nothing can run at level 0, which stands for reuse: name the level that a block runs at, and when it may be "
+            "reused instead, such as 8+reuse:0.01"
+        )
     mixed = next((level for level in levels if level.mixed), None)
     if mixed is not None and (calibration is None or not calibration.channel_widths):
         raise ValueError(

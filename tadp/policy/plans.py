@@ -14,7 +14,8 @@ def uniform_plan(blocks: tuple[str, ...], recipe: Recipe, keep_ends: bool) -> Pl
     among them.
     """
     kept = ends(blocks) if keep_ends else frozenset()
-    return Plan.of((block, Recipe() if block in kept else recipe) for block in blocks)
+    end = Recipe(reuse=recipe.reuse)
+    return Plan.of((block, end if block in kept else recipe) for block in blocks)
 
 
 def probe_plan(blocks: tuple[str, ...]) -> Plan:

@@ -83,6 +83,7 @@ def describe_run(run: Run, quality: Mapping[str, Any], files: Mapping[str, str])
         "seconds": run.seconds,
         "seconds_per_step": run.seconds_per_step(),
         "weight_bytes": run.weight_bytes,
+        "kept_bytes": run.kept_bytes,
         **to_json(quality),
         "files": dict(files),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tadp.complexity.score import Score
 from tadp.complexity.text import TextScore
 from tadp.extras import need
-from tadp.precision import Level, Recipe
+from tadp.precision import L0, Level, Recipe
 from tadp.report.run import Run, block_signals, recipe_levels
 from tadp.report.table import shorten
 from tadp.writing import replacing
@@ -26,8 +26,11 @@ LEVEL_COLORS: Mapping[str, str] = {
     "w8a16": "#6d5a9c",
     "w6a16": "#a08fc4",
     "w4a16": "#d3c7e6",
+    "0": "#f3f1ea",
 }
-"""Dark is wide, light is narrow; mixed levels lie between, and those with 16-bit activations are the purple row."""
+"""Dark is wide, light is narrow; mixed levels lie between, and those with 16-bit activations are the purple row. What
+is reused is nearly white.
+"""
 _OTHER_COLOR = "#b8b8b8"
 _SIGNALS = {
     "entropy": "attention entropy",
@@ -195,6 +198,8 @@ def _color(level: Level) -> str:
 
 
 def _bits(level: Level) -> str:
+    if level == L0:
+        return "reused"
     if level.mixed:
         return f"{level.weight} bits, mixed"
     return f"{level.weight}-bit weights only" if level.activation == 16 != level.weight else f"{level.weight} bits"

@@ -16,12 +16,21 @@ from tadp.runtime.signals.declarations import DELTA, column_of
 
 @dataclass(frozen=True)
 class Observed:
-    """What one controller recorded: the records of the generation, the score, the last plan, resident weight bytes."""
+    """What one controller recorded.
+
+    Attributes:
+        history: the records of the generation.
+        score: of its content.
+        plan: the last one.
+        weight_bytes: of weights in memory at its end.
+        kept_bytes: of residuals for reuse, the most that were kept at a time.
+    """
 
     history: tuple[StepRecord, ...]
     score: Score | None
     plan: Plan
     weight_bytes: int
+    kept_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,10 @@ class Run:
         return sum(seen.weight_bytes for seen in self.observed.values())
 
     @property
+    def kept_bytes(self) -> int:
+        return sum(seen.kept_bytes for seen in self.observed.values())
+
+    @property
     def score(self) -> Score | None:
         """The first score that a controller came to; None where the policy took none."""
         return next((seen.score for seen in self.observed.values() if seen.score is not None), None)
@@ -66,9 +79,12 @@ class Run:
         return [(module, ranks[record.timestep], record) for module, record in records]
 
     def seconds_per_step(self) -> float | None:
-        """Median time of a sampling step, all guidance branches together; None without steps."""
+        """Mean time of a sampling step, all guidance branches together; None without steps.
+
+        The mean, because steps differ: in some of them blocks are reused.
+        """
         steps = self.timed_steps or tuple(self._recorded_steps().values())
-        return statistics.median(steps) if steps else None
+        return statistics.fmean(steps) if steps else None
 
     def _recorded_steps(self) -> dict[int, float]:
         steps: dict[int, float] = defaultdict(float)

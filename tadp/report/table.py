@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from tadp.report.console import console, need_rich
 
 PROMPT_WIDTH = 44
-CAPTION = "levels: bits and their share of pieces x steps; s/step: median; PSNR (dB) and SSIM: against the 16-bit clip"
+CAPTION = (
+    "levels: bits and their share of pieces x steps, 0 for reused; s/step: mean; kept: residuals for reuse, at most; "
+    "PSNR (dB) and SSIM: against the 16-bit clip"
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Row:
     levels: dict[str, int]
     seconds_per_step: float | None
     weight_bytes: int
+    kept_bytes: int
     psnr: float | None
     ssim: float | None
 
@@ -39,7 +43,7 @@ def print_table(rows: Iterable[Row]) -> None:
     table.add_column("policy", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("levels")
-    for name in ("s/step", "weights", "PSNR", "SSIM"):
+    for name in ("s/step", "weights", "kept", "PSNR", "SSIM"):
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for row in rows:
@@ -52,6 +56,7 @@ def print_table(rows: Iterable[Row]) -> None:
             format_levels(row.levels),
             _figure(row.seconds_per_step, 3),
             format_bytes(row.weight_bytes),
+            format_bytes(row.kept_bytes) if row.kept_bytes else "-",
             _figure(row.psnr, 1),
             _figure(row.ssim, 3),
         )

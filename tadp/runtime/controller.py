@@ -205,6 +205,11 @@ class Controller:
         """Bytes of the module's weights in memory now: bit planes, whatever is not packed, and masters mapped in."""
         return self._pool.plane_bytes + self._pool.master_bytes + self._facts.other_weight_bytes
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of residuals for reuse, the most that this generation has kept at a time."""
+        return self._residuals.peak
+
     def attach(self, partition: RunnablePartition[PieceT]) -> Dispatcher[PieceT]:
         """Take charge of a newly captured graph; the dispatcher runs it."""
         dispatcher = Dispatcher(partition, self._pool, self._variants, self._order)

@@ -1,7 +1,7 @@
 """Asking a policy for plans, as rarely as that gives the same."""
 
 from tadp.policy import Policy, Seen
-from tadp.precision import L0, Plan
+from tadp.precision import Plan
 
 
 class Planner:
@@ -17,20 +17,5 @@ class Planner:
     def plan(self, policy: Policy, seen: Seen) -> Plan:
         """The policy's plan for what is seen."""
         if self._last is None or self._last[0] is not policy or self._last[1] != seen:
-            self._last = policy, seen, _checked(policy.plan(seen), policy)
+            self._last = policy, seen, policy.plan(seen)
         return self._last[2]
-
-
-def _checked(plan: Plan, policy: Policy) -> Plan:
-    """A plan, unless it asks for what cannot be run.
-
-    Raises:
-        ValueError: for level 0.
-    """
-    for block, recipe in plan:
-        if recipe.has(L0):
-            raise ValueError(
-                f"the policy {policy} puts {block} at level 0, at which nothing can be run the first time: name the "
-                "level that it runs at, and when it may be reused, such as 8+reuse:0.01"
-            )
-    return plan

@@ -102,11 +102,17 @@ class ResidualStore:
         self._running: _Span | None = None
         self._branch = ""
         self._noise = 1.0
+        self._peak = 0
 
     @property
     def bytes(self) -> int:
         """Of the residuals that are kept now."""
         return sum(track.bytes for track in self._tracks.values())
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that were kept at a time since the last `clear`."""
+        return self._peak
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -115,7 +121,7 @@ class ResidualStore:
 
     def clear(self) -> None:
         """Let go of all residuals."""
-        self._tracks, self._now, self._running, self._entered = {}, {}, None, ()
+        self._tracks, self._now, self._running, self._entered, self._peak = {}, {}, None, (), 0
 
     def drop(self, branch: str) -> None:
         """Let go of the residuals of one guidance branch."""
@@ -225,8 +231,9 @@ class ResidualStore:
         pairs = zip(span.returned, span.given, strict=True)
         size = torch.stack([torch.linalg.vector_norm(out, dtype=torch.float32) ** 2 for out in span.returned]).sum()
         track.add(self._noise, tuple(out - before for out, before in pairs), size)
-        limit = self._limit()
-        if limit is not None and self.bytes > limit:
+        limit, kept = self._limit(), self.bytes
+        self._peak = max(self._peak, kept)
+        if limit is not None and kept > limit:
             del self._tracks[key]
             for block in span.blocks:
                 self._refuse(block, f"its residuals would take more than the {limit:,} bytes that may be kept")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tadp import processor
 from tadp.precision import L16, Plan, Recipe
 
 DEFAULT_BUDGET = 0.05
@@ -62,7 +63,7 @@ def price_at_16() -> int:
     2 where products of 16 bits run at half the rate of those of 8; 10 on processors without bfloat16 instructions,
     where `python -m bench.models.signals` measured 9.
     """
-    slow = not torch.cuda.is_available() and not torch.cpu._is_avx512_bf16_supported()
+    slow = not torch.cuda.is_available() and not processor.multiplies_bfloat16()
     return 10 if slow else 2
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tadp import processor
 from tadp.commands import model
 from tadp.commands.errors import InputError
+from tadp.commands.model import floating_type
 from tadp.commands.settings import Settings
 from tests.fakes import FakePipeline
 
@@ -104,3 +106,20 @@ def test_an_input_that_cannot_be_given_is_named() -> None:
 
     with pytest.raises(InputError, match="ImageToVideoPipeline needs 'image'"):
         model.call_arguments(ImageToVideoPipeline(), Settings(model="owner/name"))
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "instructions", "expected"),
+    [
+        ("auto", "cpu", True, torch.bfloat16),
+        ("auto", "cpu", False, torch.float32),
+        ("auto", "cuda", False, torch.bfloat16),
+        ("bfloat16", "cpu", False, torch.bfloat16),
+        ("float16", "cuda", True, torch.float16),
+    ],
+)
+def test_auto_is_the_type_that_the_device_multiplies_fast(
+    monkeypatch: pytest.MonkeyPatch, name: str, device: str, instructions: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: instructions)
+    assert floating_type(name, torch.device(device)) == expected

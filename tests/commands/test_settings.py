@@ -100,7 +100,7 @@ def test_a_key_like_no_other_gets_the_list(tmp_path: Path) -> None:
         ("steps: true\n", "steps: expected a whole number of at least 1, got True"),
         ("steps: 2.5\n", "steps: expected a whole number"),
         ("guidance: .nan\n", "guidance: expected a number"),
-        ("dtype: float8\n", "dtype: expected one of bfloat16, float16, float32"),
+        ("dtype: float8\n", "dtype: expected one of auto, bfloat16, float16, float32"),
         ("compare: 8\n", "compare: expected names"),
         ("prompts: [1, 2]\n", "prompts: expected a prompt"),
     ],

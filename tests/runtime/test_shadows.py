@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 import torch
 
+from tadp import processor
 from tadp.precision import L4, L6, L8, Plan, Recipe
 from tadp.runtime.shadows import ShadowRotation, price_at_16, turns
 
@@ -51,7 +52,7 @@ def test_sixteen_bits_cost_more_without_instructions_for_them(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, bfloat16: bool, price: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: bfloat16)
     assert price_at_16() == price
 
 
