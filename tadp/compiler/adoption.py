@@ -97,7 +97,7 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
         prompt, steps = given.get("prompt"), given.get("num_inference_steps")
         _check_prompt(prompt)
         image = _scorable(given.get("image"))
-        for controller in controllers:
+        for controller in {id(controller.clock): controller for controller in controllers}.values():
             controller.begin(prompt=prompt, image=image, num_steps=steps)
         return base.__call__(self, *args, **kwargs)
 

@@ -1,5 +1,6 @@
 """`tadp.compile`: from a model to packed weights and a controller."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,8 @@ def compile(
         if getattr(model, "tadp", None) is None:
             adopt_pipeline(model, tuple(controllers))
         controllers[0].lead(controllers[1:])
+        alike = [type(module).__name__ == type(transformers[0]).__name__ for module in transformers]
+        controllers[0].share_generations(itertools.compress(controllers, alike))
         object.__setattr__(model, "tadp", controllers[0])
     return model
 

@@ -9,6 +9,7 @@ import torch
 from tadp.kernels import cuda
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.checks import attention_obstacle
+from tadp.kernels.isa import is_available
 from tadp.kernels.operators import flatten
 from tadp.kernels.registry import KERNELS, AttentionRequest, Kernel, Request
 from tadp.kernels.triton.attention_tile import attention_kernels_for, most_keys
@@ -17,6 +18,17 @@ from tadp.kernels.values import Codes, Epilogue, Planes
 
 FEW_TOKENS = 16
 """Up to so many tokens the fused weight-only kernels of CPUs serve (csrc/cpu/weight_only.h)."""
+
+
+def attention_is_faster(device: torch.device | None) -> bool:
+    """Whether attention products at 8 bits take less time than at 16 on a device; None stands for a CPU.
+
+    On CPUs it takes instructions that sum four products of bytes: with AVX2 alone `python -m bench.kernels.attention`
+    finds no gain below some 4,000 tokens. On GPUs tensor cores multiply bytes at twice the rate.
+    """
+    if device is None or device.type == "cpu":
+        return is_available("avxvnni") or is_available("avx512vnni")
+    return True
 
 
 def linear_sizes(request: Request) -> tuple[str, ...]:

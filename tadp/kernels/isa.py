@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -23,6 +24,7 @@ def cpu_isa(name: str) -> Iterator[None]:
         torch.ops.tadp.force_cpu_isa(before)
 
 
+@cache
 def is_available(name: str) -> bool:
     """Whether this processor has an instruction set."""
     try:

@@ -136,8 +136,8 @@ def check_levels(recipes: Iterable[Recipe], calibration: Calibration | None) -> 
     levels = [level for recipe in recipes for level in (recipe.default, *(level for _, level in recipe.overrides))]
     if L0 in levels:
         raise ValueError(
-            "nothing can run at level 0, which stands for reuse: name the level that a block runs at, and when it may be "
-            "reused instead, such as 8+reuse:0.01"
+            "nothing can run at level 0, which stands for reuse: name the level that a block runs at, and when it may "
+            "be reused instead, such as 8+reuse:0.01"
         )
     mixed = next((level for level in levels if level.mixed), None)
     if mixed is not None and (calibration is None or not calibration.channel_widths):

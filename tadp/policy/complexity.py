@@ -1,4 +1,4 @@
-"""Complexity policy: probe two steps at 8 bits, then let the score choose by two thresholds."""
+"""Complexity policy: probe two steps at 8 bits, then let the score choose by two thresholds, and the noise by one."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,14 +14,14 @@ from tadp.policy.plans import END, probe_plan
 from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.policy.static import Static
-from tadp.precision import L6, L8, L16, Level, Plan, Recipe
+from tadp.precision import L6, L8, L16, Level, Plan, Recipe, Reuse
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
 
 _SETTINGS = {
-    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "attention_from"),
+    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "attention_from", "late", "reuse"),
     "lowest": grammar.Setting("lowest", Level.parse, str),
 }
 
@@ -29,9 +29,15 @@ _SETTINGS = {
 @register
 @dataclass(frozen=True)
 class Complexity(Policy):
-    """Below `low` 6 bits, below `high` 8, from there 8 with key blocks at 16; first and last block at 16 always.
+    """8 bits, from the score `high` on with key blocks at 16; first and last block at 16 always.
 
-    Where a calibration found that 6 bits take no less time and memory than 8, simple content runs at 8.
+    Content below `low` runs at 6 bits where a calibration found that they take less time or memory than 8.
+
+    Once the noise has fallen below `late`, what is left to decide are details: errors count several times less there
+    (docs/policies.md has the figures). From then on attention products run at 8 bits where the device is faster at it.
+
+    Blocks that hardly change from step to step are reused, see `tadp.precision.Reuse`: the bound is `reuse` for the
+    simplest content and half of it for the most complex.
 
     Key blocks are the share `key_blocks` of the middle blocks that a calibration found most sensitive; without one,
     those that changed their input most while they were probed.
@@ -44,11 +50,15 @@ class Complexity(Policy):
         ranges: where this model's signals lie between simple and complex content; wide defaults where it is not known.
         shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
             level, to measure what the level changes; 0 for none of it.
-        attention_from: attention entropy in [0, 1] from which a middle block's attention products run at 8 bits as
-            well, for content below `high`; None for 16 bits throughout. A calibration chooses the blocks instead.
+        attention_from: attention entropy in [0, 1] from which a middle block's attention products run at 8 bits
+            before `late` as well, for content below `high`; None for 16 bits until then. A calibration chooses the
+            blocks instead.
+        late: noise level, as a share of the first step's, below which steps are late.
+        reuse: bound of reuse for the simplest content; 0 for none.
         sensitive: middle blocks from the most to the least sensitive, from calibration.
         attention_blocks: whose attention products lose no more at 8 bits than their linear layers, from calibration.
-        lowest: level below `low`; a calibration chooses it.
+        lowest: level below `low`; a calibration chooses it. 8 unless told: on no device are 6 or 4 bits known to be
+            faster than 8 for many tokens.
         text_scorer: scores prompts; `tadp.complexity.bert.score` is another one. A calibration sets it back, as the
             score was fitted to the default.
     """
@@ -68,7 +78,9 @@ class Complexity(Policy):
     attention_from: float | None = None
     sensitive: tuple[str, ...] = ()
     attention_blocks: frozenset[str] | None = None
-    lowest: Level = L6
+    lowest: Level = L8
+    late: float = 0.8
+    reuse: float = 0.02
     text_scorer: Callable[[str], text.TextScore] = text.score
 
     def __post_init__(self) -> None:
@@ -76,6 +88,10 @@ class Complexity(Policy):
             raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={self.low}, high={self.high}")
         if not 0 <= self.key_blocks <= 1:
             raise ValueError(f"key_blocks must be a share between 0 and 1, got {self.key_blocks}")
+        if not 0 < self.late <= 1:
+            raise ValueError(f"late must be a noise level in (0, 1], got {self.late}")
+        if not self.reuse >= 0:
+            raise ValueError(f"reuse must be a bound of at least 0, got {self.reuse}")
         if not 0 <= self.shadow_budget <= 1:
             raise ValueError(f"shadow_budget must be a share between 0 and 1, got {self.shadow_budget}")
         if self.attention_from is not None and not 0 <= self.attention_from <= 1:
@@ -94,7 +110,7 @@ class Complexity(Policy):
         costs = calibration.costs
         middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
         at_8 = {block: costs.error(block, Recipe(L8)) for block in middle}
-        attention = {block: costs.error(block, _recipe(L16, True)) for block in middle}
+        attention = {block: costs.error(block, _recipe(L16, L8)) for block in middle}
         choices = (Recipe(L8), Recipe(L6))
         return replace(
             self,
@@ -114,25 +130,39 @@ class Complexity(Policy):
     def scoring(self) -> Scoring:
         return Scoring(self.ranges, self.weights, self.text_scorer)
 
+    @property
+    def stages(self) -> tuple[float, ...]:
+        return (self.late,)
+
     def recipes(self) -> tuple[Recipe, ...]:
-        levels = tuple(dict.fromkeys((L8, self.lowest)))
-        lowers = self.attention_blocks if self.attention_blocks is not None else self.attention_from is not None
-        lowered = tuple(_recipe(level, True) for level in levels) if lowers else ()
-        return (*map(Recipe, levels), Recipe(), *lowered)
+        levels = tuple(dict.fromkeys((L8, self.lowest, L16)))
+        return tuple(_recipe(level, attention) for attention in (L16, L8) for level in levels)
 
     def plan(self, seen: Seen) -> Plan:
+        if seen.score is None:
+            early = probe_plan(seen.blocks)
+            return Plan.of((block, replace(recipe, reuse=self._reuse(1.0))) for block, recipe in early).because(
+                early.reasons
+            )
         blocks, score = seen.blocks, seen.score
-        if score is None:
-            return probe_plan(blocks)
+        reuse = self._reuse(score)
         level, why = self._level(score)
         kept = ends(blocks)
         middle = tuple(block for block in blocks if block not in kept)
         keys = self._keys(middle, seen.signals) if score >= self.high else {}
-        lowered = self._lowered(middle, seen.signals) if score < self.high else frozenset()
+        lowered = self._lowered(blocks, middle, seen)
         return Plan.of(
-            (block, _recipe(level, block in lowered) if block in middle and block not in keys else Recipe())
+            (
+                block,
+                _recipe(
+                    level if block in middle and block not in keys else L16, L8 if block in lowered else L16, reuse
+                ),
+            )
             for block in blocks
-        ).because(self._reasons(blocks, middle, keys, why))
+        ).because(self._reasons(blocks, middle, keys, f"{why}{'; late' if seen.stage else ''}"))
+
+    def _reuse(self, score: float) -> Reuse | None:
+        return Reuse(self.reuse * (1 - score / 2)) if self.reuse > 0 else None
 
     def _level(self, score: float) -> tuple[Level, str]:
         """Level of middle blocks that are no key blocks, and the reason."""
@@ -151,13 +181,19 @@ class Complexity(Policy):
         ranked = sorted(middle, key=lambda block: changes[block], reverse=True)
         return {block: f"key block: changes its input by {changes[block]:.0%}" for block in ranked[:count]}
 
-    def _lowered(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> frozenset[str]:
+    def _lowered(self, blocks: tuple[str, ...], middle: tuple[str, ...], seen: Seen) -> frozenset[str]:
         """Blocks whose attention products run at 8 bits."""
+        if not seen.fast_attention:
+            return frozenset()
+        if seen.stage > 0:
+            return frozenset(blocks)
+        if seen.score is None or seen.score >= self.high:
+            return frozenset()
         if self.attention_blocks is not None:
             return self.attention_blocks
         if self.attention_from is None:
             return frozenset()
-        entropies = {block: _mean_of("entropy", block, signals) for block in middle}
+        entropies = {block: _mean_of("entropy", block, seen.signals) for block in middle}
         return frozenset(
             block for block, entropy in entropies.items() if entropy is not None and entropy >= self.attention_from
         )
@@ -176,8 +212,8 @@ class Complexity(Policy):
         return ",".join(grammar.write(self, _SETTINGS))
 
 
-def _recipe(level: Level, attention: bool) -> Recipe:
-    return Static(level, attention=L8 if attention else L16).recipe
+def _recipe(level: Level, attention: Level, reuse: Reuse | None = None) -> Recipe:
+    return Static(level, attention=attention, reuse=reuse).recipe
 
 
 def _mean_of(signal: str, piece: str, signals: tuple[Signals, ...]) -> float | None:

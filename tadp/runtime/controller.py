@@ -11,6 +11,7 @@ import torch
 from tadp.complexity.content import of_images
 from tadp.complexity.score import Score
 from tadp.errors import PrecisionFallbackWarning
+from tadp.kernels.devices import attention_is_faster
 from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
 from tadp.policy.plans import uniform_plan
@@ -19,7 +20,7 @@ from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.device_memory import free_bytes
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.explanation import ExplainedLayer, Explanation, uncompiled
-from tadp.runtime.generation import Generation
+from tadp.runtime.generation import Course, Generation
 from tadp.runtime.heap import give_back_freed_memory
 from tadp.runtime.order import Order
 from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition
@@ -58,21 +59,31 @@ class Controller:
     """Follows the generations of one compiled module and orders what runs; reached as ``compiled.tadp``."""
 
     def __init__(self, policy: str | Policy, pool: WeightPool, variants: PieceCompiler[Any], facts: ModelFacts) -> None:
-        self.clock = Clock()
+        self._course = Course()
         self._policy = parse(policy)
         self._pool = pool
         self._variants = variants
         self._facts = facts
         self._calibration: Calibration | None = None
         self._companions: tuple[Controller, ...] = ()
+        self._turns: tuple[Controller, ...] = (self,)
         self._dispatchers: list[Dispatcher[Any]] = []
         self._history = History()
         self._warned = False
-        self._generation = Generation(0)
+        self._runs = 0  # the last generation that this model ran in
         self._planner = Planner()
         self._shadow_rotation = ShadowRotation(price_at_16())
         self._residuals = ResidualStore(self._rounding)
         self._order = self._order_of(self._policy, None)
+
+    @property
+    def clock(self) -> Clock:
+        """Tells which generation, step and guidance branch a forward belongs to."""
+        return self._course.clock
+
+    @property
+    def _generation(self) -> Generation:
+        return self._course.generation
 
     @property
     def policy(self) -> Policy:
@@ -143,6 +154,12 @@ class Controller:
         """Pass changes of policy on to the controllers of a pipeline's other transformers."""
         self._companions = tuple(companions)
 
+    def share_generations(self, others: Iterable["Controller"]) -> None:
+        """Let other transformers go on with the generations that this one begins, and this one with theirs."""
+        turns = tuple(dict.fromkeys((self, *others)))
+        for controller in turns:
+            controller._course, controller._turns = self._course, turns
+
     def relocate(self) -> None:
         """Forget where weights are: they were moved to another device and are bound anew at the next forward."""
         for dispatcher in self._dispatchers:
@@ -167,7 +184,7 @@ class Controller:
         picture = of_images(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
-        self._generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
+        self._course.generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
 
     def layers(self) -> tuple[ExplainedLayer, ...]:
         """Every layer whose level may be chosen, with its level, its kernel, and the reason for every fallback."""
@@ -252,10 +269,15 @@ class Controller:
         if tick.step == 1:
             _check_finite(inputs)
         if tick.generation != self._generation.number:
-            self._generation = Generation(tick.generation)
+            self._course.generation = Generation(tick.generation)
         if not self._generation.started:
-            self._residuals.clear()
             give_back_freed_memory()
+        if tick.generation != self._runs:
+            self._runs = tick.generation
+            self._residuals.restart()
+            for other in self._turns:
+                if other is not self:
+                    other.residuals.clear()
         self._generation.follow(tick)
         return tick
 
@@ -277,7 +299,8 @@ class Controller:
         if policy.probe_steps and not probing and generation.score is None:
             generation.score = generation.judge(self.blocks, policy)
         memory = free_bytes(self._pool.device) if policy.follows_steps else None
-        plan = self._planner.plan(policy, generation.seen(self.blocks, policy, step, memory))
+        fast_attention = attention_is_faster(self._pool.device)
+        plan = self._planner.plan(policy, generation.seen(self.blocks, policy, step, memory, fast_attention))
         if not probing or step is None:
             return Order(plan, probing)
         return Order(plan, probing, self._shadow_rotation.choose(plan, policy.recipes(), policy.shadow_budget))

@@ -9,7 +9,7 @@ from tadp.complexity.content import of_prompts
 from tadp.complexity.score import Score, default_weights, judge
 from tadp.policy import Policy, Seen
 from tadp.policy.plans import scored
-from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Tick
+from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL, Clock, Tick
 from tadp.runtime.signals import At, Signals, columns_as_values, features, signals_at, with_deltas
 
 
@@ -63,13 +63,16 @@ class Generation:
         """Whether a step is measured, in all its branches, as the policy's first ones are. None: the next step."""
         return len(self.probed_steps) < policy.probe_steps or step in self.probed_steps
 
-    def seen(self, blocks: tuple[str, ...], policy: Policy, step: int | None, memory: int | None) -> Seen:
+    def seen(
+        self, blocks: tuple[str, ...], policy: Policy, step: int | None, memory: int | None, fast_attention: bool
+    ) -> Seen:
         """What a policy is shown before a step; None: before the next one.
 
         Only policies that follow steps are told step and memory, which change all the time.
         """
         score = None if self.score is None or self.probes(step, policy) else self.score.total
-        seen = Seen(blocks, score, tuple(self.signals), self.stage(policy.stages), steps=self.num_steps)
+        stage = self.stage(policy.stages)
+        seen = Seen(blocks, score, tuple(self.signals), stage, steps=self.num_steps, fast_attention=fast_attention)
         return replace(seen, step=step, memory=memory) if policy.follows_steps else seen
 
     def take(self, measured: Signals, tick: Tick, prediction: torch.Tensor | None) -> Signals:
@@ -117,3 +120,15 @@ class Generation:
             measured = signal.measure(pair[CONDITIONAL], pair[UNCONDITIONAL])
             found |= columns_as_values(signal.name, measured)
         return found
+
+
+@dataclass
+class Course:
+    """The clock and the generation under way. Transformers of a pipeline that take turns in one generation share it.
+
+    Such a pipeline begins with one transformer at high noise and goes on with another at low noise: the step count, the
+    noise that is left, the probe and the score are those of the generation, whichever transformer runs.
+    """
+
+    clock: Clock = field(default_factory=Clock)
+    generation: Generation = field(default_factory=lambda: Generation(0))

@@ -26,6 +26,16 @@ Rounding = Callable[[str], float]
 """Squared relative error that rounding makes in the output of a block."""
 
 
+def weight(noise: float) -> float:
+    """What a squared error of a block counts at a noise level, 1 where nothing but noise is there yet.
+
+    Late errors change details of the clip and early ones what it shows. Calibration of the embedded model measured, for
+    equal relative errors of predictions at noise 0.9, 0.7 and 0.3, squared errors of clips in the ratio of 1, 0.2 and
+    0.03. The fourth power of the noise gives 1, 0.37 and 0.01.
+    """
+    return noise**4
+
+
 class ReuseFailed(Exception):
     """A span could not be reused after all; the forward has to be repeated with every block running."""
 
@@ -59,7 +69,7 @@ class _Track:
         if self.seen is None or self.since >= reuse.longest or reuse.bound == 0:
             return None
         found = foretell(tuple(self.kept), self.seen, noise, reuse.extrapolation, rounding)
-        return found if self.error + found.error <= reuse.bound**2 else None
+        return found if self.error + found.error * weight(noise) <= reuse.bound**2 else None
 
     @property
     def bytes(self) -> int:
@@ -111,7 +121,7 @@ class ResidualStore:
 
     @property
     def peak(self) -> int:
-        """The most bytes that were kept at a time since the last `clear`."""
+        """The most bytes that were kept at a time since the last `restart`."""
         return self._peak
 
     @property
@@ -121,7 +131,12 @@ class ResidualStore:
 
     def clear(self) -> None:
         """Let go of all residuals."""
-        self._tracks, self._now, self._running, self._entered, self._peak = {}, {}, None, (), 0
+        self._tracks, self._now, self._running, self._entered = {}, {}, None, ()
+
+    def restart(self) -> None:
+        """Let go of all residuals, and count memory anew."""
+        self.clear()
+        self._peak = 0
 
     def drop(self, branch: str) -> None:
         """Let go of the residuals of one guidance branch."""
@@ -146,7 +161,7 @@ class ResidualStore:
             if foretold is None:
                 continue
             track.since += 1
-            track.error += foretold.error
+            track.error += foretold.error * weight(noise)
             for block in span:
                 self._now[block] = _Reused(self._streams[block], block == span[0], block == span[-1], span, foretold)
         return frozenset(self._now)

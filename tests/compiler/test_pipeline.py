@@ -15,7 +15,7 @@ from tadp.demo.architecture import (
     make_transformer,
 )
 from tadp.policy import Complexity, Static
-from tadp.precision import L8
+from tadp.precision import L6, L8
 
 pytestmark = pytest.mark.compiles
 
@@ -88,10 +88,13 @@ def test_every_generation_is_probed_anew(compiled: WanPipeline) -> None:
 
 def test_the_plan_follows_the_thresholds(compiled: WanPipeline) -> None:
     levels = {}
-    for name, policy in {"low": Complexity(low=1.0, high=1.0), "high": Complexity(low=0.0, high=0.0)}.items():
+    for name, policy in {
+        "low": Complexity(low=1.0, high=1.0, lowest=L6),
+        "high": Complexity(low=0.0, high=0.0),
+    }.items():
         compiled.tadp.use(policy)
         _clip(compiled, "a red circle", guidance_scale=1.0)
-        levels[name] = {str(recipe) for _, recipe in compiled.tadp.plan}
+        levels[name] = {str(recipe.default) for _, recipe in compiled.tadp.plan}
     assert levels == {"low": {"6", "16"}, "high": {"8", "16"}}
 
 
@@ -127,3 +130,20 @@ def test_a_pipeline_without_transformer_is_refused() -> None:
     pipeline.transformer = None
     with pytest.raises(tadp.UnsupportedModelError, match="no transformer among its components"):
         tadp.compile(pipeline)
+
+
+def test_two_transformers_are_one_generation() -> None:
+    """As in Wan 2.2: one transformer for high noise, another for low noise, the switch within a generation."""
+    torch._dynamo.reset()
+    first = _pipeline()
+    pipeline = WanPipeline(**first.components | {"transformer_2": make_transformer().bfloat16().eval()})
+    pipeline.register_to_config(boundary_ratio=0.9)
+    pipeline = tadp.compile(pipeline, policy="complexity")
+    pipeline.set_progress_bar_config(disable=True)
+    _clip(pipeline, "a red circle bounces")
+    high, low = (part.tadp.history for part in (pipeline.transformer, pipeline.transformer_2))
+    steps = [(record.step, record.branch) for record in (*high, *low)]
+    assert steps == [(step, branch) for step in range(1, 5) for branch in ("cond", "uncond")]
+    assert {record.phase for record in high if record.step <= 2} == {"probe"}
+    assert {record.phase for record in low} == {"run"}
+    assert {record.score for record in low} == {pipeline.tadp.score.total}

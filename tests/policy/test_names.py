@@ -44,6 +44,8 @@ def complexities(draw: st.DrawFn) -> Complexity:
         shadow_budget=draw(SHARES),
         attention_from=draw(st.none() | SHARES),
         lowest=draw(LEVELS),
+        late=draw(st.floats(0.01, 1.0)),
+        reuse=draw(st.floats(0.0, 1.0)),
     )
 
 

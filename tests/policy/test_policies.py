@@ -52,7 +52,39 @@ def test_attention_is_named_by_itself() -> None:
     ("score", "middle"), [(None, "8"), (0.0, "6"), (0.2999, "6"), (0.3, "8"), (0.6999, "8")], ids=str
 )
 def test_thresholds_choose_the_middle_and_ends_stay_at_16(score: float | None, middle: str) -> None:
-    assert _levels(Complexity(), score) == ["16", *[middle] * 8, "16"]
+    assert _levels(Complexity(lowest=L6), score) == ["16", *[middle] * 8, "16"]
+
+
+def test_nothing_runs_below_8_unless_that_is_known_to_gain_something() -> None:
+    assert _levels(Complexity(), 0.0) == ["16", *["8"] * 8, "16"]
+
+
+def _attention(seen: Seen) -> set[Level]:
+    return {recipe[Role.ATTENTION] for _, recipe in Complexity().plan(seen)}
+
+
+@pytest.mark.parametrize("score", [0.1, 0.5, 0.9])
+def test_attention_is_at_8_in_late_steps_where_that_is_faster(score: float) -> None:
+    assert _attention(Seen(BLOCKS, score)) == {L16}
+    assert _attention(Seen(BLOCKS, score, stage=1)) == {L8}
+    assert _attention(Seen(BLOCKS, score, stage=1, fast_attention=False)) == {L16}
+
+
+def test_what_may_be_reused_is_bound_more_tightly_the_more_complex_the_content() -> None:
+    policy = Complexity(reuse=0.04)
+    bounds = []
+    for score in (0.0, 0.5, 1.0, None):
+        (reuse,) = {recipe.reuse for _, recipe in policy.plan(Seen(BLOCKS, score))}
+        assert reuse is not None
+        bounds.append(reuse.bound)
+    assert bounds == [0.04, 0.03, 0.02, 0.02]
+    assert {recipe.reuse for _, recipe in Complexity(reuse=0).plan(Seen(BLOCKS, 0.5))} == {None}
+
+
+@pytest.mark.parametrize("arguments", [{"late": 0.0}, {"late": 1.1}, {"reuse": -0.1}, {"reuse": float("nan")}])
+def test_impossible_late_steps_and_bounds_are_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="late must be|reuse must be"):
+        Complexity(**arguments)
 
 
 def test_high_scores_put_the_most_changing_blocks_at_16() -> None:
@@ -76,10 +108,17 @@ def test_impossible_thresholds_are_refused(arguments: dict[str, float]) -> None:
         Complexity(**arguments)
 
 
-@pytest.mark.parametrize("policy", [Complexity(), Static(L6), Static(Level.parse("w4a16"), keep_ends=True)], ids=str)
+@pytest.mark.parametrize(
+    "policy",
+    [Complexity(), Complexity(lowest=L6), Static(L6), Static(Level.parse("w4a16"), keep_ends=True)],
+    ids=str,
+)
 def test_plans_use_announced_recipes_only(policy: Complexity | Static) -> None:
+    announced = {recipe.running for recipe in policy.recipes()}
     for score in (None, 0.0, 0.5, 1.0):
-        assert {recipe for _, recipe in policy.plan(Seen(BLOCKS, score))} <= set(policy.recipes())
+        for stage in range(len(policy.stages) + 1):
+            used = {recipe.running for _, recipe in policy.plan(Seen(BLOCKS, score, stage=stage))}
+            assert used <= announced
 
 
 def test_a_calibration_names_the_key_blocks() -> None:

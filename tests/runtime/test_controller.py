@@ -223,3 +223,46 @@ def test_every_stage_has_a_recipe() -> None:
 def test_the_fake_of_it_stands_for_the_real_one() -> None:
     assert isinstance(_controller(), AskedController)
     assert isinstance(FakeController(), AskedController)
+
+
+def _two_controllers(policy: str = "complexity") -> tuple[Controller, Controller]:
+    first, second = _controller(policy), _controller(policy)
+    first.lead((second,))
+    first.share_generations((second,))
+    return first, second
+
+
+def test_transformers_that_take_turns_share_step_noise_probe_and_score() -> None:
+    first, second = _two_controllers()
+    first.begin(prompt=PROMPT, num_steps=5)
+    for timestep in (1000.0, 900.0, 800.0):
+        first.step(timestep, lambda: None)
+    for timestep in (700.0, 600.0):
+        second.step(timestep, lambda: None)
+    assert [record.phase for record in first.history] == ["probe", "probe", "run"]
+    assert [(record.step, record.phase) for record in second.history] == [(4, "run"), (5, "run")]
+    assert first.score == second.score == combine(text=text.score(PROMPT).total)
+    assert second.clock.generation == first.clock.generation == 1
+    first.begin(prompt="another one")
+    first.step(1000.0, lambda: None)
+    assert first.history[-1].phase == "probe"
+    assert first.history[-1].generation == 2
+
+
+def test_the_second_transformer_knows_how_much_noise_is_left() -> None:
+    first, second = _two_controllers("staged:8,0.5:16")
+    first.begin()
+    first.step(1000.0, lambda: None)
+    for timestep, level in ((600.0, "8"), (400.0, "16")):
+        second.step(timestep, lambda: None)
+        assert str(second.plan["blocks.0"]) == level
+
+
+def test_residuals_of_the_first_transformer_go_when_the_second_begins() -> None:
+    first, second = _two_controllers("static:8+reuse:0.1")
+    tokens = torch.ones(1, 2, 4)
+    first.step(1000.0, lambda: first.residuals.call("blocks.0", lambda given: given + 1, (tokens,), {}))
+    assert first.residuals.bytes == first.kept_bytes == tokens.nbytes
+    second.step(500.0, lambda: None)
+    assert first.residuals.bytes == 0
+    assert first.kept_bytes == tokens.nbytes

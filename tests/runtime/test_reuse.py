@@ -129,7 +129,7 @@ def test_rounding_does_not_count_as_change(knows: bool) -> None:
     plan = Plan.of({"blocks.0": Recipe(L8, reuse=Reuse(0.5 * rounding**0.5))})
     reused = []
     for step in range(8):
-        reused.append(bool(store.decide(plan, "cond", 1 - step / 10, False)))
+        reused.append(bool(store.decide(plan, "cond", 1 - step / 100, False)))
         store.call("blocks.0", lambda given: given + rounding**0.5 * torch.randn(given.shape), (tokens,), {})
         store.finish()
     assert any(reused) == knows
