@@ -115,7 +115,7 @@ class Reuse:
 
     Attributes:
         bound: what the foretold error may come to since the block last ran, relative to the block's output and weighed
-            by the noise that is left (`tadp.runtime.reuse.weight`): 0.01 is 1 % where all is noise, and 4 % where half
+            by the noise that is left (`tadp.runtime.track.weight`): 0.01 is 1 % where all is noise, and 4 % where half
             of it is. 0 never reuses, and keeps what later stages reuse; infinity reuses whenever `longest` lets it.
         longest: how many steps in a row.
         extrapolation: how.
@@ -218,11 +218,16 @@ def _reuse(settings: Mapping[str, str]) -> Reuse | None:
 class Plan:
     """The recipe of every piece, by the piece's name, in the order in which pieces run.
 
-    `reasons` say why, piece by piece, where the policy tells; plans of equal recipes are equal whatever the reasons.
+    Attributes:
+        recipes: by piece.
+        reasons: why, piece by piece, where the policy tells; plans are equal whatever the reasons.
+        guidance: when the forward without the prompt need not run, as far as classifier-free guidance has one; None: it
+            always runs.
     """
 
     recipes: tuple[tuple[str, Recipe], ...] = ()
     reasons: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    guidance: Reuse | None = None
 
     @staticmethod
     def of(recipes: Mapping[str, Recipe] | Iterable[tuple[str, Recipe]]) -> "Plan":
@@ -230,7 +235,8 @@ class Plan:
 
     def replaced(self, piece: str, recipe: Recipe) -> "Plan":
         """The same plan but for one piece."""
-        return Plan(tuple((name, recipe if name == piece else found) for name, found in self.recipes))
+        recipes = tuple((name, recipe if name == piece else found) for name, found in self.recipes)
+        return Plan(recipes, guidance=self.guidance)
 
     def because(self, reasons: Mapping[str, str] | Iterable[tuple[str, str]]) -> "Plan":
         """The same plan with a reason for each piece that is named."""

@@ -95,10 +95,16 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
     def call(self: object, *args: object, **kwargs: object) -> object:
         given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
         prompt, steps = given.get("prompt"), given.get("num_inference_steps")
+        scale = given.get("guidance_scale", getattr(signature.parameters.get("guidance_scale"), "default", None))
         _check_prompt(prompt)
         image = _scorable(given.get("image"))
         for controller in {id(controller.clock): controller for controller in controllers}.values():
-            controller.begin(prompt=prompt, image=image, num_steps=steps)
+            controller.begin(
+                prompt=prompt,
+                image=image,
+                num_steps=steps,
+                guidance_scale=scale if isinstance(scale, (int, float)) else None,
+            )
         return base.__call__(self, *args, **kwargs)
 
     members = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}

@@ -21,7 +21,7 @@ from tadp.runtime.signals import Signals
 PROBE_STEPS = 2
 
 _SETTINGS = {
-    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "attention_from", "late", "reuse"),
+    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "attention_from", "late", "reuse", "guidance"),
     "lowest": grammar.Setting("lowest", Level.parse, str),
 }
 
@@ -55,6 +55,7 @@ class Complexity(Policy):
             blocks instead.
         late: noise level, as a share of the first step's, below which steps are late.
         reuse: bound of reuse for the simplest content; 0 for none.
+        guidance: bound of leaving out the forward without the prompt, likewise (`tadp.runtime.guidance`).
         sensitive: middle blocks from the most to the least sensitive, from calibration.
         attention_blocks: whose attention products lose no more at 8 bits than their linear layers, from calibration.
         lowest: level below `low`; a calibration chooses it. 8 unless told: on no device are 6 or 4 bits known to be
@@ -81,6 +82,7 @@ class Complexity(Policy):
     lowest: Level = L8
     late: float = 0.8
     reuse: float = 0.02
+    guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 
     def __post_init__(self) -> None:
@@ -90,8 +92,9 @@ class Complexity(Policy):
             raise ValueError(f"key_blocks must be a share between 0 and 1, got {self.key_blocks}")
         if not 0 < self.late <= 1:
             raise ValueError(f"late must be a noise level in (0, 1], got {self.late}")
-        if not self.reuse >= 0:
-            raise ValueError(f"reuse must be a bound of at least 0, got {self.reuse}")
+        for name in ("reuse", "guidance"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be a bound of at least 0, got {getattr(self, name)}")
         if not 0 <= self.shadow_budget <= 1:
             raise ValueError(f"shadow_budget must be a share between 0 and 1, got {self.shadow_budget}")
         if self.attention_from is not None and not 0 <= self.attention_from <= 1:
@@ -139,19 +142,19 @@ class Complexity(Policy):
         return tuple(_recipe(level, attention) for attention in (L16, L8) for level in levels)
 
     def plan(self, seen: Seen) -> Plan:
-        if seen.score is None:
+        score = seen.score
+        reuse, guidance = (_leave(bound, 1.0 if score is None else score) for bound in (self.reuse, self.guidance))
+        if score is None:
             early = probe_plan(seen.blocks)
-            return Plan.of((block, replace(recipe, reuse=self._reuse(1.0))) for block, recipe in early).because(
-                early.reasons
-            )
-        blocks, score = seen.blocks, seen.score
-        reuse = self._reuse(score)
+            recipes = tuple((block, replace(recipe, reuse=reuse)) for block, recipe in early)
+            return Plan(recipes, early.reasons, guidance)
+        blocks = seen.blocks
         level, why = self._level(score)
         kept = ends(blocks)
         middle = tuple(block for block in blocks if block not in kept)
         keys = self._keys(middle, seen.signals) if score >= self.high else {}
         lowered = self._lowered(blocks, middle, seen)
-        return Plan.of(
+        recipes = tuple(
             (
                 block,
                 _recipe(
@@ -159,10 +162,9 @@ class Complexity(Policy):
                 ),
             )
             for block in blocks
-        ).because(self._reasons(blocks, middle, keys, f"{why}{'; late' if seen.stage else ''}"))
-
-    def _reuse(self, score: float) -> Reuse | None:
-        return Reuse(self.reuse * (1 - score / 2)) if self.reuse > 0 else None
+        )
+        reasons = self._reasons(blocks, middle, keys, f"{why}{'; late' if seen.stage else ''}")
+        return Plan(recipes, tuple(reasons), guidance)
 
     def _level(self, score: float) -> tuple[Level, str]:
         """Level of middle blocks that are no key blocks, and the reason."""
@@ -210,6 +212,11 @@ class Complexity(Policy):
 
     def written(self) -> str:
         return ",".join(grammar.write(self, _SETTINGS))
+
+
+def _leave(bound: float, score: float) -> Reuse | None:
+    """Leave to reuse for content of a score; None where the bound is 0."""
+    return Reuse(bound * (1 - score / 2)) if bound > 0 else None
 
 
 def _recipe(level: Level, attention: Level, reuse: Reuse | None = None) -> Recipe:

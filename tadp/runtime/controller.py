@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -21,6 +21,7 @@ from tadp.runtime.device_memory import free_bytes
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.explanation import ExplainedLayer, Explanation, uncompiled
 from tadp.runtime.generation import Course, Generation
+from tadp.runtime.guidance import GuidanceStore
 from tadp.runtime.heap import give_back_freed_memory
 from tadp.runtime.order import Order
 from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition
@@ -74,6 +75,7 @@ class Controller:
         self._planner = Planner()
         self._shadow_rotation = ShadowRotation(price_at_16())
         self._residuals = ResidualStore(self._rounding)
+        self._guidance = GuidanceStore()
         self._order = self._order_of(self._policy, None)
 
     @property
@@ -168,7 +170,11 @@ class Controller:
         self._residuals.clear()
 
     def begin(
-        self, prompt: str | Sequence[str] | None = None, image: object = None, num_steps: int | None = None
+        self,
+        prompt: str | Sequence[str] | None = None,
+        image: object = None,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
     ) -> None:
         """Announce a generation, where no pipeline does.
 
@@ -177,6 +183,7 @@ class Controller:
             image: first frame of an image-to-video generation, in any form that `tadp.complexity.image.score` takes; of
                 several, in a list or as a batch, the mean counts.
             num_steps: how many steps it will take; tells how far a model is that takes no timestep.
+            guidance_scale: of classifier-free guidance; tells how much an error of its branches counts.
 
         Raises:
             TypeError, ValueError: for an image that cannot be scored; the generation before is still the current one.
@@ -184,7 +191,9 @@ class Controller:
         picture = of_images(image)
         self.clock.begin()
         prompts = () if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
-        self._course.generation = Generation(self.clock.generation, prompts, picture, num_steps=num_steps)
+        self._course.generation = Generation(
+            self.clock.generation, prompts, picture, num_steps=num_steps, guidance_scale=guidance_scale
+        )
 
     def layers(self) -> tuple[ExplainedLayer, ...]:
         """Every layer whose level may be chosen, with its level, its kernel, and the reason for every fallback."""
@@ -245,6 +254,13 @@ class Controller:
         tick = self._tick(timestep, inputs)
         order = self._give_order(tick)
         started = time.perf_counter()
+        noise = self._generation.noise
+        if len(order.reused) < len(order.plan) and not order.probing:
+            foretold = self._guidance.foretell(order.plan.guidance, tick, noise)
+            if foretold is not None:
+                self._order = replace(order, foretold=True)
+                self._record(tick, False, None, time.perf_counter() - started)
+                return cast("Result", foretold)
         try:
             result = forward()
         except ReuseFailed:  # warned of where it was raised
@@ -257,10 +273,13 @@ class Controller:
             self._give_order(tick)
             result = forward()
         self._residuals.finish()
+        if order.plan.guidance is not None:
+            self._guidance.take(tick, noise, result, self._generation.guidance_scale, ran=not self._order.reused)
         seconds = time.perf_counter() - started
         self._record(tick, order.probing, signals, seconds)
         if tick.step == self._generation.num_steps:
             self._residuals.drop(tick.branch)
+            self._guidance.clear()
         return result
 
     def _tick(self, timestep: float | None, inputs: Iterable[tuple[str, torch.Tensor]]) -> Tick:
@@ -275,6 +294,7 @@ class Controller:
         if tick.generation != self._runs:
             self._runs = tick.generation
             self._residuals.restart()
+            self._guidance.clear()
             for other in self._turns:
                 if other is not self:
                     other.residuals.clear()
@@ -284,7 +304,7 @@ class Controller:
     def _give_order(self, tick: Tick) -> Order:
         """Write the order for a forward and hand it to all dispatchers."""
         order = self._order_of(self._policy, tick.step)
-        reused = self._residuals.decide(order.plan, tick.branch, self._generation.noise, order.probing)
+        reused = self._residuals.decide(order.plan, tick, self._generation.noise, order.probing)
         self._order = replace(order, reused=reused) if reused else order
         for dispatcher in self._dispatchers:
             dispatcher.follow(self._order)

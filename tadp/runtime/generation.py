@@ -22,6 +22,7 @@ class Generation:
         prompts: what it is to show.
         image: complexity of its first frame; None where there is none.
         num_steps: how many steps it takes, where that was told.
+        guidance_scale: of classifier-free guidance, where that was told.
         probed_steps: steps that were measured.
         signals: what they measured, a value for each forward.
         noise: what is left of it, as a share of the first step's.
@@ -34,6 +35,7 @@ class Generation:
     prompts: tuple[str, ...] = ()
     image: float | None = None
     num_steps: int | None = None
+    guidance_scale: float | None = None
     probed_steps: set[int] = field(default_factory=set)
     signals: list[Signals] = field(default_factory=list)
     noise: float = 1.0

@@ -18,17 +18,21 @@ class Order:
         probing: whether blocks below 16 bits also measure.
         shadows: blocks that run once more while they are measured, each with the recipe of that second run.
         reused: blocks that do not run, and add what they added in earlier steps.
+        foretold: whether the model is not run at all, and its prediction foretold from that of the other branch.
     """
 
     plan: Plan
     probing: bool = False
     shadows: Mapping[str, Recipe] = field(default_factory=dict, hash=False)
     reused: frozenset[str] = frozenset()
+    foretold: bool = False
 
     @cached_property
     def executed(self) -> Plan:
         """What blocks come to: their recipes without leave to reuse, or level 0 where they are reused."""
-        done = [(block, _REUSED if block in self.reused else recipe.running) for block, recipe in self.plan]
+        done = [
+            (block, _REUSED if self.foretold or block in self.reused else recipe.running) for block, recipe in self.plan
+        ]
         return Plan(tuple(done), self.plan.reasons)
 
     @cached_property

@@ -10,70 +10,25 @@ Whether a span is reused is decided before each forward from what the last runs 
 """
 
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import Plan, Reuse
-from tadp.runtime.extrapolation import Comparison, Foretold, Kept, compare, foretell, sums
+from tadp.runtime.clock import Tick
+from tadp.runtime.extrapolation import Foretold
 from tadp.runtime.streams import Streams, find_streams, outputs_of
+from tadp.runtime.track import Track, foretell_together
 
 Rounding = Callable[[str], float]
 """Squared relative error that rounding makes in the output of a block."""
 
 
-def weight(noise: float) -> float:
-    """What a squared error of a block counts at a noise level, 1 where nothing but noise is there yet.
-
-    Late errors change details of the clip and early ones what it shows. Calibration of the embedded model measured, for
-    equal relative errors of predictions at noise 0.9, 0.7 and 0.3, squared errors of clips in the ratio of 1, 0.2 and
-    0.03. The fourth power of the noise gives 1, 0.37 and 0.01.
-    """
-    return noise**4
-
-
 class ReuseFailed(Exception):
     """A span could not be reused after all; the forward has to be repeated with every block running."""
-
-
-@dataclass
-class _Track:
-    """What is known of the residual of one span in one guidance branch."""
-
-    kept: deque[Kept] = field(default_factory=lambda: deque(maxlen=2))
-    seen: Comparison | None = None
-    unread: tuple[torch.Tensor, tuple[Kept, ...], float] | None = None
-    since: int = 0
-    error: float = 0.0
-
-    def add(self, noise: float, values: tuple[torch.Tensor, ...], size: torch.Tensor) -> None:
-        """Keep the residual of a run, compared with those before it."""
-        before = tuple(self.kept)
-        fits = before and all(a.shape == b.shape for a, b in zip(before[0].values, values, strict=True))
-        if before and not fits:
-            self.kept.clear()
-        self.unread = (sums(values, before, noise, size), before, noise) if fits else None
-        self.seen = None
-        self.kept.appendleft(Kept(noise, values))
-        self.since, self.error = 0, 0.0
-
-    def foretell(self, noise: float, reuse: Reuse, rounding: float) -> Foretold | None:
-        """How the residual is foretold at a noise; None where it has to be computed."""
-        if self.unread is not None:
-            measured, before, at = self.unread
-            self.seen, self.unread = compare(measured.tolist(), before, at), None
-        if self.seen is None or self.since >= reuse.longest or reuse.bound == 0:
-            return None
-        found = foretell(tuple(self.kept), self.seen, noise, reuse.extrapolation, rounding)
-        return found if self.error + found.error * weight(noise) <= reuse.bound**2 else None
-
-    @property
-    def bytes(self) -> int:
-        return sum(value.nbytes for one in self.kept for value in one.values)
 
 
 @dataclass
@@ -103,15 +58,16 @@ class ResidualStore:
         """`rounding` tells how noisy the blocks' outputs are, `limit` how many bytes may be kept; None for any."""
         self._rounding = rounding
         self._limit = limit
-        self._tracks: dict[tuple[str, tuple[str, ...]], _Track] = {}
+        self._tracks: dict[tuple[str, tuple[str, ...]], Track] = {}
         self._streams: dict[str, Streams] = {}
         self._refused: dict[str, str] = {}
         self._leave: Mapping[str, Reuse] = {}
         self._now: dict[str, _Reused] = {}
         self._entered: tuple[torch.Tensor, ...] = ()
         self._running: _Span | None = None
-        self._branch = ""
+        self._tick = Tick(0, 0, "", None)
         self._noise = 1.0
+        self._step: tuple[int, dict[tuple[str, ...], Foretold]] = 0, {}
         self._peak = 0
 
     @property
@@ -131,7 +87,7 @@ class ResidualStore:
 
     def clear(self) -> None:
         """Let go of all residuals."""
-        self._tracks, self._now, self._running, self._entered = {}, {}, None, ()
+        self._tracks, self._now, self._running, self._entered, self._step = {}, {}, None, (), (0, {})
 
     def restart(self) -> None:
         """Let go of all residuals, and count memory anew."""
@@ -142,29 +98,45 @@ class ResidualStore:
         """Let go of the residuals of one guidance branch."""
         self._tracks = {key: track for key, track in self._tracks.items() if key[0] != branch}
 
-    def decide(self, plan: Plan, branch: str, noise: float, measuring: bool) -> frozenset[str]:
-        """Decide which blocks the next forward reuses.
+    def decide(self, plan: Plan, tick: Tick, noise: float, measuring: bool) -> frozenset[str]:
+        """Decide which blocks the next forward reuses. What the first branch of a step reuses, all of them do.
 
         Args:
             plan: whose recipes say what may be reused.
-            branch: guidance branch of the forward.
+            tick: of the forward.
             noise: in [0, 1].
             measuring: whether blocks are to be measured, and hence run.
         """
         self._leave = {block: recipe.reuse for block, recipe in plan if recipe.reuse is not None}
-        self._branch, self._noise, self._running, self._now = branch, noise, None, {}
-        for (owner, span), track in self._tracks.items():
-            if owner != branch or measuring or not all(block in self._leave for block in span):
+        self._tick, self._noise, self._running, self._now = tick, noise, None, {}
+        if measuring or not self._leave:
+            self._step = 0, {}
+        elif self._step[0] != tick.step:
+            self._step = tick.step, self._foretell(noise)
+        for span, foretold in self._step[1].items():
+            track = self._tracks.get((tick.branch, span))
+            latest = max(other.step for (_, own), other in self._tracks.items() if own == span)
+            if track is None or track.step < latest:  # this branch has not run with the others
                 continue
-            reuse = min((self._leave[block] for block in span), key=lambda each: each.bound)
-            foretold = track.foretell(noise, reuse, sum(map(self._rounding, span)))
-            if foretold is None:
-                continue
-            track.since += 1
-            track.error += foretold.error * weight(noise)
+            track.spend(foretold, noise)
             for block in span:
-                self._now[block] = _Reused(self._streams[block], block == span[0], block == span[-1], span, foretold)
+                ends = block == span[0], block == span[-1]
+                self._now[block] = _Reused(self._streams[block], *ends, span, foretold)
         return frozenset(self._now)
+
+    def _foretell(self, noise: float) -> dict[tuple[str, ...], Foretold]:
+        """The spans that are reused in a step, whichever branch runs."""
+        by_span: dict[tuple[str, ...], list[Track]] = {}
+        for (_, span), track in self._tracks.items():
+            by_span.setdefault(span, []).append(track)
+        found = {}
+        for span, tracks in by_span.items():
+            if all(block in self._leave for block in span):
+                reuse = min((self._leave[block] for block in span), key=lambda each: each.bound)
+                foretold = foretell_together(tracks, noise, reuse, sum(map(self._rounding, span)))
+                if foretold is not None:
+                    found[span] = foretold
+        return found
 
     def call(self, block: str, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a block, or do what reusing it comes to."""
@@ -195,7 +167,7 @@ class ResidualStore:
             self._entered = streams
         if not reused.last:
             return reused.streams.returned(streams)
-        track = self._tracks[self._branch, reused.span]
+        track = self._tracks[self._tick.branch, reused.span]
         residuals = reused.foretold.of(tuple(track.kept))
         after = [before + residual for before, residual in zip(self._entered, residuals, strict=True)]
         return reused.streams.returned(after)
@@ -235,17 +207,17 @@ class ResidualStore:
         span, self._running = self._running, None
         if span is None:
             return
-        key = self._branch, tuple(span.blocks)
+        key = self._tick.branch, tuple(span.blocks)
         track = self._tracks.get(key)
         if track is None:
             own = set(span.blocks)
             self._tracks = {
                 other: found for other, found in self._tracks.items() if other[0] != key[0] or own.isdisjoint(other[1])
             }
-            track = self._tracks[key] = _Track()
+            track = self._tracks[key] = Track()
         pairs = zip(span.returned, span.given, strict=True)
         size = torch.stack([torch.linalg.vector_norm(out, dtype=torch.float32) ** 2 for out in span.returned]).sum()
-        track.add(self._noise, tuple(out - before for out, before in pairs), size)
+        track.add(self._tick.step, self._noise, tuple(out - before for out, before in pairs), size)
         limit, kept = self._limit(), self.bytes
         self._peak = max(self._peak, kept)
         if limit is not None and kept > limit:

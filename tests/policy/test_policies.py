@@ -83,7 +83,7 @@ def test_what_may_be_reused_is_bound_more_tightly_the_more_complex_the_content()
 
 @pytest.mark.parametrize("arguments", [{"late": 0.0}, {"late": 1.1}, {"reuse": -0.1}, {"reuse": float("nan")}])
 def test_impossible_late_steps_and_bounds_are_refused(arguments: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="late must be|reuse must be"):
+    with pytest.raises(ValueError, match=r"late must be|reuse must be"):
         Complexity(**arguments)
 
 

@@ -1,6 +1,7 @@
 """Blocks that add what they added before, without a compiled model."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import L8, Plan, Recipe, Reuse
+from tadp.runtime.clock import Tick
 from tadp.runtime.reuse import ResidualStore, ReuseFailed
 
 ALWAYS = Reuse(float("inf"))
@@ -24,12 +26,18 @@ class _Model:
         self.plan = Plan.of((name, Recipe(L8, reuse=own)) for name, own in zip(self.names, each, strict=True))
         self.store = ResidualStore(options.pop("rounding", lambda block: 0.0), **options)
         self.ran: list[str] = []
+        self.noise, self.step = math.nan, 0
         self.between: Callable[[torch.Tensor], torch.Tensor] = lambda tokens: tokens
         self.adds: Callable[[float], float] = lambda noise: noise
 
+    def _tick(self, noise: float, branch: str) -> Tick:
+        if noise != self.noise:
+            self.noise, self.step = noise, self.step + 1
+        return Tick(1, self.step, branch, noise)
+
     def forward(self, noise: float, branch: str = "cond", measuring: bool = False) -> torch.Tensor:
         self.ran = []
-        self.store.decide(self.plan, branch, noise, measuring)
+        self.store.decide(self.plan, self._tick(noise, branch), noise, measuring)
         tokens = TOKENS + noise
         for name in self.names:
 
@@ -129,19 +137,48 @@ def test_rounding_does_not_count_as_change(knows: bool) -> None:
     plan = Plan.of({"blocks.0": Recipe(L8, reuse=Reuse(0.5 * rounding**0.5))})
     reused = []
     for step in range(8):
-        reused.append(bool(store.decide(plan, "cond", 1 - step / 100, False)))
+        reused.append(bool(store.decide(plan, Tick(1, step + 1, "cond", 0.0), 1 - step / 100, False)))
         store.call("blocks.0", lambda given: given + rounding**0.5 * torch.randn(given.shape), (tokens,), {})
         store.finish()
     assert any(reused) == knows
 
 
-def test_branches_and_measured_steps() -> None:
+def test_branches_have_residuals_of_their_own_and_are_reused_in_the_same_steps() -> None:
+    model = _Model()
+    for noise in (1.0, 0.9, 0.8):
+        for branch in ("cond", "uncond"):
+            model.forward(noise, branch, measuring=True)
+    assert model.store.bytes == 2 * 2 * TOKENS.nbytes
+    for branch in ("cond", "uncond"):
+        torch.testing.assert_close(model.forward(0.7, branch), model.truth(0.7), atol=1e-5, rtol=1e-5)
+        assert model.ran == []
+
+
+def test_a_branch_that_changes_makes_both_run() -> None:
+    """Guidance amplifies what one branch gets wrong and the other does not."""
+    model = _Model(reuse=Reuse(0.01))
+    for step, noise in enumerate((1.0, 0.9, 0.8, 0.7)):
+        for branch in ("cond", "uncond"):
+            model.adds = lambda noise, jump=branch == "uncond" and step % 2: 1.0 + 5 * jump
+            model.forward(noise, branch, measuring=step < 3)
+            assert len(model.ran) == 3, (noise, branch)
+
+
+def test_a_branch_that_runs_no_more_does_not_count() -> None:
+    """Some pipelines leave guidance out in part of the steps."""
+    model = _Model()
+    model.forward(1.0, "uncond", measuring=True)
+    model.measure()
+    model.forward(0.7)
+    assert model.ran == []
+
+
+def test_measured_steps_run_and_residuals_can_be_dropped() -> None:
     model = _Model()
     model.measure()
-    model.forward(0.7, branch="uncond")
-    assert len(model.ran) == 3
     model.forward(0.7, measuring=True)
     assert len(model.ran) == 3
+    model.forward(0.6, branch="uncond", measuring=True)
     model.store.drop("uncond")
     assert model.store.bytes == 2 * TOKENS.nbytes
     model.store.clear()
@@ -163,7 +200,7 @@ def test_a_block_without_streams_runs_and_says_so() -> None:
     plan = Plan.of({"blocks.0": Recipe(L8, reuse=ALWAYS)})
 
     def run(step: int) -> torch.Size:
-        store.decide(plan, "cond", 1 - step / 10, False)
+        store.decide(plan, Tick(1, step + 1, "cond", 0.0), 1 - step / 10, False)
         shape: torch.Size = store.call("blocks.0", lambda given: given.sum(-1), (TOKENS,), {}).shape
         store.finish()
         return shape
@@ -176,7 +213,7 @@ def test_a_block_without_streams_runs_and_says_so() -> None:
 def test_a_call_that_does_not_fit_is_given_up_as_a_whole() -> None:
     model = _Model()
     model.measure()
-    model.store.decide(model.plan, "cond", 0.7, False)
+    model.store.decide(model.plan, Tick(1, 4, "cond", 0.7), 0.7, False)
     with (
         pytest.warns(PrecisionFallbackWarning, match="called differently"),
         pytest.raises(ReuseFailed),
@@ -198,7 +235,7 @@ def test_two_streams_that_swap_places_stay_apart() -> None:
         return encoder_hidden_states - noise, hidden_states + noise
 
     def forward(noise: float) -> tuple[torch.Tensor, torch.Tensor]:
-        store.decide(plan, "cond", noise, measuring=noise > 0.75)
+        store.decide(plan, Tick(1, round(noise * 10), "cond", noise), noise, measuring=noise > 0.75)
         tokens, words = TOKENS, text
         for name in ("a.0", "a.1"):
             kwargs = {"hidden_states": tokens, "encoder_hidden_states": words}
