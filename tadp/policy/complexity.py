@@ -1,4 +1,4 @@
-"""Complexity policy: probe two steps at 8 bits, then let the score choose by two thresholds, and the noise by one."""
+"""Complexity policy: probe two steps at 8 bits, then let two thresholds of the score and one of the noise choose."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from tadp.runtime.signals import Signals
 PROBE_STEPS = 2
 
 _SETTINGS = {
-    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "attention_from", "late", "reuse", "guidance"),
+    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "late", "reuse", "guidance"),
     "lowest": grammar.Setting("lowest", Level.parse, str),
 }
 
@@ -29,15 +29,21 @@ _SETTINGS = {
 @register
 @dataclass(frozen=True)
 class Complexity(Policy):
-    """8 bits, from the score `high` on with key blocks at 16; first and last block at 16 always.
+    """8-bit weights; activations at 16 bits while that counts, and at 8 afterwards unless content is complex.
 
-    Content below `low` runs at 6 bits where a calibration found that they take less time or memory than 8.
+    | noise | score below `high` | from `high` on |
+    | --- | --- | --- |
+    | the probe | 8 | 8 |
+    | until `late` | w8a16, attention at 8 | w8a16, attention at 16, key blocks at 16 |
+    | below `late` | 8, attention at 8 | w8a16, attention at 8, key blocks at 16 |
+
+    The first and the last block are at 16 bits, unless a calibration found them no more sensitive than others. Content
+    below `low` runs at 6 bits where a calibration found that they take less time or memory than 8. Attention products
+    run at 16 bits where the device is no faster at 8.
 
     Once the noise has fallen below `late`, what is left to decide are details: errors count several times less there
-    (docs/policies.md has the figures). From then on attention products run at 8 bits where the device is faster at it.
-
-    Blocks that hardly change from step to step are reused, see `tadp.precision.Reuse`: the bound is `reuse` for the
-    simplest content and half of it for the most complex.
+    (docs/policies.md has the figures). Blocks that hardly change from step to step are reused, see
+    `tadp.precision.Reuse`: the bound is `reuse` for the simplest content and half of it for the most complex.
 
     Key blocks are the share `key_blocks` of the middle blocks that a calibration found most sensitive; without one,
     those that changed their input most while they were probed.
@@ -50,14 +56,11 @@ class Complexity(Policy):
         ranges: where this model's signals lie between simple and complex content; wide defaults where it is not known.
         shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
             level, to measure what the level changes; 0 for none of it.
-        attention_from: attention entropy in [0, 1] from which a middle block's attention products run at 8 bits
-            before `late` as well, for content below `high`; None for 16 bits until then. A calibration chooses the
-            blocks instead.
         late: noise level, as a share of the first step's, below which steps are late.
         reuse: bound of reuse for the simplest content; 0 for none.
         guidance: bound of leaving out the forward without the prompt, likewise (`tadp.runtime.guidance`).
         sensitive: middle blocks from the most to the least sensitive, from calibration.
-        attention_blocks: whose attention products lose no more at 8 bits than their linear layers, from calibration.
+        kept: first and last blocks that stay at 16 bits, from calibration; None for all of them.
         lowest: level below `low`; a calibration chooses it. 8 unless told: on no device are 6 or 4 bits known to be
             faster than 8 for many tokens.
         text_scorer: scores prompts; `tadp.complexity.bert.score` is another one. A calibration sets it back, as the
@@ -76,12 +79,11 @@ class Complexity(Policy):
     key_blocks: float = 0.25
     ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES, hash=False)
     shadow_budget: float = DEFAULT_BUDGET
-    attention_from: float | None = None
     sensitive: tuple[str, ...] = ()
-    attention_blocks: frozenset[str] | None = None
+    kept: frozenset[str] | None = None
     lowest: Level = L8
     late: float = 0.8
-    reuse: float = 0.02
+    reuse: float = 0.003
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 
@@ -97,8 +99,6 @@ class Complexity(Policy):
                 raise ValueError(f"{name} must be a bound of at least 0, got {getattr(self, name)}")
         if not 0 <= self.shadow_budget <= 1:
             raise ValueError(f"shadow_budget must be a share between 0 and 1, got {self.shadow_budget}")
-        if self.attention_from is not None and not 0 <= self.attention_from <= 1:
-            raise ValueError(f"attention_from must be an entropy between 0 and 1, got {self.attention_from}")
         if not callable(self.text_scorer):
             raise TypeError(
                 f"text_scorer must be a function such as tadp.complexity.text.score, got {self.text_scorer!r}"
@@ -111,16 +111,17 @@ class Complexity(Policy):
         which the calibration was fitted to.
         """
         costs = calibration.costs
-        middle = [block for block in costs.blocks if block not in ends(tuple(costs.blocks))]
-        at_8 = {block: costs.error(block, Recipe(L8)) for block in middle}
-        attention = {block: costs.error(block, _recipe(L16, L8)) for block in middle}
+        first_and_last = ends(tuple(costs.blocks))
+        at_8 = {block: costs.error(block, Recipe(L8)) for block in costs.blocks}
+        middle = [block for block in costs.blocks if block not in first_and_last]
+        most = max((at_8[block] for block in middle), default=0.0)
         choices = (Recipe(L8), Recipe(L6))
         return replace(
             self,
             ranges=calibration.ranges,
             weights=self.weights or calibration.weights,
             sensitive=tuple(sorted(middle, key=lambda block: at_8[block], reverse=True)),
-            attention_blocks=frozenset(block for block in middle if attention[block] <= at_8[block]),
+            kept=frozenset(block for block in first_and_last if at_8[block] > most),
             lowest=L6 if any(Recipe(L6) in costs.worthwhile(block, choices) for block in middle) else L8,
             text_scorer=text.score,
         )
@@ -138,7 +139,7 @@ class Complexity(Policy):
         return (self.late,)
 
     def recipes(self) -> tuple[Recipe, ...]:
-        levels = tuple(dict.fromkeys((L8, self.lowest, L16)))
+        levels = tuple(dict.fromkeys((L8, self.lowest, _W8A16, L16)))
         return tuple(_recipe(level, attention) for attention in (L16, L8) for level in levels)
 
     def plan(self, seen: Seen) -> Plan:
@@ -148,30 +149,23 @@ class Complexity(Policy):
             early = probe_plan(seen.blocks)
             recipes = tuple((block, replace(recipe, reuse=reuse)) for block, recipe in early)
             return Plan(recipes, early.reasons, guidance)
-        blocks = seen.blocks
-        level, why = self._level(score)
-        kept = ends(blocks)
-        middle = tuple(block for block in blocks if block not in kept)
+        level, why = self._level(score, late=seen.stage > 0)
+        kept = ends(seen.blocks) if self.kept is None else self.kept
+        middle = tuple(block for block in seen.blocks if block not in kept)
         keys = self._keys(middle, seen.signals) if score >= self.high else {}
-        lowered = self._lowered(blocks, middle, seen)
-        recipes = tuple(
-            (
-                block,
-                _recipe(
-                    level if block in middle and block not in keys else L16, L8 if block in lowered else L16, reuse
-                ),
-            )
-            for block in blocks
-        )
-        reasons = self._reasons(blocks, middle, keys, f"{why}{'; late' if seen.stage else ''}")
-        return Plan(recipes, tuple(reasons), guidance)
+        lowered = self._lowered(seen)
+        levels = {block: level if block in middle and block not in keys else L16 for block in seen.blocks}
+        recipes = tuple((block, _recipe(own, L8 if block in lowered else L16, reuse)) for block, own in levels.items())
+        return Plan(recipes, tuple(self._reasons(seen.blocks, middle, keys, why)), guidance)
 
-    def _level(self, score: float) -> tuple[Level, str]:
+    def _level(self, score: float, late: bool) -> tuple[Level, str]:
         """Level of middle blocks that are no key blocks, and the reason."""
-        if score >= self.low:
-            return L8, f"score {score:.2f}"
-        gain = "" if self.lowest < L8 else "; 6 bits would save nothing"
-        return self.lowest, f"score {score:.2f} is below {self.low:g}{gain}"
+        if score < self.low and self.lowest < L8:
+            return self.lowest, f"score {score:.2f} is below {self.low:g}"
+        if score >= self.high:
+            return _W8A16, f"score {score:.2f} is at least {self.high:g}"
+        when = "late" if late else "early"
+        return L8 if late else _W8A16, f"score {score:.2f}; {when}"
 
     def _keys(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> dict[str, str]:
         """Key blocks, each with the reason."""
@@ -183,22 +177,11 @@ class Complexity(Policy):
         ranked = sorted(middle, key=lambda block: changes[block], reverse=True)
         return {block: f"key block: changes its input by {changes[block]:.0%}" for block in ranked[:count]}
 
-    def _lowered(self, blocks: tuple[str, ...], middle: tuple[str, ...], seen: Seen) -> frozenset[str]:
+    def _lowered(self, seen: Seen) -> frozenset[str]:
         """Blocks whose attention products run at 8 bits."""
-        if not seen.fast_attention:
-            return frozenset()
-        if seen.stage > 0:
-            return frozenset(blocks)
-        if seen.score is None or seen.score >= self.high:
-            return frozenset()
-        if self.attention_blocks is not None:
-            return self.attention_blocks
-        if self.attention_from is None:
-            return frozenset()
-        entropies = {block: _mean_of("entropy", block, seen.signals) for block in middle}
-        return frozenset(
-            block for block, entropy in entropies.items() if entropy is not None and entropy >= self.attention_from
-        )
+        assert seen.score is not None
+        is_high_and_early = seen.score >= self.high and not seen.stage
+        return frozenset() if is_high_and_early or not seen.fast_attention else frozenset(seen.blocks)
 
     def _reasons(
         self, blocks: tuple[str, ...], middle: tuple[str, ...], keys: dict[str, str], why: str
@@ -212,6 +195,9 @@ class Complexity(Policy):
 
     def written(self) -> str:
         return ",".join(grammar.write(self, _SETTINGS))
+
+
+_W8A16 = Level.parse("w8a16")
 
 
 def _leave(bound: float, score: float) -> Reuse | None:

@@ -256,7 +256,7 @@ class Controller:
         started = time.perf_counter()
         noise = self._generation.noise
         if len(order.reused) < len(order.plan) and not order.probing:
-            foretold = self._guidance.foretell(order.plan.guidance, tick, noise)
+            foretold = self._guidance.foretell(order.plan.guidance, tick, noise, self._generation.gap)
             if foretold is not None:
                 self._order = replace(order, foretold=True)
                 self._record(tick, False, None, time.perf_counter() - started)
@@ -304,7 +304,7 @@ class Controller:
     def _give_order(self, tick: Tick) -> Order:
         """Write the order for a forward and hand it to all dispatchers."""
         order = self._order_of(self._policy, tick.step)
-        reused = self._residuals.decide(order.plan, tick, self._generation.noise, order.probing)
+        reused = self._residuals.decide(order.plan, tick, self._generation.noise, self._generation.gap, order.probing)
         self._order = replace(order, reused=reused) if reused else order
         for dispatcher in self._dispatchers:
             dispatcher.follow(self._order)

@@ -26,6 +26,7 @@ class Generation:
         probed_steps: steps that were measured.
         signals: what they measured, a value for each forward.
         noise: what is left of it, as a share of the first step's.
+        gap: how much of it went since the step before.
         score: complexity of the content, once it is known.
         fallback: whether NaN or infinity was met, so that the rest runs at 16 bits.
         started: whether a forward of it has begun.
@@ -39,6 +40,7 @@ class Generation:
     probed_steps: set[int] = field(default_factory=set)
     signals: list[Signals] = field(default_factory=list)
     noise: float = 1.0
+    gap: float = 0.0
     score: Score | None = None
     fallback: bool = False
     started: bool = field(default=False, init=False)
@@ -51,11 +53,14 @@ class Generation:
     def follow(self, tick: Tick) -> None:
         """Begin a forward: note how much noise is left, from the timestep or else from the number of steps."""
         self.started = True
+        before = self.noise
         if tick.timestep is not None:
             self._first_timestep = max(self._first_timestep, tick.timestep)
             self.noise = tick.timestep / self._first_timestep if self._first_timestep > 0 else 1.0
         elif self.num_steps:
             self.noise = 1 - (tick.step - 1) / self.num_steps
+        if self.noise != before:  # all branches of a step have the same
+            self.gap = abs(before - self.noise)
 
     def stage(self, bounds: Iterable[float]) -> int:
         """How many of the stages that end at these noise levels are over."""

@@ -39,17 +39,24 @@ class GuidanceStore:
         """Forget everything."""
         self._track, self._conditional = Track(), None
 
-    def foretell(self, leave: Reuse | None, tick: Tick, noise: float) -> Any:
-        """What the forward of the branch without the prompt would return; None where it has to run."""
+    def foretell(self, leave: Reuse | None, tick: Tick, noise: float, gap: float) -> Any:
+        """What the forward of the branch without the prompt would return; None where it has to run.
+
+        Args:
+            leave: of the plan.
+            tick: of the forward.
+            noise: that is left, in [0, 1].
+            gap: in noise since the step before.
+        """
         if leave is None or tick.branch != UNCONDITIONAL or self._conditional is None:
             return None
         step, result, prediction = self._conditional
         if step != tick.step:
             return None
-        foretold = foretell_together([self._track], noise, leave, rounding=0.0)
+        foretold = foretell_together([self._track], noise, gap, leave, rounding=0.0)
         if foretold is None:
             return None
-        self._track.spend(foretold, noise)
+        self._track.spend(foretold.error)
         (difference,) = foretold.of(tuple(self._track.kept))
         return with_prediction(result, prediction - difference)
 

@@ -98,13 +98,14 @@ class ResidualStore:
         """Let go of the residuals of one guidance branch."""
         self._tracks = {key: track for key, track in self._tracks.items() if key[0] != branch}
 
-    def decide(self, plan: Plan, tick: Tick, noise: float, measuring: bool) -> frozenset[str]:
+    def decide(self, plan: Plan, tick: Tick, noise: float, gap: float, measuring: bool) -> frozenset[str]:
         """Decide which blocks the next forward reuses. What the first branch of a step reuses, all of them do.
 
         Args:
             plan: whose recipes say what may be reused.
             tick: of the forward.
             noise: in [0, 1].
+            gap: in noise since the step before.
             measuring: whether blocks are to be measured, and hence run.
         """
         self._leave = {block: recipe.reuse for block, recipe in plan if recipe.reuse is not None}
@@ -112,19 +113,19 @@ class ResidualStore:
         if measuring or not self._leave:
             self._step = 0, {}
         elif self._step[0] != tick.step:
-            self._step = tick.step, self._foretell(noise)
+            self._step = tick.step, self._foretell(noise, gap)
         for span, foretold in self._step[1].items():
             track = self._tracks.get((tick.branch, span))
             latest = max(other.step for (_, own), other in self._tracks.items() if own == span)
             if track is None or track.step < latest:  # this branch has not run with the others
                 continue
-            track.spend(foretold, noise)
+            track.spend(foretold.error)
             for block in span:
                 ends = block == span[0], block == span[-1]
                 self._now[block] = _Reused(self._streams[block], *ends, span, foretold)
         return frozenset(self._now)
 
-    def _foretell(self, noise: float) -> dict[tuple[str, ...], Foretold]:
+    def _foretell(self, noise: float, gap: float) -> dict[tuple[str, ...], Foretold]:
         """The spans that are reused in a step, whichever branch runs."""
         by_span: dict[tuple[str, ...], list[Track]] = {}
         for (_, span), track in self._tracks.items():
@@ -133,7 +134,7 @@ class ResidualStore:
         for span, tracks in by_span.items():
             if all(block in self._leave for block in span):
                 reuse = min((self._leave[block] for block in span), key=lambda each: each.bound)
-                foretold = foretell_together(tracks, noise, reuse, sum(map(self._rounding, span)))
+                foretold = foretell_together(tracks, noise, gap, reuse, sum(map(self._rounding, span)))
                 if foretold is not None:
                     found[span] = foretold
         return found

@@ -42,7 +42,6 @@ def complexities(draw: st.DrawFn) -> Complexity:
         high=high,
         key_blocks=draw(SHARES),
         shadow_budget=draw(SHARES),
-        attention_from=draw(st.none() | SHARES),
         lowest=draw(LEVELS),
         late=draw(st.floats(0.01, 1.0)),
         reuse=draw(st.floats(0.0, 1.0)),
@@ -83,7 +82,7 @@ def unsaid(draw: st.DrawFn) -> Policy:
         ranges=draw(RANGES),
         weights=draw(WEIGHTS),
         sensitive=tuple(draw(st.lists(st.sampled_from(BLOCKS), max_size=3))),
-        attention_blocks=draw(st.none() | st.frozensets(st.sampled_from(BLOCKS))),
+        kept=draw(st.none() | st.frozensets(st.sampled_from(BLOCKS))),
         text_scorer=draw(st.sampled_from((text.score, bert.score))),
     )
 
@@ -145,7 +144,7 @@ def test_the_order_of_costed_blocks_is_in_the_key() -> None:
         "static:8,ends=16,probe=2",
         "complexity",
         "complexity:low=0.2,high=0.8",
-        "complexity:attention_from=0.9,lowest=4",
+        "complexity:late=0.9,lowest=4",
         "budget:quality=40",
         "budget:quality=38.5,latency=5,memory=1e+09,deviations=1",
         "budget:quality=44,ends=free",

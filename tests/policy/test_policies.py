@@ -49,25 +49,41 @@ def test_attention_is_named_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "middle"), [(None, "8"), (0.0, "6"), (0.2999, "6"), (0.3, "8"), (0.6999, "8")], ids=str
+    ("score", "early", "late"),
+    [
+        (None, "8", "8"),
+        (0.0, "w8a16+attention:8", "8+attention:8"),
+        (0.6999, "w8a16+attention:8", "8+attention:8"),
+        (0.7, "w8a16", "w8a16+attention:8"),
+    ],
+    ids=str,
 )
-def test_thresholds_choose_the_middle_and_ends_stay_at_16(score: float | None, middle: str) -> None:
+def test_middle_blocks_follow_score_and_noise(score: float | None, early: str, late: str) -> None:
+    policy = Complexity(key_blocks=0, reuse=0)
+    for stage, expected in enumerate((early, late)):
+        plan = policy.plan(Seen(BLOCKS, score, stage=stage))
+        assert {str(plan[block]) for block in BLOCKS[1:-1]} == {expected}
+        assert plan[BLOCKS[0]].default == plan[BLOCKS[-1]].default == L16
+
+
+@pytest.mark.parametrize(("score", "middle"), [(0.0, "6"), (0.2999, "6"), (0.3, "w8a16")], ids=str)
+def test_simple_content_runs_at_the_lowest_level(score: float, middle: str) -> None:
     assert _levels(Complexity(lowest=L6), score) == ["16", *[middle] * 8, "16"]
 
 
-def test_nothing_runs_below_8_unless_that_is_known_to_gain_something() -> None:
-    assert _levels(Complexity(), 0.0) == ["16", *["8"] * 8, "16"]
+def test_attention_stays_at_16_where_8_bits_are_no_faster() -> None:
+    for score in (0.1, 0.5, 0.9):
+        for stage in (0, 1):
+            plan = Complexity().plan(Seen(BLOCKS, score, stage=stage, fast_attention=False))
+            assert {recipe[Role.ATTENTION] for _, recipe in plan} == {L16}
 
 
-def _attention(seen: Seen) -> set[Level]:
-    return {recipe[Role.ATTENTION] for _, recipe in Complexity().plan(seen)}
-
-
-@pytest.mark.parametrize("score", [0.1, 0.5, 0.9])
-def test_attention_is_at_8_in_late_steps_where_that_is_faster(score: float) -> None:
-    assert _attention(Seen(BLOCKS, score)) == {L16}
-    assert _attention(Seen(BLOCKS, score, stage=1)) == {L8}
-    assert _attention(Seen(BLOCKS, score, stage=1, fast_attention=False)) == {L16}
+def test_ends_that_a_calibration_found_no_more_sensitive_follow_the_others() -> None:
+    policy = Complexity().calibrated(made_up())
+    assert policy.kept is not None
+    plan = policy.plan(Seen(COSTED, 0.5))
+    for block in (COSTED[0], COSTED[-1]):
+        assert (plan[block].default == L16) == (block in policy.kept)
 
 
 def test_what_may_be_reused_is_bound_more_tightly_the_more_complex_the_content() -> None:
@@ -99,7 +115,7 @@ def test_high_scores_put_the_most_changing_blocks_at_16() -> None:
         "blocks.4",
         "blocks.9",
     }
-    assert set(levels.values()) == {"16", "8"}
+    assert set(levels.values()) == {"16", "w8a16"}
 
 
 @pytest.mark.parametrize("arguments", [{"low": 0.8}, {"high": 1.2}, {"low": -0.1}, {"key_blocks": 2.0}])
@@ -123,7 +139,7 @@ def test_plans_use_announced_recipes_only(policy: Complexity | Static) -> None:
 
 def test_a_calibration_names_the_key_blocks() -> None:
     plan = Complexity(key_blocks=0.5).calibrated(made_up()).plan(Seen(COSTED, 0.9))
-    assert [str(plan[block].default) for block in COSTED] == ["16", "8", "8", "16", "16", "16"]
+    assert [str(plan[block].default) for block in COSTED] == ["w8a16", "w8a16", "w8a16", "16", "16", "16"]
     assert "calibration" in plan.why(COSTED[4])
 
 
@@ -148,7 +164,5 @@ def test_a_scorer_must_be_a_function() -> None:
 def test_simple_content_runs_at_8_bits_where_6_save_nothing() -> None:
     as_8 = made_up_costs(changed={Recipe(L6): (2e-4, 6.9, 100)})  # faster by less than timing can tell
     policy = Complexity().calibrated(made_up(as_8))
-    plan = policy.plan(Seen(COSTED, 0.1))
-    assert plan[COSTED[2]].default == L8
-    assert "6 bits would save nothing" in plan.why(COSTED[2])
+    assert policy.plan(Seen(COSTED, 0.1, stage=1))[COSTED[2]].default == L8
     assert all(recipe.default != L6 for recipe in policy.recipes())

@@ -18,7 +18,7 @@ def _run(store: GuidanceStore, step: int, leave: Reuse = LEAVE, scale: float | N
     conditional = CLIP + step
     store.take(Tick(1, step, "cond", noise), noise, (conditional,), scale, ran=True)
     tick = Tick(1, step, "uncond", noise)
-    found = store.foretell(leave, tick, noise)
+    found = store.foretell(leave, tick, noise, 0.1)
     if found is None:
         store.take(tick, noise, (conditional - step / 10,), scale, ran=True)
         return None
@@ -57,10 +57,10 @@ def test_nothing_is_foretold_without_leave_without_a_pair_or_for_another_branch(
     for step in (1, 2, 3):
         _run(store, step, Reuse(0.0))
     store.take(Tick(1, 4, "cond", 0.6), 0.6, (CLIP,), None, ran=True)
-    assert store.foretell(None, Tick(1, 4, "uncond", 0.6), 0.6) is None
-    assert store.foretell(LEAVE, Tick(1, 4, "cond", 0.6), 0.6) is None
-    assert store.foretell(LEAVE, Tick(1, 5, "uncond", 0.5), 0.5) is None
-    assert store.foretell(LEAVE, Tick(1, 4, "uncond", 0.6), 0.6) is not None
+    assert store.foretell(None, Tick(1, 4, "uncond", 0.6), 0.6, 0.1) is None
+    assert store.foretell(LEAVE, Tick(1, 4, "cond", 0.6), 0.6, 0.1) is None
+    assert store.foretell(LEAVE, Tick(1, 5, "uncond", 0.5), 0.5, 0.1) is None
+    assert store.foretell(LEAVE, Tick(1, 4, "uncond", 0.6), 0.6, 0.1) is not None
 
 
 def test_what_was_not_computed_is_not_kept() -> None:

@@ -37,7 +37,7 @@ class _Model:
 
     def forward(self, noise: float, branch: str = "cond", measuring: bool = False) -> torch.Tensor:
         self.ran = []
-        self.store.decide(self.plan, self._tick(noise, branch), noise, measuring)
+        self.store.decide(self.plan, self._tick(noise, branch), noise, 0.1, measuring)
         tokens = TOKENS + noise
         for name in self.names:
 
@@ -104,7 +104,7 @@ def test_longest_and_the_accumulated_error_end_reuse() -> None:
 
 
 def test_change_that_was_not_foretold_ends_reuse_until_it_is_over() -> None:
-    model = _Model(reuse=Reuse(0.01, longest=1))
+    model = _Model(reuse=Reuse(0.003, longest=1))
     model.adds = lambda noise: 1.0 if noise > 0.55 else 3.0
     runs = []
     for step in range(10):
@@ -137,7 +137,7 @@ def test_rounding_does_not_count_as_change(knows: bool) -> None:
     plan = Plan.of({"blocks.0": Recipe(L8, reuse=Reuse(0.5 * rounding**0.5))})
     reused = []
     for step in range(8):
-        reused.append(bool(store.decide(plan, Tick(1, step + 1, "cond", 0.0), 1 - step / 100, False)))
+        reused.append(bool(store.decide(plan, Tick(1, step + 1, "cond", 0.0), 0.5, 1.0, False)))
         store.call("blocks.0", lambda given: given + rounding**0.5 * torch.randn(given.shape), (tokens,), {})
         store.finish()
     assert any(reused) == knows
@@ -200,7 +200,7 @@ def test_a_block_without_streams_runs_and_says_so() -> None:
     plan = Plan.of({"blocks.0": Recipe(L8, reuse=ALWAYS)})
 
     def run(step: int) -> torch.Size:
-        store.decide(plan, Tick(1, step + 1, "cond", 0.0), 1 - step / 10, False)
+        store.decide(plan, Tick(1, step + 1, "cond", 0.0), 1 - step / 10, 0.1, False)
         shape: torch.Size = store.call("blocks.0", lambda given: given.sum(-1), (TOKENS,), {}).shape
         store.finish()
         return shape
@@ -213,7 +213,7 @@ def test_a_block_without_streams_runs_and_says_so() -> None:
 def test_a_call_that_does_not_fit_is_given_up_as_a_whole() -> None:
     model = _Model()
     model.measure()
-    model.store.decide(model.plan, Tick(1, 4, "cond", 0.7), 0.7, False)
+    model.store.decide(model.plan, Tick(1, 4, "cond", 0.7), 0.7, 0.1, False)
     with (
         pytest.warns(PrecisionFallbackWarning, match="called differently"),
         pytest.raises(ReuseFailed),
@@ -235,7 +235,7 @@ def test_two_streams_that_swap_places_stay_apart() -> None:
         return encoder_hidden_states - noise, hidden_states + noise
 
     def forward(noise: float) -> tuple[torch.Tensor, torch.Tensor]:
-        store.decide(plan, Tick(1, round(noise * 10), "cond", noise), noise, measuring=noise > 0.75)
+        store.decide(plan, Tick(1, round(noise * 10), "cond", noise), noise, 0.1, measuring=noise > 0.75)
         tokens, words = TOKENS, text
         for name in ("a.0", "a.1"):
             kwargs = {"hidden_states": tokens, "encoder_hidden_states": words}
