@@ -114,9 +114,9 @@ class Reuse:
     """Leave to add what a block added in earlier steps, foretold for the noise of this one, instead of running it.
 
     Attributes:
-        bound: what the foretold error may come to since the block last ran, relative to the block's output and weighed
-            by the noise that is left (`tadp.runtime.track.weight`): 0.01 is 1 % where all is noise, and 4 % where half
-            of it is. 0 never reuses, and keeps what later stages reuse; infinity reuses whenever `longest` lets it.
+        bound: what the foretold error may come to since the block last ran, as a share of the finished clip: the error
+            relative to the block's output, weighed by what it does to the clip (`tadp.runtime.track.weight`). 0 never
+            reuses, and keeps what later stages reuse; infinity reuses whenever `longest` lets it.
         longest: how many steps in a row.
         extrapolation: how.
 

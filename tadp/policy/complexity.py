@@ -83,7 +83,7 @@ class Complexity(Policy):
     kept: frozenset[str] | None = None
     lowest: Level = L8
     late: float = 0.8
-    reuse: float = 0.003
+    reuse: float = 0.009
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 

@@ -1,5 +1,6 @@
 """Names for people and keys for files: what is read back is what was written, and nothing shares a key."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -10,15 +11,17 @@ from hypothesis import strategies as st
 
 from tadp.complexity import bert, text
 from tadp.complexity.score import FeatureRange, ScoreWeights
-from tadp.policy import Budget, Complexity, Fixed, Policy, Seen, Staged, Static, parse, register
-from tadp.precision import L4, L8, L16, Level, Plan, Recipe, Role
+from tadp.policy import Budget, Complexity, Difference, Fixed, Policy, Seen, Staged, Static, parse, register
+from tadp.precision import L4, L8, L16, Extrapolation, Level, Plan, Recipe, Reuse, Role
 from tests.policy.costs_of import BLOCKS, made_up_costs
 
 LEVELS = st.sampled_from(("16", "8", "6", "4", "7m", "6m", "5m", "w8a16", "w6a16", "w4a16")).map(Level.parse)
+REUSES = st.builds(Reuse, st.floats(0, 10) | st.just(math.inf), st.integers(1, 5), st.sampled_from(Extrapolation))
 RECIPES = st.builds(
-    lambda level, roles: Recipe(level, tuple(roles.items())),
+    lambda level, roles, reuse: Recipe(level, tuple(roles.items()), reuse),
     LEVELS,
     st.dictionaries(st.sampled_from(Role), LEVELS, max_size=3),
+    st.none() | REUSES,
 )
 SHARES = st.floats(0, 1)
 ABOVE_0 = st.floats(0, exclude_min=True, allow_infinity=False)
@@ -66,7 +69,9 @@ RANGES = st.dictionaries(
     st.sampled_from(("entropy", "text.total")), st.builds(FeatureRange, SHARES, st.floats(2, 3), SHARES), max_size=2
 )
 WEIGHTS = st.none() | st.builds(ScoreWeights, ABOVE_0, SHARES, SHARES)
-SAID = STATIC | FIXED | staged() | complexities() | budgets()
+REUSING = st.builds(Static, LEVELS, reuse=REUSES)
+DIFFERENCE = st.builds(Difference, st.floats(0, 2), LEVELS, st.floats(0, 1), st.integers(0, 3))
+SAID = STATIC | FIXED | REUSING | DIFFERENCE | staged() | complexities() | budgets()
 """Policies that strings can say."""
 
 
