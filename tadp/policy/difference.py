@@ -1,4 +1,4 @@
-"""Difference policy: few bits for blocks that change their input little. A rival, after 6Bit-Diffusion's description."""
+"""Difference policy: few bits for blocks that change their input little. A rival, as 6Bit-Diffusion describes it."""
 
 from dataclasses import dataclass
 from statistics import fmean
