@@ -29,13 +29,13 @@ _SETTINGS = {
 @register
 @dataclass(frozen=True)
 class Complexity(Policy):
-    """8-bit weights; activations at 16 bits while that counts, and at 8 afterwards unless content is complex.
+    """8-bit weights; activations at 16 bits while that counts, and at 8 for simple content and afterwards.
 
-    | noise | score below `high` | from `high` on |
-    | --- | --- | --- |
-    | the probe | 8 | 8 |
-    | until `late` | w8a16, attention at 8 | w8a16, attention at 16, key blocks at 16 |
-    | below `late` | 8, attention at 8 | w8a16, attention at 8, key blocks at 16 |
+    | noise | score below `low` | below `high` | from `high` on |
+    | --- | --- | --- | --- |
+    | the probe | 8 | 8 | 8 |
+    | until `late` | 8 | w8a16 | w8a16, key blocks at 16 |
+    | below `late` | 8, attention at 8 | 8, attention at 8 | 8, attention at 8, key blocks at 16 |
 
     The first and the last block are at 16 bits, unless a calibration found them no more sensitive than others. Content
     below `low` runs at 6 bits where a calibration found that they take less time or memory than 8. Attention products
@@ -83,7 +83,7 @@ class Complexity(Policy):
     kept: frozenset[str] | None = None
     lowest: Level = L8
     late: float = 0.8
-    reuse: float = 0.009
+    reuse: float = 0.012
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 
@@ -139,8 +139,9 @@ class Complexity(Policy):
         return (self.late,)
 
     def recipes(self) -> tuple[Recipe, ...]:
-        levels = tuple(dict.fromkeys((L8, self.lowest, _W8A16, L16)))
-        return tuple(_recipe(level, attention) for attention in (L16, L8) for level in levels)
+        early = tuple(dict.fromkeys((L8, self.lowest, _W8A16, L16)))
+        late = tuple(dict.fromkeys((L8, self.lowest, L16)))
+        return (*map(_recipe, early), *(_recipe(level, L8) for level in late))
 
     def plan(self, seen: Seen) -> Plan:
         score = seen.score
@@ -150,22 +151,19 @@ class Complexity(Policy):
             recipes = tuple((block, replace(recipe, reuse=reuse)) for block, recipe in early)
             return Plan(recipes, early.reasons, guidance)
         level, why = self._level(score, late=seen.stage > 0)
+        attention = L8 if seen.stage and seen.fast_attention else L16
         kept = ends(seen.blocks) if self.kept is None else self.kept
         middle = tuple(block for block in seen.blocks if block not in kept)
         keys = self._keys(middle, seen.signals) if score >= self.high else {}
-        lowered = self._lowered(seen)
         levels = {block: level if block in middle and block not in keys else L16 for block in seen.blocks}
-        recipes = tuple((block, _recipe(own, L8 if block in lowered else L16, reuse)) for block, own in levels.items())
+        recipes = tuple((block, _recipe(own, attention, reuse)) for block, own in levels.items())
         return Plan(recipes, tuple(self._reasons(seen.blocks, middle, keys, why)), guidance)
 
     def _level(self, score: float, late: bool) -> tuple[Level, str]:
         """Level of middle blocks that are no key blocks, and the reason."""
-        if score < self.low and self.lowest < L8:
+        if score < self.low:
             return self.lowest, f"score {score:.2f} is below {self.low:g}"
-        if score >= self.high:
-            return _W8A16, f"score {score:.2f} is at least {self.high:g}"
-        when = "late" if late else "early"
-        return L8 if late else _W8A16, f"score {score:.2f}; {when}"
+        return (L8, f"score {score:.2f}; late") if late else (_W8A16, f"score {score:.2f}; early")
 
     def _keys(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> dict[str, str]:
         """Key blocks, each with the reason."""
@@ -176,12 +174,6 @@ class Complexity(Policy):
         changes = {block: _mean_of("relative_change", block, signals) or 0.0 for block in middle}
         ranked = sorted(middle, key=lambda block: changes[block], reverse=True)
         return {block: f"key block: changes its input by {changes[block]:.0%}" for block in ranked[:count]}
-
-    def _lowered(self, seen: Seen) -> frozenset[str]:
-        """Blocks whose attention products run at 8 bits."""
-        assert seen.score is not None
-        is_high_and_early = seen.score >= self.high and not seen.stage
-        return frozenset() if is_high_and_early or not seen.fast_attention else frozenset(seen.blocks)
 
     def _reasons(
         self, blocks: tuple[str, ...], middle: tuple[str, ...], keys: dict[str, str], why: str
@@ -205,7 +197,7 @@ def _leave(bound: float, score: float) -> Reuse | None:
     return Reuse(bound * (1 - score / 2)) if bound > 0 else None
 
 
-def _recipe(level: Level, attention: Level, reuse: Reuse | None = None) -> Recipe:
+def _recipe(level: Level, attention: Level = L16, reuse: Reuse | None = None) -> Recipe:
     return Static(level, attention=attention, reuse=reuse).recipe
 
 

@@ -52,9 +52,10 @@ def test_attention_is_named_by_itself() -> None:
     ("score", "early", "late"),
     [
         (None, "8", "8"),
-        (0.0, "w8a16+attention:8", "8+attention:8"),
-        (0.6999, "w8a16+attention:8", "8+attention:8"),
-        (0.7, "w8a16", "w8a16+attention:8"),
+        (0.0, "8", "8+attention:8"),
+        (0.2999, "8", "8+attention:8"),
+        (0.3, "w8a16", "8+attention:8"),
+        (0.7, "w8a16", "8+attention:8"),
     ],
     ids=str,
 )
