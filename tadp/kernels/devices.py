@@ -53,9 +53,14 @@ def _in_cpp(operator: str, name: str, activations: Any, planes: Planes, epilogue
 
 
 def _attention_in_cpp(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float | None
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+    block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    product: torch.Tensor = torch.ops.tadp.attention(q, k, v, mask, scale, kernel_name="int8")
+    product: torch.Tensor = torch.ops.tadp.attention(q, k, v, mask, scale, kernel_name="int8", block_map=block_map)
     return product
 
 
@@ -68,7 +73,7 @@ def _fused_serves(request: Request) -> str | None:
 
 
 def _attention_serves(request: AttentionRequest) -> str | None:
-    return attention_obstacle(request.q, request.k, request.v, request.mask, request.level)
+    return attention_obstacle(request.q, request.k, request.v, request.mask, request.level, request.block_map)
 
 
 def _triton_serves(request: Request | AttentionRequest) -> str | None:
@@ -120,7 +125,7 @@ KERNELS.update(
             _cpu("weight_only_linear", "dequantize"),
         ),
         ("attention", "cpu"): (
-            Kernel("int8", "attention", "cpu", _attention_serves, _attention_in_cpp, compiled=True),
+            Kernel("int8", "attention", "cpu", _attention_serves, _attention_in_cpp, compiled=True, sparse=True),
         ),
         ("linear", "cuda"): (
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves_where_reading_lasts_longer, cuda.linear),
