@@ -27,7 +27,7 @@ class Static(Policy):
     name: ClassVar[str] = "static"
     usage: ClassVar[str] = (
         '"static:LEVEL" with LEVEL one of 16, 8, 6, 4, 7m, 6m, 5m, w8a16, w6a16, w4a16, optionally followed by '
-        '"+attention", ",ends=16" and ",probe=STEPS"'
+        '"+attention" or "+sparse50" (25, 10), ",ends=16" and ",probe=STEPS"'
     )
     follows_steps: ClassVar[bool] = False
 
@@ -39,6 +39,7 @@ class Static(Policy):
     def __post_init__(self) -> None:
         for name in ("level", "attention"):
             object.__setattr__(self, name, Level.parse(str(getattr(self, name))))
+        _ = self.recipe  # raises for a level that linear layers cannot have
 
     @property
     def recipe(self) -> Recipe:
@@ -55,12 +56,15 @@ class Static(Policy):
         recipe, *others = settings.lower().split(",")
         level, _, attention = recipe.strip().partition("+")
         name, _, attended = attention.partition(":")
+        if name.startswith("sparse") and not attended:
+            name, attended = "attention", name
         if name not in ("", "attention"):
             raise ValueError(f"{name!r} cannot have a level of its own")
         found = grammar.read(others, _SETTINGS)
         return cls(Level.parse(level), attention=Level.parse(attended or "8") if name else L16, **found)
 
     def written(self) -> str:
-        own = "" if self.attention == L8 else f":{self.attention}"
-        attention = "" if self.attention == L16 else f"+attention{own}"
+        own = "attention" if self.attention == L8 else f"attention:{self.attention}"
+        name = str(self.attention) if self.attention.kept < 100 else own
+        attention = "" if self.attention == L16 else f"+{name}"
         return ",".join([f"{self.level}{attention}", *grammar.write(self, _SETTINGS)])
