@@ -29,6 +29,11 @@ def map_shape(q: torch.Tensor, k: torch.Tensor, query_block: int) -> tuple[int, 
     return (q.shape[0], q.shape[1], blocks_of(q.shape[2], query_block), blocks_of(k.shape[2], KEY_BLOCK))
 
 
+def queries_of_row(queries: int, block_map: torch.Tensor) -> int:
+    """The queries that a row of a map speaks for: 64 or 128."""
+    return next(size for size in QUERY_BLOCKS if blocks_of(queries, size) == block_map.shape[2])
+
+
 def choose_blocks(
     q: torch.Tensor,
     k: torch.Tensor,

@@ -8,6 +8,7 @@ import torch
 
 from tadp.kernels import cuda
 from tadp.kernels import triton as triton_kernels
+from tadp.kernels.block_map import queries_of_row
 from tadp.kernels.checks import attention_obstacle
 from tadp.kernels.operators import flatten
 from tadp.kernels.registry import KERNELS, AttentionRequest, Kernel, Request
@@ -32,7 +33,13 @@ def weight_only_sizes(request: Request) -> tuple[str, ...]:
 def attention_sizes(request: AttentionRequest) -> tuple[str, ...]:
     """Names of the Triton kernels worth timing for attention."""
     queries, dim = request.q.shape[2:]
-    return attention_kernels_for(queries, dim, _capability(request.architecture), masked=request.is_masked_by_query)
+    return attention_kernels_for(
+        queries,
+        dim,
+        _capability(request.architecture),
+        masked=request.is_masked_by_query,
+        row_queries=None if request.block_map is None else queries_of_row(queries, request.block_map),
+    )
 
 
 def _capability(architecture: str) -> tuple[int, int]:
@@ -107,9 +114,13 @@ def _triton_attention(
     mask: torch.Tensor | None,
     scale: float | None,
     kernel_name: str,
+    block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
     from tadp.kernels.triton.attention import attention
+    from tadp.kernels.triton.sparse_attention import sparse_attention
 
+    if block_map is not None:
+        return sparse_attention(q, k, v, block_map, scale, kernel_name=kernel_name)
     return attention(q, k, v, mask, scale, kernel_name=kernel_name)
 
 
@@ -137,7 +148,9 @@ KERNELS.update(
             Kernel("triton", "weight_only_linear", "cuda", _triton_serves, _triton_weight_only, weight_only_sizes),
         ),
         ("attention", "cuda"): (
-            Kernel("triton", "attention", "cuda", _triton_attention_serves, _triton_attention, attention_sizes),
+            Kernel(
+                "triton", "attention", "cuda", _triton_attention_serves, _triton_attention, attention_sizes, sparse=True
+            ),
         ),
     }
 )

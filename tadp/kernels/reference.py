@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from tadp.kernels.block_map import KEY_BLOCK, QUERY_BLOCKS, blocks_of
+from tadp.kernels.block_map import KEY_BLOCK, queries_of_row
 from tadp.kernels.formats import FORMATS
 from tadp.kernels.planes import group_of_columns, join
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -152,11 +152,10 @@ def tokens_of_blocks(block_map: torch.Tensor, queries: int, keys: int) -> torch.
 
     Args:
         block_map: ``(batch, heads, query blocks, key blocks)``, boolean, as operators.py has it.
-        queries: tokens of the queries, in blocks of the smallest size that the map has rows for.
+        queries: tokens of the queries, in blocks of 64 or 128.
         keys: tokens of the keys, in blocks of 64.
     """
-    size = next(size for size in QUERY_BLOCKS if blocks_of(queries, size) == block_map.shape[2])
-    rows = block_map.repeat_interleave(size, -2)[..., :queries, :]
+    rows = block_map.repeat_interleave(queries_of_row(queries, block_map), -2)[..., :queries, :]
     return rows.repeat_interleave(KEY_BLOCK, -1)[..., :keys]
 
 
