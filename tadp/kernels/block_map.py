@@ -9,6 +9,9 @@ sake of their codes; here that would change nothing, as it moves all scores of a
 A guess is good where tokens of a block are alike, as neighbours of one frame mostly are.
 """
 
+import functools
+import math
+
 import torch
 from torch.nn import functional
 
@@ -72,14 +75,13 @@ def choose_blocks(
     scores = pool(q, query_block) @ pool(k, KEY_BLOCK).transpose(-1, -2)
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     count, rest = scores.shape[-1], k.shape[2] % KEY_BLOCK
-    weights = scores.softmax(-1)
     if rest:  # the last block has fewer keys to weigh
-        weights[..., -1] *= rest / KEY_BLOCK
+        scores[..., -1] += math.log(rest / KEY_BLOCK)
     pinned = pins(scores.shape[-2], count, query_block, diagonal, first, last, q.device)
     if mass > 0.0:
-        return _most_of(weights, pinned, mass, share)
-    kept = weights.masked_fill(pinned, torch.inf).topk(blocks_kept(share, count), -1, sorted=False).indices
-    return pinned.expand(weights.shape).scatter(-1, kept, True)
+        return _most_of(scores.softmax(-1), pinned, mass, share)
+    kept = scores.masked_fill_(pinned, torch.inf).topk(blocks_kept(share, count), -1, sorted=False).indices
+    return pinned.expand(scores.shape).scatter(-1, kept, True)
 
 
 def check_block_map(q: torch.Tensor, k: torch.Tensor, share: float, mass: float, query_block: int) -> None:
@@ -121,10 +123,11 @@ def pool(x: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([means, x[:, :, whole * size :].mean(2, keepdim=True, dtype=torch.float32)], 2)
 
 
+@functools.lru_cache(maxsize=64)
 def pins(
     query_blocks: int, key_blocks: int, query_block: int, diagonal: bool, first: int, last: int, device: torch.device
 ) -> torch.Tensor:
-    """The pinned blocks, ``(query blocks, key blocks)``, boolean."""
+    """The pinned blocks, ``(query blocks, key blocks)``, boolean; kept, as they are the same in every step."""
     row = torch.arange(query_blocks, device=device)[:, None]
     column = torch.arange(key_blocks, device=device)[None, :]
     pinned = (column < first) | (column >= key_blocks - last)
@@ -138,6 +141,6 @@ def _most_of(weights: torch.Tensor, pinned: torch.Tensor, mass: float, share: fl
     order = weights.masked_fill(pinned, torch.inf).argsort(-1, descending=True)
     sorted_weights = weights.gather(-1, order)
     before = functional.pad(sorted_weights.cumsum(-1), (1, -1))
-    wanted = before < mass * weights.sum(-1, keepdim=True)
+    wanted = before < mass
     wanted[..., : blocks_kept(share, weights.shape[-1])] = True
     return pinned | torch.zeros_like(wanted).scatter(-1, order, wanted)

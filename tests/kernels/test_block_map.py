@@ -26,7 +26,8 @@ def guessed(q: torch.Tensor, k: torch.Tensor, query_block: int) -> torch.Tensor:
     parts = k.split(64, 2)
     scores = torch.stack([(rows * part.double().mean(2)[:, :, None]).sum(-1) for part in parts], -1)
     sizes = torch.tensor([part.shape[2] for part in parts]).double()
-    return (scores * q.shape[-1] ** -0.5).softmax(-1) * sizes / 64
+    weights = (scores * q.shape[-1] ** -0.5).softmax(-1) * sizes / 64
+    return weights / weights.sum(-1, keepdim=True)
 
 
 @some_examples
