@@ -12,8 +12,9 @@ from torch.fx.node import Argument
 
 from tadp.kernels.block_map import KEY_BLOCK, blocks_of, map_shape
 from tadp.kernels.registry import AttentionRequest, Kernel, choose
+from tadp.passes.annotate import annotation
 from tadp.passes.operations import ATTENTION, EXAMPLE
-from tadp.precision import Level
+from tadp.precision import Level, Role
 
 CHOOSER = torch.ops.tadp.block_map.default
 OPERATORS = (torch.ops.tadp.attention.default, torch.ops.tadp.registered_attention.default)
@@ -21,11 +22,11 @@ OPERATORS = (torch.ops.tadp.attention.default, torch.ops.tadp.registered_attenti
 _MODEL_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 _OPERATOR_ARGUMENTS = ("q", "k", "v", "mask", "scale", "level", "kernel_name", "block_map")
 
-MIN_KEY_BLOCKS = 12
+MIN_KEY_BLOCKS = 16
 """From so many blocks of keys on attention is made sparse.
 
-With 12 half of the blocks take 0.8 of the time of all, choosing them included, with 8 they take 0.9, with 4 more than
-all (`python -m bench.kernels.sparse_attention`).
+With 16 half of the blocks take 0.81 of the time of all, choosing them included, with 12 they take 0.93, with 8 more
+than all (`python -m bench.kernels.sparse_attention`).
 """
 
 
@@ -86,16 +87,16 @@ def kernel_for(node: fx.Node, level: Level) -> Kernel | str:
         return "the shapes of its attention are not known"
     block_map = None
     if level.kept < 100:
-        obstacle = _dense_because(q, k, mask)
+        obstacle = _dense_because(node, q, k, mask)
         if obstacle is not None:
             return obstacle
         block_map = q.new_empty(map_shape(q, k, _query_block(q.device)), dtype=torch.bool)
     return choose(AttentionRequest.of(q, k, v, mask, level.weight, block_map), q.device)
 
 
-def _dense_because(q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None) -> str | None:
+def _dense_because(node: fx.Node, q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None) -> str | None:
     """Why attention is not to be made sparse; None if it is."""
-    if q.dim() != 4 or k.dim() != 4 or q.shape[2] != k.shape[2]:
+    if q.dim() != 4 or k.dim() != 4 or q.shape[2] != k.shape[2] or _is_cross_attention(node):
         return "only self-attention is made sparse"
     if mask is not None:
         return "attention with a mask is not made sparse"
@@ -105,6 +106,15 @@ def _dense_because(q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None) 
             f"attention over {k.shape[2]} tokens, {blocks} blocks, is not made sparse: it pays from {MIN_KEY_BLOCKS} on"
         )
     return None
+
+
+def _is_cross_attention(node: fx.Node) -> bool:
+    """Whether the layers of the module around an attention product have roles of cross-attention."""
+    layers = f"{annotation(node).layer}."
+    return any(
+        found.role in (Role.CROSS_ATTN_Q, Role.CROSS_ATTN_KV) and (found.layer or "").startswith(layers)
+        for found in map(annotation, node.graph.nodes)
+    )
 
 
 def _query_block(device: torch.device) -> int:

@@ -83,17 +83,18 @@ def test_the_graph_computes_attention_over_the_chosen_blocks() -> None:
     one, other = found(*arguments), expected(*arguments)
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert seen[0].shape == map_shape(*(torch.empty(1, 2, TOKENS, 32) for _ in range(2)), 64)
-    assert (seen[0].sum(-1) == 3).all()
+    assert (seen[0].sum(-1) == 4).all()
 
 
 def test_few_tokens_stay_dense() -> None:
     first, _ = decisions(block(TOKENS - 64))
     assert first.level == L8
-    assert first.reason == "attention over 704 tokens, 11 blocks, is not made sparse: it pays from 12 on"
+    assert first.reason == "attention over 960 tokens, 15 blocks, is not made sparse: it pays from 16 on"
 
 
-def test_attention_to_a_long_text_stays_dense() -> None:
-    _, second = decisions(block(TOKENS, 1024))
+def test_attention_to_a_text_as_long_as_the_clip_stays_dense() -> None:
+    first, second = decisions(block(TOKENS, TOKENS))
+    assert first.level == SPARSE
     assert (second.level, second.reason) == (L8, "only self-attention is made sparse")
 
 
