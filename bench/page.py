@@ -17,6 +17,7 @@ ORDER = (
     *("alignment", "direction", "signals", "text_groups", "bert_head", "scoring"),
     *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
+    *("sparse_attention", "sparse_error"),
     *("product", "row_widths", "isa", "gpu", "gpu_attention", "memory"),
 )
 INTRODUCTION = """# Results

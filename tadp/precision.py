@@ -9,7 +9,22 @@ from functools import cached_property
 MIXED_AVERAGES = (7, 6, 5)
 """Bits that a weight may have on average where every output channel has a width of its own."""
 
-_LEVEL_NAMES = ("16", "8", "6", "4", *(f"{average}m" for average in MIXED_AVERAGES), "w8a16", "w6a16", "w4a16", "0")
+KEPT_SHARES = (50, 25, 10)
+"""Percentages of the blocks of keys that block-sparse attention may keep."""
+
+_SPARSE_NAMES = ("sparse", *(f"sparse{kept}" for kept in KEPT_SHARES))
+_LEVEL_NAMES = (
+    "16",
+    "8",
+    "6",
+    "4",
+    *(f"{average}m" for average in MIXED_AVERAGES),
+    "w8a16",
+    "w6a16",
+    "w4a16",
+    *_SPARSE_NAMES,
+    "0",
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -21,15 +36,19 @@ class Level:
         activation: of what they are multiplied with.
         mixed: whether output channels have 8, 6 or 4 bits each, by importance (SPEC A7): so many that over all layers
             of a model a weight has `weight` bits on average.
+        kept: of attention products, the percentage of the blocks of keys that each block of queries sees.
     """
 
     weight: int
     activation: int
     mixed: bool = False
+    kept: int = 100
 
     @staticmethod
     def parse(name: str | int) -> "Level":
-        """Read "16", "8" (with 8-bit activations), "6m" (mixed), "w8a16" (weights only), "0" and their like.
+        """Read "16", "8" (with 8-bit activations), "6m" (mixed), "w8a16" (weights only), "sparse25" and their like.
+
+        "sparse" alone is "sparse50".
 
         Raises:
             ValueError: for any other name.
@@ -41,6 +60,8 @@ class Level:
             return Level(int(text), int(text))
         if match := re.fullmatch(r"w(\d)a16", text):
             return Level(int(match[1]), 16)
+        if text in _SPARSE_NAMES:
+            return Level(8, 8, kept=int(text.removeprefix("sparse") or KEPT_SHARES[0]))
         return Level(int(text[0]), 8, mixed=text.endswith("m"))
 
     @property
@@ -51,6 +72,8 @@ class Level:
     def __str__(self) -> str:
         if self.mixed:
             return f"{self.weight}m"
+        if self.kept < 100:
+            return f"sparse{self.kept}"
         plain = self.weight == self.activation or self.activation == 8
         return str(self.weight) if plain else f"w{self.weight}a{self.activation}"
 
@@ -150,11 +173,8 @@ _OF_REUSE = ("reuse", "longest", "extrapolation")
 class Recipe:
     """The level of every role of one piece: `default`, but for the roles that `overrides` names.
 
-    The attention products stay at 16 bits unless an override names them (SPEC A5).
-
-    Attributes:
-        default, overrides: levels.
-        reuse: when the piece need not run; None: it always runs.
+    The attention products stay at 16 bits unless an override names them (SPEC A5). Raises ValueError where a linear
+    layer's level is one of attention alone.
     """
 
     default: Level = L16
@@ -163,6 +183,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "overrides", tuple(sorted(self.overrides)))
+        levels = (self.default, *(level for role, level in self.overrides if role is not Role.ATTENTION))
+        if sparse := [level for level in levels if level.kept < 100]:
+            raise ValueError(f"{sparse[0]} is a level of the attention products, not of linear layers")
 
     @staticmethod
     def parse(text: str) -> "Recipe":
@@ -195,7 +218,9 @@ class Recipe:
 
 
 def _override(role: str, level: str) -> tuple[Role, Level]:
-    """A role with its level, which may be left out for attention: it has no other below 16 bits."""
+    """A role with its level. Of attention either may be left out: "attention" is at 8, "sparse25" is attention's."""
+    if role.startswith("sparse") and not level:
+        role, level = Role.ATTENTION, role
     if role not in list(Role):
         raise ValueError(f"unknown role {role!r}; valid roles are {', '.join(Role)}")
     return Role(role), Level.parse("8" if role == Role.ATTENTION and not level else level)

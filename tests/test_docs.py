@@ -1,4 +1,4 @@
-"""The examples of the front page and of the overview run as they stand."""
+"""The examples of the front page and of other pages run as they stand."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/overview.md", "docs/quality.md", "docs/reuse.md")
+PAGES = ("README.md", "docs/overview.md", "docs/quality.md", "docs/reuse.md", "docs/sparse-attention.md")
 
 
 @pytest.mark.compiles

@@ -1,7 +1,7 @@
 """What does attention lose by rounding its weights and values to 8 bits, and how much less with error feedback?
 
 Everything else is exact, in float64, so that only the rounding shows: of weights, relative to the largest of their
-block of 240 keys; of values, with one scale for each channel of a block; of both. With error feedback, what rounding
+block of 192 keys; of values, with one scale for each channel of a block; of both. With error feedback, what rounding
 loses of one key is added to the next. The products are the embedded model's at several steps, and gaussian ones of two
 lengths.
 """
@@ -14,7 +14,7 @@ import torch
 from bench.models.model import demo_attention
 from bench.record import parser, record
 
-BLOCK = 240
+BLOCK = 192
 Round = Callable[[torch.Tensor], torch.Tensor]
 
 

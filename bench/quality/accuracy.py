@@ -19,9 +19,11 @@ def main() -> None:
     """Forwards at five timesteps against torch.compile, then clips of one to five objects against static:16."""
     options = parser(__doc__)
     options.add_argument("--clips", type=int, default=10)
+    options.add_argument("--policies", nargs="+", default=POLICIES, help="instead of the usual ones")
     chosen = options.parse_args()
-    errors = forward_errors()
-    clips = clip_psnr(chosen.clips)
+    policies = tuple(dict.fromkeys(("static:16", *chosen.policies)))
+    errors = forward_errors([policy for policy in policies if policy.startswith("static:")])
+    clips = clip_psnr(policies, chosen.clips)
     rows = [
         {
             "policy": policy,
@@ -30,12 +32,12 @@ def main() -> None:
             "PSNR of clips, dB (mean)": statistics.fmean(clips[policy]) if policy in clips else "-",
             "lowest": min(clips[policy]) if policy in clips else "-",
         }
-        for policy in POLICIES
+        for policy in policies
     ]
     record("accuracy", rows, chosen.json, clips=chosen.clips, reference="forward: torch.compile; clips: static:16")
 
 
-def forward_errors() -> dict[str, list[float]]:
+def forward_errors(policies: list[str]) -> dict[str, list[float]]:
     """Relative error of single forwards; the rival is the same model under plain torch.compile."""
     plain = torch.compile(demo_transformer(), dynamic=False)
     model = tadp.compile(demo_transformer(), policy="static:16")
@@ -43,7 +45,7 @@ def forward_errors() -> dict[str, list[float]]:
     with torch.no_grad():
         references = [plain(**given)[0].double() for given in inputs]
     found: dict[str, list[float]] = {}
-    for policy in STATIC:
+    for policy in policies:
         model.tadp.use(policy)
         outputs = [model(**given)[0].double() for given in inputs]
         pairs = zip(outputs, references, strict=True)
@@ -51,18 +53,18 @@ def forward_errors() -> dict[str, list[float]]:
     return found
 
 
-def clip_psnr(count: int) -> dict[str, list[float]]:
-    """PSNR of finished clips against static:16, all from the same noise, one to five objects in turn."""
+def clip_psnr(policies: tuple[str, ...], count: int) -> dict[str, list[float]]:
+    """PSNR of clips against static:16, the first policy, all from the same noise, one to five objects in turn."""
     pipeline: WanPipeline = tadp.compile(demo_pipeline(), policy="static:16")
     transformer: WanTransformer3DModel = pipeline.transformer
     prompts = [sample_scene(4 * 10**9 + index, 1 + index % 5).caption for index in range(count)]
     clips: dict[str, list[torch.Tensor]] = {}
-    for policy in POLICIES:
+    for policy in policies:
         transformer.tadp.use(policy)
         clips[policy] = [_generate(pipeline, prompt, seed) for seed, prompt in enumerate(prompts)]
     return {
         policy: [psnr(clip, reference) for clip, reference in zip(clips[policy], clips["static:16"], strict=True)]
-        for policy in POLICIES[1:]
+        for policy in policies[1:]
     }
 
 

@@ -103,10 +103,32 @@ Tensor read_mask(const Tensor& mask, const Tensor& q, AttentionProblem& problem)
   return units;
 }
 
+// A map of the parts of keys that blocks of queries see, as dense bytes.
+Tensor read_map(const Tensor& map, const Tensor& q, AttentionProblem& problem) {
+  TADP_CHECK(map.is_cpu(), "block_map must be on the CPU, as the other arguments are");
+  TADP_CHECK(map.scalar_type() == ScalarType::Bool, "block_map must be boolean");
+  const int64_t rows = map.dim() == 4 ? map.size(2) : 0;
+  problem.map_queries = rows == problem.tiles() ? kTileQueries : 2 * kTileQueries;
+  problem.map_rows = (problem.queries + problem.map_queries - 1) / problem.map_queries;
+  TADP_CHECK(map.dim() == 4 && map.size(0) == q.size(0) && map.size(1) == q.size(1) && rows == problem.map_rows &&
+                 map.size(3) == problem.parts(),
+             "block_map must be (batch, heads, blocks of 64 or 128 queries, blocks of 64 keys)");
+  Tensor held = dense(map);
+  problem.map = static_cast<const bool*>(held.const_data_ptr());
+  for (int64_t row = 0; row < problem.pairs * rows; ++row) {
+    const bool* from = problem.map + row * problem.parts();
+    TADP_CHECK(std::any_of(from, from + problem.parts(), [](bool kept) { return kept; }),
+               "block_map keeps no keys for a block of queries");
+  }
+  return held;
+}
+
 }  // namespace
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
-                 std::optional<double> scale, int64_t level, std::string kernel) {
+                 std::optional<double> scale, int64_t level, std::string kernel,
+                 const std::optional<Tensor>& block_map) {
+  TADP_CHECK(!mask.has_value() || !block_map.has_value(), "attention takes a mask or a block_map, not both");
   check_arguments(q, k, v, level, kernel);
   const int64_t batch = q.size(0), heads = q.size(1), queries = q.size(2), keys = k.size(2), dim = q.size(3);
   // The heads of a token lie side by side, as the layer behind attention reads them.
@@ -139,8 +161,9 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::o
   problem.value_scale = problem.key_scale + pairs * keys;
   problem.key_mean = problem.value_scale + blocks * (dim + 1);
   problem.value_mean = problem.key_mean + pairs * dim;
-  std::optional<Tensor> units;  // held until all is done
+  std::optional<Tensor> units, map;  // held until all is done
   if (mask.has_value()) units = read_mask(*mask, q, problem);
+  if (block_map.has_value()) map = read_map(*block_map, q, problem);
 
   const AttentionPhases phases = phases_of(q.scalar_type());
   const auto run = [&](AttentionPhases::Phase phase, int64_t count) {

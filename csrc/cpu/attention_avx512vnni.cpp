@@ -206,12 +206,11 @@ struct Avx512 : PlainSteps<Avx512> {
     }
   }
 
-  TADP_AVX512 static void score(const AttentionProblem& problem, int64_t pair, int64_t block,
+  TADP_AVX512 static void score(const AttentionProblem& problem, int64_t pair, const KeyRun& run,
                                 const AttentionTile& tile) {
-    const int64_t keys = problem.block_keys(block), place = pair * problem.keys + block * kBlockKeys;
-    std::fill_n(tile.peak, kTileQueries, kLowestScore);
-    for (int64_t key = 0; key < keys; key += kRowsAtOnce) {
-      const int64_t rows = std::min(kRowsAtOnce, keys - key), here = key * kTileQueries;
+    const int64_t place = pair * problem.keys + run.key;
+    for (int64_t key = 0; key < run.count; key += kRowsAtOnce) {
+      const int64_t rows = std::min(kRowsAtOnce, run.count - key), here = (run.place + key) * kTileQueries;
       const Scores to{.factor = tile.factor,
                       .mask = problem.mask == nullptr ? nullptr : tile.mask + here,
                       .scores = tile.scores + here,
@@ -243,15 +242,17 @@ struct Avx512 : PlainSteps<Avx512> {
     }
   }
 
-  TADP_AVX512 static void gather(const AttentionProblem& problem, int64_t pair, int64_t block,
+  TADP_AVX512 static void gather(const AttentionProblem& problem, int64_t pair, const KeyRun& run,
                                  const AttentionTile& tile) {
-    const int64_t channels = problem.dim + 1, index = (pair * problem.blocks() + block) * channels;
-    const int64_t keys = round_up(problem.block_keys(block), 4);
+    const int64_t channels = problem.dim + 1;
+    const int64_t index = (pair * problem.blocks() + run.key / kBlockKeys) * channels;
+    const int8_t* codes = problem.value_codes + index * kBlockKeys + run.key % kBlockKeys;
+    const uint8_t* weights = tile.weights + run.place * kTileQueries;
+    const int64_t keys = round_up(run.count, 4);
     for (int64_t d = 0; d < channels; d += kRowsAtOnce) {
       const int64_t rows = std::min(kRowsAtOnce, channels - d);
-      kGatherChannels[static_cast<size_t>(rows - 1)](problem.value_codes + (index + d) * kBlockKeys, keys, tile.weights,
-                                                     problem.value_scale + index + d, tile,
-                                                     tile.totals + d * kTileQueries);
+      kGatherChannels[static_cast<size_t>(rows - 1)](
+          codes + d * kBlockKeys, keys, weights, problem.value_scale + index + d, tile, tile.totals + d * kTileQueries);
     }
   }
 

@@ -14,6 +14,10 @@
 //   totals   of a channel: the weights times the codes of its values, and of a last channel of ones, whose total is the
 //            sum of the weights; totals before are scaled down where the block has a larger score
 //
+// A map may name the parts of 64 keys that the queries of a tile see. The tile then takes as many parts at a time as a
+// block has, wherever they lie, so that none costs more than where all are seen, but for the totals: those of parts
+// from different blocks have different scales, and are added one after the other.
+//
 // All of it is done in the same steps for every instruction set, so that they agree to the bit.
 #pragma once
 
@@ -24,8 +28,11 @@
 namespace tadp {
 
 inline constexpr int64_t kTileQueries = 64;
-inline constexpr int64_t kBlockKeys = 240;  // products take four at a time, in rows of six; values are stored by 16
-inline constexpr float kUnits = 2048.0F;    // scores are counted in so many parts of a factor of two
+inline constexpr int64_t kBlockKeys = 192;  // products take four at a time, in rows of six; values are stored by 16
+inline constexpr int64_t kPartKeys = 64;    // of which a map says whether they are seen
+inline constexpr int64_t kParts = kBlockKeys / kPartKeys;
+static_assert(kBlockKeys % kPartKeys == 0);
+inline constexpr float kUnits = 2048.0F;  // scores are counted in so many parts of a factor of two
 // Below the scores of all keys, also of those that a mask lowers by the most negative number it may hold.
 inline constexpr float kLowestScore = -2e38F;
 inline constexpr float kLowestMask = -1e38F;
@@ -34,6 +41,16 @@ inline constexpr float kLowestMask = -1e38F;
 struct Heads {
   const void* data;
   int64_t batch_stride, head_stride, token_stride;
+};
+
+// Keys [key, key + count) of one block, which a tile has from `place` on among those that it takes at a time.
+struct KeyRun {
+  int64_t key, count, place;
+};
+
+struct KeyRuns {
+  KeyRun runs[kParts];
+  int64_t count, keys;
 };
 
 struct AttentionProblem {
@@ -55,11 +72,38 @@ struct AttentionProblem {
   const float* mask;  // in kUnits, null where there is none
   int64_t mask_strides[4];
 
+  const bool* map;      // (pairs, map_rows, parts), null where all keys are seen
+  int64_t map_rows;     // of a pair
+  int64_t map_queries;  // of a row, a multiple of kTileQueries
+
+  int64_t parts() const { return (keys + kPartKeys - 1) / kPartKeys; }
   int64_t blocks() const { return (keys + kBlockKeys - 1) / kBlockKeys; }
   int64_t tiles() const { return (queries + kTileQueries - 1) / kTileQueries; }
   int64_t block_keys(int64_t block) const {
     const int64_t rest = keys - block * kBlockKeys;
     return rest < kBlockKeys ? rest : kBlockKeys;
+  }
+  // The row of the map for the queries from `first` on.
+  const bool* map_row(int64_t pair, int64_t first) const {
+    return map == nullptr ? nullptr : map + (pair * map_rows + first / map_queries) * parts();
+  }
+  // The next parts that a row of the map names, from `part` on. Returns the part behind them.
+  int64_t next_runs(const bool* row, int64_t part, KeyRuns& next) const {
+    next.count = next.keys = 0;
+    int64_t taken = 0;
+    for (; part < parts() && taken < kParts; ++part) {
+      if (row != nullptr && !row[part]) continue;
+      const int64_t key = part * kPartKeys, rest = keys - key, count = rest < kPartKeys ? rest : kPartKeys;
+      KeyRun* before = next.count > 0 ? &next.runs[next.count - 1] : nullptr;
+      if (before != nullptr && before->key + before->count == key && key % kBlockKeys != 0) {
+        before->count += count;
+      } else {
+        next.runs[next.count++] = {.key = key, .count = count, .place = next.keys};
+      }
+      next.keys += count;
+      ++taken;
+    }
+    return part;
   }
   // The first token of a pair.
   template <typename T>

@@ -172,15 +172,15 @@ struct PlainSteps {
     }
   }
 
-  // The mask of a tile and block, as [key][64]; of queries behind the last one it is zero.
-  TADP_STEP static void load_mask(const AttentionProblem& problem, int64_t pair, int64_t first, int64_t block,
+  // The mask of a tile and a run of keys, as [key][64]; of queries behind the last one it is zero.
+  TADP_STEP static void load_mask(const AttentionProblem& problem, int64_t pair, int64_t first, const KeyRun& run,
                                   const AttentionTile& tile) {
     const int64_t* strides = problem.mask_strides;
     const float* from = problem.mask + pair / problem.heads * strides[0] + pair % problem.heads * strides[1] +
-                        first * strides[2] + block * kBlockKeys * strides[3];
-    const int64_t count = std::min(kTileQueries, problem.queries - first), keys = problem.block_keys(block);
-    for (int64_t key = 0; key < keys; ++key) {
-      float* to = tile.mask + key * kTileQueries;
+                        first * strides[2] + run.key * strides[3];
+    const int64_t count = std::min(kTileQueries, problem.queries - first);
+    for (int64_t key = 0; key < run.count; ++key) {
+      float* to = tile.mask + (run.place + key) * kTileQueries;
       if (strides[2] == 0) {
         std::fill_n(to, kTileQueries, from[key * strides[3]]);
       } else {
@@ -190,20 +190,20 @@ struct PlainSteps {
     }
   }
 
-  // Scores of a block, and the largest of each query.
-  TADP_STEP static void score(const AttentionProblem& problem, int64_t pair, int64_t block, const AttentionTile& tile) {
-    const int64_t keys = problem.block_keys(block), place = pair * problem.keys + block * kBlockKeys;
-    std::fill_n(tile.peak, kTileQueries, kLowestScore);
+  // Scores of a run of keys, and the largest of each query, also of those before.
+  TADP_STEP static void score(const AttentionProblem& problem, int64_t pair, const KeyRun& run,
+                              const AttentionTile& tile) {
+    const int64_t place = pair * problem.keys + run.key;
     alignas(kScratchAlignment) int32_t sums[kRowsAtOnce * kTileQueries];
-    for (int64_t key = 0; key < keys; key += kRowsAtOnce) {
-      const int64_t rows = std::min(kRowsAtOnce, keys - key);
+    for (int64_t key = 0; key < run.count; key += kRowsAtOnce) {
+      const int64_t rows = std::min(kRowsAtOnce, run.count - key);
       By::multiply(problem.key_codes + (place + key) * problem.padded, problem.padded, rows, problem.padded,
                    tile.queries, sums);
       for (int64_t r = 0; r < rows; ++r) {
         const int32_t offset = problem.key_offset[place + key + r];
         const float scale = problem.key_scale[place + key + r];
-        float* to = tile.scores + (key + r) * kTileQueries;
-        const float* mask = tile.mask + (key + r) * kTileQueries;
+        float* to = tile.scores + (run.place + key + r) * kTileQueries;
+        const float* mask = tile.mask + (run.place + key + r) * kTileQueries;
         for (int64_t lane = 0; lane < kTileQueries; ++lane) {
           to[lane] = static_cast<float>(sums[r * kTileQueries + lane] + offset) * scale * tile.factor[lane];
         }
@@ -215,7 +215,7 @@ struct PlainSteps {
     }
   }
 
-  // What totals are to be multiplied with, now that the largest scores of a block are known.
+  // What totals are to be multiplied with, now that the largest of all scores of this time are known.
   TADP_STEP static void rescale(const AttentionTile& tile) {
     for (int64_t lane = 0; lane < kTileQueries; ++lane) {
       const float before = tile.highest[lane], peak = tile.peak[lane];
@@ -226,7 +226,7 @@ struct PlainSteps {
     }
   }
 
-  // Codes of the weights of a block, with zeros behind the last key up to a multiple of four. What rounding a weight
+  // Codes of the weights, with zeros behind the last key up to a multiple of four. What rounding a weight
   // loses is added to that of the key after the next: even and odd keys by themselves, as registers hold pairs of keys.
   TADP_STEP static void weigh(int64_t keys, const AttentionTile& tile) {
     int32_t lost[2][kTileQueries];
@@ -243,15 +243,18 @@ struct PlainSteps {
     }
   }
 
-  // Adds the values of a block to the totals.
-  TADP_STEP static void gather(const AttentionProblem& problem, int64_t pair, int64_t block,
+  // Adds the values of a run of keys to the totals.
+  TADP_STEP static void gather(const AttentionProblem& problem, int64_t pair, const KeyRun& run,
                                const AttentionTile& tile) {
-    const int64_t channels = problem.dim + 1, index = (pair * problem.blocks() + block) * channels;
-    const int64_t keys = round_up(problem.block_keys(block), 4);
+    const int64_t channels = problem.dim + 1;
+    const int64_t index = (pair * problem.blocks() + run.key / kBlockKeys) * channels;
+    const int8_t* codes = problem.value_codes + index * kBlockKeys + run.key % kBlockKeys;
+    const uint8_t* weights = tile.weights + run.place * kTileQueries;
+    const int64_t keys = round_up(run.count, 4);
     alignas(kScratchAlignment) int32_t sums[kRowsAtOnce * kTileQueries];
     for (int64_t d = 0; d < channels; d += kRowsAtOnce) {
       const int64_t rows = std::min(kRowsAtOnce, channels - d);
-      By::multiply(problem.value_codes + (index + d) * kBlockKeys, kBlockKeys, rows, keys, tile.weights, sums);
+      By::multiply(codes + d * kBlockKeys, kBlockKeys, rows, keys, weights, sums);
       for (int64_t r = 0; r < rows; ++r) {
         const float scale = problem.value_scale[index + d + r];
         float* total = tile.totals + (d + r) * kTileQueries;
@@ -321,12 +324,20 @@ TADP_STEP void attend_tiles(const AttentionProblem& problem, int64_t begin, int6
     By::template load_queries<T>(problem, pair, first, tile);
     std::fill_n(tile.totals, (problem.dim + 1) * kTileQueries, 0.0F);
     std::fill_n(tile.highest, kTileQueries, kLowestScore);
-    for (int64_t block = 0; block < problem.blocks(); ++block) {
-      if (problem.mask != nullptr) By::load_mask(problem, pair, first, block, tile);
-      By::score(problem, pair, block, tile);
+    const bool* row = problem.map_row(pair, first);
+    KeyRuns next;
+    for (int64_t part = problem.next_runs(row, 0, next); next.count > 0; part = problem.next_runs(row, part, next)) {
+      std::fill_n(tile.peak, kTileQueries, kLowestScore);
+      for (int64_t i = 0; i < next.count; ++i) {
+        if (problem.mask != nullptr) By::load_mask(problem, pair, first, next.runs[i], tile);
+        By::score(problem, pair, next.runs[i], tile);
+      }
       By::rescale(tile);
-      By::weigh(problem.block_keys(block), tile);
-      By::gather(problem, pair, block, tile);
+      By::weigh(next.keys, tile);
+      for (int64_t i = 0; i < next.count; ++i) {
+        if (i == 1) std::fill_n(tile.keep, kTileQueries, 1.0F);
+        By::gather(problem, pair, next.runs[i], tile);
+      }
     }
     By::normalize(problem, pair, tile);
     By::template store_results<T>(problem, pair, first, tile);

@@ -24,6 +24,7 @@ Tensor dequantize(const Tensor& high, const std::optional<Tensor>& mid, const st
                   const Tensor& weight_scale, int64_t columns, ScalarType dtype);
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
-                 std::optional<double> scale, int64_t level, std::string kernel);
+                 std::optional<double> scale, int64_t level, std::string kernel,
+                 const std::optional<Tensor>& block_map);
 
 }  // namespace tadp

@@ -18,7 +18,7 @@ from tadp.passes.decision import Decision, has_level
 from tadp.passes.operations import EXAMPLE
 from tadp.passes.partition import Piece
 from tadp.passes.quantize import Quantized
-from tadp.precision import ITSELF, Recipe
+from tadp.precision import ITSELF, L16, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.pieces import Variant
 from tadp.runtime.signals import At, signals_at
@@ -142,7 +142,8 @@ class Variants:
             return
         self._checked.add(place)
         for decision in self._decisions_of(piece, recipe):
-            if decision.reason and piece.block and decision.layer not in self._warned:
+            stays = decision.reason and decision.level == L16
+            if stays and piece.block and decision.layer not in self._warned:
                 self._warned.add(decision.layer)
                 message = f"{decision.layer} stays at 16 bits: {decision.reason}"
                 warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)

@@ -5,6 +5,7 @@ Each check raises RuntimeError, as the compiled library does.
 
 import torch
 
+from tadp.kernels.block_map import QUERY_BLOCKS, map_shape
 from tadp.kernels.formats import GROUP_SIZES, MAX_COLUMNS, PLANE_BITS
 from tadp.kernels.planes import plane_shape
 from tadp.kernels.reference import NONLINEARITIES
@@ -63,7 +64,12 @@ HEAD_DIMENSIONS = range(32, 257)
 
 
 def attention_obstacle(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    level: int,
+    block_map: torch.Tensor | None = None,
 ) -> str | None:
     """Why no kernel below 16 bits takes these arguments of attention; None where there is one."""
     if level not in ATTENTION_LEVELS:
@@ -80,6 +86,8 @@ def attention_obstacle(
         return "attention over no keys"
     if k.shape[2] > MAX_KEYS:
         return f"{k.shape[2]} keys; kernels take {MAX_KEYS}"
+    if block_map is not None:
+        return _block_map_obstacle(q, k, mask, block_map)
     if mask is None:
         return None
     if mask.dtype != torch.bool and mask.dtype not in FLOATS:
@@ -90,13 +98,34 @@ def attention_obstacle(
     return None if fits else f"a mask of {tuple(mask.shape)} does not broadcast to {wanted}"
 
 
+def _block_map_obstacle(
+    q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None, block_map: torch.Tensor
+) -> str | None:
+    if mask is not None:
+        return "attention takes a mask or a block_map, not both"
+    if block_map.dtype != torch.bool:
+        return f"block_map must be boolean, got {block_map.dtype}"
+    shapes = [map_shape(q, k, size) for size in QUERY_BLOCKS]
+    if tuple(block_map.shape) in shapes:
+        return None
+    return (
+        "block_map must be (batch, heads, blocks of 64 or 128 queries, blocks of 64 keys), "
+        f"{' or '.join(map(str, dict.fromkeys(shapes)))}, got {tuple(block_map.shape)}"
+    )
+
+
 def check_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int = 8
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    level: int = 8,
+    block_map: torch.Tensor | None = None,
 ) -> None:
     """Arguments that kernels of attention take."""
-    obstacle = attention_obstacle(q, k, v, mask, level)
+    obstacle = attention_obstacle(q, k, v, mask, level, block_map)
     torch._check(obstacle is None, lambda: f"tadp: {obstacle}")
-    _check_devices(q, k, v, mask)
+    _check_devices(q, k, v, mask, block_map)
 
 
 def check_dequantize(planes: Planes, columns: int, dtype: torch.dtype | None) -> None:

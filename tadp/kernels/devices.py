@@ -8,6 +8,7 @@ import torch
 
 from tadp.kernels import cuda
 from tadp.kernels import triton as triton_kernels
+from tadp.kernels.block_map import queries_of_row
 from tadp.kernels.checks import attention_obstacle
 from tadp.kernels.isa import is_available
 from tadp.kernels.operators import flatten
@@ -44,7 +45,13 @@ def weight_only_sizes(request: Request) -> tuple[str, ...]:
 def attention_sizes(request: AttentionRequest) -> tuple[str, ...]:
     """Names of the Triton kernels worth timing for attention."""
     queries, dim = request.q.shape[2:]
-    return attention_kernels_for(queries, dim, _capability(request.architecture), masked=request.is_masked_by_query)
+    return attention_kernels_for(
+        queries,
+        dim,
+        _capability(request.architecture),
+        masked=request.is_masked_by_query,
+        row_queries=None if request.block_map is None else queries_of_row(queries, request.block_map),
+    )
 
 
 def _capability(architecture: str) -> tuple[int, int]:
@@ -65,9 +72,14 @@ def _in_cpp(operator: str, name: str, activations: Any, planes: Planes, epilogue
 
 
 def _attention_in_cpp(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float | None
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+    block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    product: torch.Tensor = torch.ops.tadp.attention(q, k, v, mask, scale, kernel_name="int8")
+    product: torch.Tensor = torch.ops.tadp.attention(q, k, v, mask, scale, kernel_name="int8", block_map=block_map)
     return product
 
 
@@ -80,7 +92,7 @@ def _fused_serves(request: Request) -> str | None:
 
 
 def _attention_serves(request: AttentionRequest) -> str | None:
-    return attention_obstacle(request.q, request.k, request.v, request.mask, request.level)
+    return attention_obstacle(request.q, request.k, request.v, request.mask, request.level, request.block_map)
 
 
 def _triton_serves(request: Request | AttentionRequest) -> str | None:
@@ -114,9 +126,13 @@ def _triton_attention(
     mask: torch.Tensor | None,
     scale: float | None,
     kernel_name: str,
+    block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
     from tadp.kernels.triton.attention import attention
+    from tadp.kernels.triton.sparse_attention import sparse_attention
 
+    if block_map is not None:
+        return sparse_attention(q, k, v, block_map, scale, kernel_name=kernel_name)
     return attention(q, k, v, mask, scale, kernel_name=kernel_name)
 
 
@@ -132,7 +148,7 @@ KERNELS.update(
             _cpu("weight_only_linear", "dequantize"),
         ),
         ("attention", "cpu"): (
-            Kernel("int8", "attention", "cpu", _attention_serves, _attention_in_cpp, compiled=True),
+            Kernel("int8", "attention", "cpu", _attention_serves, _attention_in_cpp, compiled=True, sparse=True),
         ),
         ("linear", "cuda"): (
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves_where_reading_lasts_longer, cuda.linear),
@@ -144,7 +160,9 @@ KERNELS.update(
             Kernel("triton", "weight_only_linear", "cuda", _triton_serves, _triton_weight_only, weight_only_sizes),
         ),
         ("attention", "cuda"): (
-            Kernel("triton", "attention", "cuda", _triton_attention_serves, _triton_attention, attention_sizes),
+            Kernel(
+                "triton", "attention", "cuda", _triton_attention_serves, _triton_attention, attention_sizes, sparse=True
+            ),
         ),
     }
 )

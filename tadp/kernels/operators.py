@@ -8,7 +8,10 @@ that registry.py lists. Callers see the operator only.
         -> (..., rows)
     weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel_name) -> (..., rows)
     dequantize(planes, weight_scale, columns, dtype) -> (rows, columns)
-    attention(q (batch, heads, queries, dim), k, v (batch, heads, keys, dim), mask, scale, level) -> as q
+    attention(q (batch, heads, queries, dim), k, v (batch, heads, keys, dim), mask, scale, level, kernel_name,
+        block_map=None) -> as q
+    block_map(q (batch, heads, queries, dim), k (batch, heads, keys, dim), share, mass, scale, query_block, diagonal,
+        first, last) -> (batch, heads, query blocks, key blocks) bool, see block_map.py
 
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
@@ -17,6 +20,12 @@ reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(b
 is the width of the products of attention. ``kernel_name`` names one of a device's kernels; empty, the first that serves
 is taken. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
 and one scale a row. What the operators compute stands in reference.py.
+
+``block_map`` stands instead of a mask. It is boolean, ``(batch, heads, query blocks, key blocks)``: which blocks of 64
+keys each block of 64 or 128 queries sees; the others take no time. A block of queries that sees none is an error on
+CPUs, and gives NaN on GPUs, where looking would wait. The map is boolean, not a list of the blocks that are kept: so a
+row may keep any number of them, signals read it as it is, and its bytes are few, one beside 16,384 bytes of keys and
+values for heads of 64 in 16 bits.
 """
 
 import functools
@@ -26,6 +35,7 @@ from typing import Any
 import torch
 
 from tadp.kernels import cuda, reference
+from tadp.kernels.block_map import check_block_map, choose_blocks, map_shape
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
 from tadp.kernels.registry import AnyRequest, AttentionRequest, Kernel, Request, candidates, find, unserved
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -42,7 +52,11 @@ _SCHEMAS = {
     "dequantize": f"({_WEIGHT}, int columns, ScalarType dtype) -> Tensor",
     "attention": (
         "(Tensor q, Tensor k, Tensor v, Tensor? mask=None, float? scale=None, int level=8, "
-        'str kernel_name="") -> Tensor'
+        'str kernel_name="", Tensor? block_map=None) -> Tensor'
+    ),
+    "block_map": (
+        "(Tensor q, Tensor k, float share=0.0, float mass=0.0, float? scale=None, int query_block=64, "
+        "bool diagonal=True, int first=0, int last=0) -> Tensor"
     ),
     "cpu_isa": "() -> str",
     "force_cpu_isa": "(str name) -> str",
@@ -114,11 +128,17 @@ def _run_attention(
     scale: float | None = None,
     level: int = 8,
     kernel_name: str = "",
+    block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    check_attention(q, k, v, mask, level)
+    check_attention(q, k, v, mask, level, block_map)
     if kernel_name:
-        return find("attention", q.device.type, kernel_name).run(q, k, v, mask, scale)
-    return _first("attention", AttentionRequest.of(q, k, v, mask, level)).run(q, k, v, mask, scale)
+        kernel = find("attention", q.device.type, kernel_name)
+    else:
+        kernel = _first("attention", AttentionRequest.of(q, k, v, mask, level, block_map))
+    if block_map is None:
+        return kernel.run(q, k, v, mask, scale)
+    torch._check(kernel.sparse, lambda: f"tadp: {kernel} takes no block_map")
+    return kernel.run(q, k, v, mask, scale, block_map=block_map)
 
 
 def _first_product(operator: str, activations: Codes | torch.Tensor, planes: Planes, epilogue: Epilogue) -> Kernel:
@@ -180,6 +200,22 @@ def _fake_dequantize(*flat: Any) -> torch.Tensor:
     return planes.high.new_empty((planes.rows, columns), dtype=dtype)
 
 
+@torch.library.register_fake("tadp::block_map")
+def _fake_block_map(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    share: float = 0.0,
+    mass: float = 0.0,
+    scale: float | None = None,
+    query_block: int = 64,
+    diagonal: bool = True,
+    first: int = 0,
+    last: int = 0,
+) -> torch.Tensor:
+    check_block_map(q, k, share, mass, query_block)
+    return q.new_empty(map_shape(q, k, query_block), dtype=torch.bool)
+
+
 def _fake_attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -188,12 +224,15 @@ def _fake_attention(
     scale: float | None = None,
     level: int = 8,
     kernel_name: str = "",
+    block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    check_attention(q, k, v, mask, level)
+    check_attention(q, k, v, mask, level, block_map)
     batch, heads, queries, dim = q.shape
     # The heads of a token lie side by side, as the layer behind attention reads them.
     return q.new_empty((batch, queries, heads, dim)).transpose(1, 2)
 
+
+torch.library.impl("tadp::block_map", "CompositeExplicitAutograd", choose_blocks)
 
 _RUN: dict[str, Callable[..., torch.Tensor]] = {
     "linear": functools.partial(_run_product, "linear"),

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
+from tadp.kernels.block_map import KEY_BLOCK, queries_of_row
 from tadp.kernels.formats import FORMATS
 from tadp.kernels.planes import group_of_columns, join
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -117,6 +118,7 @@ def attention(
     scale: float | None = None,
     *,
     dtype: torch.dtype | None = None,
+    block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """softmax(scale * q @ k.T + mask) @ v without any quantization, rounded to ``dtype``, else to q's, once.
 
@@ -129,10 +131,13 @@ def attention(
         mask: None, boolean (True: attend) or additive, broadcastable to ``(batch, heads, queries, keys)``.
         scale: factor of the scores, 1 / sqrt(dim) where None.
         dtype: of the result; float64 too.
+        block_map: as a mask of whole blocks, see ``tokens_of_blocks``.
 
     Returns:
         As q, in memory as ``(batch, queries, heads, dim)``.
     """
+    if block_map is not None:
+        mask = tokens_of_blocks(block_map, q.shape[2], k.shape[2])
     scores = q.double() @ k.double().transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.double()
@@ -140,6 +145,18 @@ def attention(
     weights = scores.masked_fill(hidden, 0.0).softmax(-1).masked_fill(hidden, 0.0)
     result = (weights @ v.double()).to(dtype or q.dtype)
     return result.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def tokens_of_blocks(block_map: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
+    """A ``block_map`` as a boolean mask ``(batch, heads, queries, keys)`` that hides the keys of blocks it leaves out.
+
+    Args:
+        block_map: ``(batch, heads, query blocks, key blocks)``, boolean, as operators.py has it.
+        queries: tokens of the queries, in blocks of 64 or 128.
+        keys: tokens of the keys, in blocks of 64.
+    """
+    rows = block_map.repeat_interleave(queries_of_row(queries, block_map), -2)[..., :queries, :]
+    return rows.repeat_interleave(KEY_BLOCK, -1)[..., :keys]
 
 
 def _finish(value: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:

@@ -71,6 +71,7 @@ class AttentionRequest:
     Attributes:
         q, k, v, mask: tensors with the shapes, types and strides of the arguments, as operators.py has them.
         level: bits of both products' operands.
+        block_map: which blocks of keys are to be multiplied; None for all. Only kernels that are `sparse` are asked.
         device, architecture: as in `Request`.
     """
 
@@ -81,13 +82,20 @@ class AttentionRequest:
     level: int
     device: str
     architecture: str
+    block_map: torch.Tensor | None = None
 
     @classmethod
     def of(
-        cls, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, level: int
+        cls,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        mask: torch.Tensor | None,
+        level: int,
+        block_map: torch.Tensor | None = None,
     ) -> "AttentionRequest":
         """What a call of ``attention`` asks for."""
-        return cls(q, k, v, mask, level, q.device.type, architecture_of(q.device))
+        return cls(q, k, v, mask, level, q.device.type, architecture_of(q.device), block_map)
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -117,6 +125,7 @@ class Kernel:
         sizes: names with sizes in them, of those worth timing for a request, best guess first; each begins with `name`
             and a dash, and `run` takes it as ``kernel_name``. None for a kernel that has no sizes to choose.
         compiled: whether the operator itself, which is C++ on CPUs, knows this kernel by its name.
+        sparse: of attention, whether `run` takes a ``block_map``, by that name.
     """
 
     name: str
@@ -126,10 +135,17 @@ class Kernel:
     run: Callable[..., torch.Tensor]
     sizes: Callable[[Any], tuple[str, ...]] | None = None
     compiled: bool = False
+    sparse: bool = False
 
     def __str__(self) -> str:
         """The name under which it is measured and explained: names alone are those of one operator."""
         return f"{self.operator}:{self.name}"
+
+    def obstacle(self, request: "AnyRequest") -> str | None:
+        """Why it does not serve a request; None if it does."""
+        if isinstance(request, AttentionRequest) and request.block_map is not None and not self.sparse:
+            return "it multiplies all blocks of keys"
+        return self.serves(request)
 
     @property
     def target(self) -> torch._ops.OpOverload:
@@ -163,7 +179,7 @@ def candidates(request: AnyRequest) -> tuple[Kernel, ...]:
     """All kernels that serve a request, in their order; those with sizes once for each size."""
     found: dict[str, Kernel] = {}
     for kernel in _asked(request):
-        if kernel.serves(request) is None:
+        if kernel.obstacle(request) is None:
             for one in (kernel,) if kernel.sizes is None else map(kernel.sized, kernel.sizes(request)):
                 found.setdefault(str(one), one)
     return tuple(found.values())
@@ -173,7 +189,7 @@ def unserved(request: AnyRequest) -> str:
     """Why no kernel serves a request."""
     reasons: dict[str, str] = {}
     for kernel in _asked(request):
-        reasons.setdefault(str(kernel), kernel.serves(request) or "")
+        reasons.setdefault(str(kernel), kernel.obstacle(request) or "")
     if not reasons:
         return f"{request} has no kernel on {request.device}"
     if len(reasons) == 1:

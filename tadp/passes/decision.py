@@ -9,7 +9,7 @@ from torch import fx
 from tadp.kernels.registry import Fastest, Kernel, Request, architecture_of, choose
 from tadp.passes import attention
 from tadp.passes.annotate import annotation
-from tadp.passes.operations import EXAMPLE, LINEAR
+from tadp.passes.operations import ATTENTION, EXAMPLE, LINEAR
 from tadp.precision import L16, Level, Recipe, Role
 
 GELU = (torch.nn.functional.gelu, torch._C._nn.gelu)
@@ -44,8 +44,11 @@ class Decision:
 
 
 def has_level(node: fx.Node) -> bool:
-    """Whether a node is an operation whose level may be chosen: a linear or an attention product."""
-    return attention.is_attention(node) or (node.op == "call_function" and node.target in LINEAR)
+    """Whether a node is an operation whose level may be chosen: a linear or an attention product.
+
+    A model that calls the operator itself, such as one with SLA, has chosen.
+    """
+    return node.op == "call_function" and (node.target in ATTENTION or node.target in LINEAR)
 
 
 def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, Kernel | None]:
@@ -104,6 +107,10 @@ def _decide_attention(node: fx.Node, recipe: Recipe) -> tuple[Decision, Kernel |
     if level == L16:
         return plain, None
     kernel = attention.kernel_for(node, level)
+    dense = replace(level, kept=100)
+    if isinstance(kernel, str) and level != dense:
+        plain, level = replace(plain, reason=kernel), dense
+        kernel = attention.kernel_for(node, dense)
     if isinstance(kernel, str):
         return replace(plain, reason=kernel), None
     return replace(plain, level=level, kernel=str(kernel)), kernel

@@ -28,7 +28,7 @@ class Static(Policy):
     name: ClassVar[str] = "static"
     usage: ClassVar[str] = (
         '"static:LEVEL" with LEVEL one of 16, 8, 6, 4, 7m, 6m, 5m, w8a16, w6a16, w4a16, optionally followed by '
-        '"+attention", "+reuse:BOUND", ",ends=16" and ",probe=STEPS"'
+        '"+attention" or "+sparse50" (25, 10), "+reuse:BOUND", ",ends=16" and ",probe=STEPS"'
     )
     follows_steps: ClassVar[bool] = False
 
@@ -43,6 +43,7 @@ class Static(Policy):
             object.__setattr__(self, name, Level.parse(str(getattr(self, name))))
         if L0 in (self.level, self.attention):
             raise ValueError("nothing can run at level 0: name the level that it runs at, such as 8+reuse:0.01")
+        _ = self.recipe  # raises for a level that linear layers cannot have
 
     @property
     def recipe(self) -> Recipe:
@@ -64,7 +65,8 @@ class Static(Policy):
         return cls(recipe.default, attention=recipe[Role.ATTENTION], reuse=recipe.reuse, **found)
 
     def written(self) -> str:
-        own = "" if self.attention == L8 else f":{self.attention}"
-        attention = "" if self.attention == L16 else f"+attention{own}"
+        own = "attention" if self.attention == L8 else f"attention:{self.attention}"
+        name = str(self.attention) if self.attention.kept < 100 else own
+        attention = "" if self.attention == L16 else f"+{name}"
         reuse = "" if self.reuse is None else f"+{self.reuse}"
         return ",".join([f"{self.level}{attention}{reuse}", *grammar.write(self, _SETTINGS)])

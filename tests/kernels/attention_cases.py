@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 
 from tadp.kernels import reference
 
-BLOCK = 240
+BLOCK = 192
 """Keys whose weights are rounded in terms of the largest of them (csrc/cpu/attention_kernels.h)."""
+
+PART = 64
+"""Keys of a part of such a block, which a map may leave out."""
 
 UNIT = 2.0**-24
 """float32's unit roundoff."""
 
-# One, primes, around the 64 queries of a tile, the 6 and 4 keys of a product and the 240 of a block.
+# One, primes, around the 64 queries of a tile, the 6 and 4 keys of a product and the 192 of a block.
 QUERIES = st.sampled_from([1, 2, 3, 5, 17, 63, 64, 65, 67, 128, 131])
-KEYS = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 16, 59, 64, 239, 240, 241, 244, 251, 480, 487])
+KEYS = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 16, 59, 64, 128, 191, 192, 193, 196, 251, 384, 391])
 DIMS = st.sampled_from([32, 33, 40, 47, 64, 72, 80, 96, 127, 128, 160, 255, 256])
 MASKS = st.sampled_from(["none", "padding", "boolean", "hidden", "additive", "infinite", "least"])
 
@@ -30,12 +33,18 @@ class Attention:
     v: torch.Tensor
     mask: torch.Tensor | None = None
     scale: float | None = None
+    block_map: torch.Tensor | None = None
 
     def run(self) -> torch.Tensor:
-        return torch.ops.tadp.attention(self.q, self.k, self.v, self.mask, self.scale)  # type: ignore[no-any-return]
+        found: torch.Tensor = torch.ops.tadp.attention(
+            self.q, self.k, self.v, self.mask, self.scale, block_map=self.block_map
+        )
+        return found
 
     def exact(self) -> torch.Tensor:
-        return reference.attention(self.q, self.k, self.v, self.mask, self.scale, dtype=torch.float64)
+        return reference.attention(
+            self.q, self.k, self.v, self.mask, self.scale, dtype=torch.float64, block_map=self.block_map
+        )
 
     @property
     def factor(self) -> float:
@@ -47,7 +56,8 @@ class Attention:
         mask = self.mask
         if mask is not None:
             mask = mask.expand(*self.q.shape[:3], self.k.shape[2])[batch : batch + 1, head : head + 1]
-        return replace(self, q=q, k=k, v=v, mask=mask)
+        block_map = None if self.block_map is None else self.block_map[batch : batch + 1, head : head + 1]
+        return replace(self, q=q, k=k, v=v, mask=mask, block_map=block_map)
 
 
 def case(
@@ -94,6 +104,14 @@ def masked(
     return added.masked_fill(~visible[:1], lowest)
 
 
+def blocks_of_keys(case: Attention, seen: torch.Tensor) -> torch.Tensor:
+    """The number of the block in whose terms each weight is rounded, as ``seen``, ``(batch, heads, queries, keys)``."""
+    if case.block_map is None:
+        return (torch.arange(seen.shape[-1]) // BLOCK).expand(seen.shape)
+    parts = seen[..., ::PART].cumsum(-1) - 1
+    return parts.clamp(min=0).repeat_interleave(PART, -1)[..., : seen.shape[-1]] // (BLOCK // PART)
+
+
 def bound(case: Attention) -> torch.Tensor:
     """Most by which results of csrc/cpu may differ from exact ones, ``(batch, heads, queries, dim)``.
 
@@ -107,7 +125,8 @@ def bound(case: Attention) -> torch.Tensor:
     sum of all, changes by a factor between exp(-2 e) and exp(2 e) (SageAttention, arXiv 2410.02367, has no bound).
 
     Weights. A code is off by less than one code, and 0.04 for what is cut off, of 255 for the largest weight of the
-    block, so weight j by h_j = 1.04 / 255 exp(largest score of its block - largest score). With H the sum of h, L the
+    block, so weight j by h_j = 1.04 / 255 exp(largest score of its block - largest score). With a map, three of the
+    parts that a query sees are such a block, wherever they lie. With H the sum of h, L the
     sum of the weights in terms of the largest one, o the exact result and D = max(1, L exp(-2 e) - H), which the sum of
     the codes is not below,
 
@@ -117,8 +136,8 @@ def bound(case: Attention) -> torch.Tensor:
 
     Values. A value is off by one step of its channel and block: half, and half of what the key before lost.
 
-    Totals are added up over blocks with three roundings each, and divided, shifted and stored with one each. No result
-    leaves the range of the values it is a mean of by more than a step.
+    Totals are added up over blocks, with a map over parts, with three roundings each, and divided, shifted and stored
+    with one each. No result leaves the range of the values it is a mean of by more than a step.
     """
     q, k, v = (tensor.double() for tensor in (case.q, case.k, case.v))
     keys, dim, factor = k.shape[-2], q.shape[-1], abs(case.factor)
@@ -133,6 +152,8 @@ def bound(case: Attention) -> torch.Tensor:
     seen = torch.ones_like(scores, dtype=torch.bool)
     if case.mask is not None and case.mask.dtype == torch.bool:
         seen = case.mask.expand(scores.shape)
+    elif case.block_map is not None:
+        seen = reference.tokens_of_blocks(case.block_map, q.shape[2], keys)
     elif case.mask is not None:
         # Keys that a mask all but hides count where a query sees no others: then all alike, their scores are lost.
         added = case.mask.double().expand(scores.shape)
@@ -147,7 +168,8 @@ def bound(case: Attention) -> torch.Tensor:
     relative = (scores - highest).masked_fill(~seen, -torch.inf).exp()
     total = relative.sum(-1, keepdim=True)
     exact = case.exact()
-    peaks = torch.cat([part.amax(-1, keepdim=True).expand_as(part) for part in relative.split(BLOCK, -1)], -1)
+    block = blocks_of_keys(case, seen)
+    peaks = torch.zeros_like(relative).scatter_reduce(-1, block, relative, "amax").gather(-1, block)
     lost = (1.04 / 255 * peaks).masked_fill(~seen, 0) * (2 * error).exp()
     all_lost = lost.sum(-1, keepdim=True)
     low = (total * (-2 * error).exp()).clamp(min=1)
@@ -162,7 +184,8 @@ def bound(case: Attention) -> torch.Tensor:
     step = torch.stack([part.abs().amax(-2) for part in parts]).amax(0)[..., None, :] / 125.9
     most = off_centre.abs().amax(-2, keepdim=True)
     spread = torch.minimum(spread.nan_to_num(nan=torch.inf, posinf=torch.inf), 2 * most)
-    floats = (3 * len(parts) + 8) * UNIT * (most + shift.abs()) + keys * UNIT * v.abs().amax(-2, keepdim=True)
+    added_up = len(parts) if case.block_map is None else case.block_map.shape[-1]
+    floats = (3 * added_up + 8) * UNIT * (most + shift.abs()) + keys * UNIT * v.abs().amax(-2, keepdim=True)
     info = torch.finfo(case.q.dtype)
     result = 1.01 * (spread + step + floats + info.eps / 2 * exact.abs()) + info.tiny * info.eps
     return result.masked_fill(~seen.any(-1, keepdim=True), 0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadp.kernels.isa import cpu_isa
-from tests.kernels.attention_cases import BLOCK, DIMS, KEYS, MASKS, QUERIES, Attention, bound, case
+from tests.kernels.attention_cases import BLOCK, DIMS, KEYS, MASKS, PART, QUERIES, Attention, bound, case
 from tests.kernels.cases import FLOATS, ISAS, SEEDS, needs_vector_isas
 
 every_isa = pytest.mark.parametrize("isa", ISAS)
@@ -56,7 +56,7 @@ def test_normal_values_are_within_two_and_a_half_percent(isa: str, seed: int, di
     Rounding to steps of s has deviation s / sqrt(12), an amount that error feedback raises by sqrt(2) at most. A row of
     128 gaussian values peaks near 2.7 deviations, so a step is 2.7 / 127 and a score, a sum of dim products of unit
     variance over sqrt(dim), is off by sqrt(2) * 2.7 / 127 / sqrt(12) = 0.009. Weights change in proportion, results by
-    as much of their spread. Values peak at 3 of 240 keys: sqrt(2) * 3 / 126 / sqrt(12) = 0.010; weights, mostly a tenth
+    as much of their spread. Values peak at 3 of 192 keys: sqrt(2) * 3 / 126 / sqrt(12) = 0.010; weights, mostly a tenth
     to a half of 255 codes, are off by sqrt(1 / 6) of a code each: 0.003 to 0.016 of their size. All of it together is
     0.021, a fifth more allows for the scatter of peaks.
     """
@@ -262,3 +262,4 @@ def test_other_levels_and_kernels_are_refused() -> None:
 def test_blocks_are_as_large_as_the_tests_take_them_for() -> None:
     source = Path(__file__).parents[2] / "csrc" / "cpu" / "attention_kernels.h"
     assert f"kBlockKeys = {BLOCK};" in source.read_text()
+    assert f"kPartKeys = {PART};" in source.read_text()

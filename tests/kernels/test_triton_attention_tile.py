@@ -84,3 +84,17 @@ def test_operands_by_architecture() -> None:
     for operands in OPERANDS[1:]:
         with pytest.raises(ValueError, match="float8 need compute capability"):
             attention_tile_for(64, 64, (8, 6), operands)
+
+
+@given(st.sampled_from([1, 65, 32760]), st.integers(32, 256), st.sampled_from(CAPABILITIES), st.sampled_from([64, 128]))
+def test_kernels_for_a_map_own_queries_of_one_row_and_read_one_block(
+    queries: int, dim: int, capability: tuple[int, int], row_queries: int
+) -> None:
+    names = attention_kernels_for(queries, dim, capability, row_queries=row_queries)
+    tiles = [AttentionTile.parse(name) for name in names]
+    assert tiles[0] == attention_tile_for(queries, dim, capability, row_queries=row_queries)
+    for tile in tiles:
+        assert tile.queries <= row_queries
+        assert tile.keys <= 64
+        assert tile.shared_bytes(padded_dim(dim)) <= shared_limit(capability)
+        tile.check_fits(capability)

@@ -145,6 +145,9 @@ def test_the_order_of_costed_blocks_is_in_the_key() -> None:
         "static:w8a16",
         "static:8+attention",
         "static:8+attention:6",
+        "static:8+sparse50",
+        "static:16+sparse10,ends=16",
+        "fixed:blocks.0=8+attention:sparse25",
         "static:8,ends=16",
         "static:8,ends=16,probe=2",
         "complexity",
@@ -166,6 +169,8 @@ def test_names_round_trip(name: str) -> None:
 
 def test_spaces_and_the_case_of_words_do_not_count() -> None:
     assert parse(" STATIC:8+Attention , Ends=16 ") == Static(L8, keep_ends=True, attention=L8)
+    assert parse("static:8+Sparse") == Static(L8, attention=Level.parse("sparse50"))
+    assert parse("static:8+attention:sparse10") == parse("static:8+sparse10")
     assert parse("budget: Quality = 40, ends=FREE") == Budget(quality=40.0, keep_ends=False)
     assert parse("fixed: Blocks.0 = W8A16") == Fixed(Plan.of({"Blocks.0": Recipe(Level.parse("w8a16"))}))
 
@@ -184,6 +189,8 @@ def test_spaces_and_the_case_of_words_do_not_count() -> None:
         ("static:8+longest:2", "write reuse:BOUND"),
         ("static:8+reuse:-1", "at least 0"),
         ("static:8+reuse:0.1+longest:0", "at least one step"),
+        ("static:sparse50", "sparse50 is a level of the attention products"),
+        ("static:8+sparse30", "valid levels are 16, 8"),
         ("static:8,ends=8", r"'ends=8': ends are 16 or free.*static:LEVEL"),
         ("static:8,probe=two", "'two' is no whole number"),
         ("static:8,ends=16,ends=16", "'ends' stands twice"),

@@ -6,6 +6,7 @@ Nothing here imports triton, so that names can be read and written anywhere; til
 import re
 from dataclasses import dataclass, replace
 
+from tadp.kernels.block_map import KEY_BLOCK
 from tadp.kernels.triton.tile import shared_limit
 
 OPERANDS = ("int8_float16", "int8_float8", "float8_float8")
@@ -75,6 +76,10 @@ class AttentionTile:
         values = 2 if self.operands.endswith("float16") else 1
         return dim * (self.queries + self.stages * self.keys * (1 + values))
 
+    def fits_map(self, row_queries: int) -> bool:
+        """Whether it owns queries of one row of a map of blocks, and reads one block at a time or a part of it."""
+        return self.queries <= row_queries and self.keys <= KEY_BLOCK
+
     def check_fits(self, capability: tuple[int, int]) -> None:
         """That GPUs of a compute capability have the products of this kernel.
 
@@ -103,7 +108,13 @@ def operands_for(capability: tuple[int, int]) -> str:
 
 
 def attention_tile_for(
-    queries: int, dim: int, capability: tuple[int, int], operands: str = "", *, masked: bool = False
+    queries: int,
+    dim: int,
+    capability: tuple[int, int],
+    operands: str = "",
+    *,
+    masked: bool = False,
+    row_queries: int | None = None,
 ) -> AttentionTile:
     """The tile for attention: a rule, not a search, so that nothing is timed while sampling.
 
@@ -113,6 +124,7 @@ def attention_tile_for(
         capability: compute capability of the GPU.
         operands: one of ``OPERANDS``; empty for that of ``operands_for``.
         masked: whether there is a mask that differs between queries.
+        row_queries: of sparse attention, the queries that a row of its map speaks for.
 
     Raises:
         ValueError: for types that the GPU has no products of.
@@ -129,6 +141,8 @@ def attention_tile_for(
         tile = replace(tile, queries=64, warps=4)
     elif masked:  # which takes registers too
         tile = replace(tile, warps=8)
+    if row_queries is not None:
+        tile = replace(tile, queries=min(tile.queries, row_queries), keys=min(tile.keys, KEY_BLOCK))
     while tile.shared_bytes(padded) > _SHARED_WANTED * shared_limit(capability):
         tile = replace(tile, stages=tile.stages - 1) if tile.stages > 2 else replace(tile, keys=tile.keys // 2)
     tile.check_fits(capability)
@@ -141,7 +155,7 @@ def most_keys(dim: int) -> int:
 
 
 def attention_kernels_for(
-    queries: int, dim: int, capability: tuple[int, int], *, masked: bool = False
+    queries: int, dim: int, capability: tuple[int, int], *, masked: bool = False, row_queries: int | None = None
 ) -> tuple[str, ...]:
     """Names of the kernels worth timing, of all types that the GPU has; ``attention_tile_for`` gives the first.
 
@@ -150,6 +164,7 @@ def attention_kernels_for(
         dim: dimension of a head.
         capability: compute capability of the GPU.
         masked: as for ``attention_tile_for``.
+        row_queries: the same.
     """
     first = operands_for(capability)
     all_operands = [first] + [operands for operands in OPERANDS if operands != first]
@@ -157,9 +172,9 @@ def attention_kernels_for(
         all_operands = [first]
     tiles = []
     for operands in all_operands:
-        rule = attention_tile_for(queries, dim, capability, operands, masked=masked)
-        tiles.append(rule)
-        tiles += [AttentionTile(operands, *sizes) for sizes in _candidates(queries, dim)]
+        rule = attention_tile_for(queries, dim, capability, operands, masked=masked, row_queries=row_queries)
+        others = [AttentionTile(operands, *sizes) for sizes in _candidates(queries, dim)]
+        tiles += [rule, *(tile for tile in others if row_queries is None or tile.fits_map(row_queries))]
     limit = _SHARED_WANTED * shared_limit(capability)
     return tuple(dict.fromkeys(str(tile) for tile in tiles if tile.shared_bytes(padded_dim(dim)) <= limit))
 
