@@ -94,7 +94,7 @@ def test_what_may_be_reused_is_bound_more_tightly_the_more_complex_the_content()
         (reuse,) = {recipe.reuse for _, recipe in policy.plan(Seen(BLOCKS, score))}
         assert reuse is not None
         bounds.append(reuse.bound)
-    assert bounds == [0.04, 0.03, 0.02, 0.02]
+    assert bounds == [0.04, 0.02, 0.0, 0.0]
     assert {recipe.reuse for _, recipe in Complexity(reuse=0).plan(Seen(BLOCKS, 0.5))} == {None}
 
 
