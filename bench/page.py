@@ -24,8 +24,9 @@ INTRODUCTION = """# Results
 
 Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
 interleaved runs; on a shared machine only ratios within one table mean anything. What follows an @ in a title is
-another machine or size: step@4096-tokens ran with `--tokens 4096`. Two runs were shortened: accuracy with `--clips 5`,
-linear with `--seconds 2`. Whether adapting pays has a page of its own, [results/pareto.md](results/pareto.md).
+another machine or size: step@4096-tokens ran with `--tokens 4096`. Some runs were shortened: accuracy with `--clips 5`,
+accuracy@sparse with `--clips 2` and policies of its own, linear with `--seconds 2`, sparse_attention with `--busy
+--seconds 8`. Whether adapting pays has a page of its own, [results/pareto.md](results/pareto.md).
 """
 
 

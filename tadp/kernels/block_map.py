@@ -77,7 +77,8 @@ def choose_blocks(
     count, rest = scores.shape[-1], k.shape[2] % KEY_BLOCK
     if rest:  # the last block has fewer keys to weigh
         scores[..., -1] += math.log(rest / KEY_BLOCK)
-    pinned = pins(scores.shape[-2], count, query_block, diagonal, first, last, q.device)
+    plain = type(q) is torch.Tensor and q.device.type == "cpu"
+    pinned = (_kept_pins if plain else pins)(scores.shape[-2], count, query_block, diagonal, first, last, q.device)
     if mass > 0.0:
         return _most_of(scores.softmax(-1), pinned, mass, share)
     kept = scores.masked_fill_(pinned, torch.inf).topk(blocks_kept(share, count), -1, sorted=False).indices
@@ -123,17 +124,20 @@ def pool(x: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([means, x[:, :, whole * size :].mean(2, keepdim=True, dtype=torch.float32)], 2)
 
 
-@functools.lru_cache(maxsize=64)
 def pins(
     query_blocks: int, key_blocks: int, query_block: int, diagonal: bool, first: int, last: int, device: torch.device
 ) -> torch.Tensor:
-    """The pinned blocks, ``(query blocks, key blocks)``, boolean; kept, as they are the same in every step."""
+    """The pinned blocks, ``(query blocks, key blocks)``, boolean."""
     row = torch.arange(query_blocks, device=device)[:, None]
     column = torch.arange(key_blocks, device=device)[None, :]
     pinned = (column < first) | (column >= key_blocks - last)
     if not diagonal:
         return pinned.expand(query_blocks, key_blocks)
     return pinned | (column * KEY_BLOCK // query_block == row)
+
+
+# Pins are the same in every step. Tensors of tracers and of graphs of a GPU's calls must not outlive them.
+_kept_pins = functools.lru_cache(maxsize=64)(pins)
 
 
 def _most_of(weights: torch.Tensor, pinned: torch.Tensor, mass: float, share: float) -> torch.Tensor:
