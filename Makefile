@@ -38,6 +38,7 @@ BENCHMARKS = $(filter-out bench/kernels/ratios.py bench/kernels/gpu.py bench/ker
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \
+	"a small cyan square moves right on a gray background" \
 	"a large blue square moves left, then bounces and a small yellow star moves up on a gray background" \
 	"a green circle orbits, a small purple star moves left, a large orange triangle bounces, a white square grows and a cyan circle moves down on a checkered background"
 
@@ -58,8 +59,10 @@ help: ## List these targets
 	@echo '  WORKERS=4               how many processes run tests (2)'
 	@echo '  PYTEST_ARGS="-k text"   options for pytest        BENCH_ARGS="--short"   options for every benchmark that has them'
 
-demo: install ## Generate three clips, from simple to complex, at a precision that follows their content
+demo: install ## Generate four clips, from simple to complex, at a precision that follows their content, and one in four steps
 	$(BIN)/tadp generate $(DEMO_PROMPTS) --policy complexity --seed 0 --compare static:16,static:8 --out out/demo
+	$(BIN)/tadp generate "a red circle moves right on a black background" --model few-step --policy static:8 --seed 0 \
+	    --compare static:16 --out out/demo/few-step
 
 check: lint ## Lint, then run the tests that neither compile nor start a process; a minute at most
 	$(PYTEST) -m '$(UNMARKED)' $(PYTEST_ARGS)

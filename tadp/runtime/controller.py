@@ -17,7 +17,7 @@ from tadp.policy import Policy, Seen, parse
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe, Role
 from tadp.runtime.clock import Clock, Tick
-from tadp.runtime.device_memory import free_bytes
+from tadp.runtime.device_memory import available_bytes, free_bytes
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.explanation import ExplainedLayer, Explanation, uncompiled
 from tadp.runtime.generation import Course, Generation
@@ -31,6 +31,9 @@ from tadp.runtime.record import History, StepRecord
 from tadp.runtime.reuse import ResidualStore, ReuseFailed
 from tadp.runtime.shadows import ShadowRotation, price_at_16
 from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
+
+RESIDUAL_SHARE = 2
+"""Residuals for reuse may take one part in so many of the memory that is free."""
 
 Result = TypeVar("Result")
 
@@ -74,7 +77,7 @@ class Controller:
         self._runs = 0  # the last generation that this model ran in
         self._planner = Planner()
         self._shadow_rotation = ShadowRotation(price_at_16())
-        self._residuals = ResidualStore(self._rounding)
+        self._residuals = ResidualStore(lambda: available_bytes(self._pool.device) // RESIDUAL_SHARE)
         self._guidance = GuidanceStore()
         self._order = self._order_of(self._policy, None)
 
@@ -362,10 +365,6 @@ class Controller:
         probed = [recipe.running for _, recipe in first if recipe.running != Recipe()] if policy.probe_steps else []
         recipes = tuple(dict.fromkeys(recipe.running for recipe in policy.recipes()))
         self._variants.prepare(pieces, recipes, tuple(dict.fromkeys(probed)))
-
-    def _rounding(self, block: str) -> float:
-        """Squared relative error that rounding makes in what a block returns, at the level that it runs at."""
-        return 0.0
 
 
 def _check_finite(inputs: Iterable[tuple[str, torch.Tensor]]) -> None:

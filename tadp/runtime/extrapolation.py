@@ -9,8 +9,7 @@ Whenever the truth r is seen, three sums tell how wrong any a would have been, a
     |r - r1 - a * d|^2 = |r - r1|^2 - 2 a <r - r1, d> + a^2 |d|^2        d = t * (r1 - r2)
 
 Values carry rounding noise of their own. Noise makes d longer without making it fit better, so the best a falls towards
-0 by itself. It also makes the truth look missed: of a squared rounding error q, values differ by q (1 + w1^2 + w2^2)
-where nothing has changed, w1 and w2 being the weights of r1 and r2. That part is not counted as change.
+0 by itself: what does not change but for rounding is not extrapolated.
 """
 
 from collections.abc import Sequence
@@ -65,7 +64,7 @@ class Foretold:
 
     Attributes:
         newest, before: weights of the kept values.
-        error: squared relative error by which the foretold value is worse than the computed one, rounding included.
+        error: squared relative error, that of rounding included.
     """
 
     newest: float
@@ -111,9 +110,7 @@ def compare(measured: Sequence[float], kept: Sequence[Kept], noise: float) -> Co
     return Comparison(_along(kept, noise), (gaps[0], gaps[1] if len(gaps) > 1 else 0.0), *measured)
 
 
-def foretell(
-    kept: Sequence[Kept], seen: Comparison, noise: float, extrapolation: Extrapolation, rounding: float = 0.0
-) -> Foretold:
+def foretell(kept: Sequence[Kept], seen: Comparison, noise: float, extrapolation: Extrapolation) -> Foretold:
     """How to foretell the values at a noise, and how wrong that will be, told from the last time the truth was seen.
 
     Change is taken to grow with the distance in noise as it does for smooth functions: the error of a constant with
@@ -124,18 +121,13 @@ def foretell(
         seen: how well the values kept before it had foretold it.
         noise: of the value to be foretold.
         extrapolation: how.
-        rounding: squared relative error that rounding makes in every computed value.
     """
     share = seen.share(extrapolation)
-    chance = rounding * (1 + (1 + share * seen.along) ** 2 + (share * seen.along) ** 2)
-    change = max(seen.error(share) - chance, 0.0)
     slope = share * _along(kept, noise)
     near = abs(noise - kept[0].noise)
     far = abs(noise - kept[1].noise) if len(kept) > 1 else 0.0
     growth = _ratio(near, seen.gaps[0]) ** (1 - share) * _ratio(near * far, seen.gaps[0] * seen.gaps[1]) ** share
-    newest, before = 1 + slope, -slope
-    more_noise = rounding * max(newest**2 + before**2 - 1, 0.0)
-    return Foretold(newest, before, change * growth**2 + more_noise)
+    return Foretold(1 + slope, -slope, seen.error(share) * growth**2)
 
 
 def _along(kept: Sequence[Kept], noise: float) -> float:

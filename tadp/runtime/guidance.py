@@ -53,7 +53,7 @@ class GuidanceStore:
         step, result, prediction = self._conditional
         if step != tick.step:
             return None
-        foretold = foretell_together([self._track], noise, gap, leave, rounding=0.0)
+        foretold = foretell_together([self._track], noise, gap, leave)
         if foretold is None:
             return None
         self._track.spend(foretold.error)

@@ -23,9 +23,6 @@ from tadp.runtime.extrapolation import Foretold
 from tadp.runtime.streams import Streams, find_streams, outputs_of
 from tadp.runtime.track import Track, foretell_together
 
-Rounding = Callable[[str], float]
-"""Squared relative error that rounding makes in the output of a block."""
-
 
 class ReuseFailed(Exception):
     """A span could not be reused after all; the forward has to be repeated with every block running."""
@@ -54,9 +51,8 @@ class _Reused:
 class ResidualStore:
     """Runs or reuses the blocks of a model, keeps their residuals, and decides from what they were."""
 
-    def __init__(self, rounding: Rounding, limit: Callable[[], int | None] = lambda: None) -> None:
-        """`rounding` tells how noisy the blocks' outputs are, `limit` how many bytes may be kept; None for any."""
-        self._rounding = rounding
+    def __init__(self, limit: Callable[[], int | None] = lambda: None) -> None:
+        """`limit` tells how many bytes may be kept; None for any number."""
         self._limit = limit
         self._tracks: dict[tuple[str, tuple[str, ...]], Track] = {}
         self._streams: dict[str, Streams] = {}
@@ -116,8 +112,8 @@ class ResidualStore:
             self._step = tick.step, self._foretell(noise, gap)
         for span, foretold in self._step[1].items():
             track = self._tracks.get((tick.branch, span))
-            latest = max(other.step for (_, own), other in self._tracks.items() if own == span)
-            if track is None or track.step < latest:  # this branch has not run with the others
+            steps = [other.step for (_, own), other in self._tracks.items() if own == span]
+            if track is None or track.step < max(steps):  # this branch has not run with the others
                 continue
             track.spend(foretold.error)
             for block in span:
@@ -134,7 +130,7 @@ class ResidualStore:
         for span, tracks in by_span.items():
             if all(block in self._leave for block in span):
                 reuse = min((self._leave[block] for block in span), key=lambda each: each.bound)
-                foretold = foretell_together(tracks, noise, gap, reuse, sum(map(self._rounding, span)))
+                foretold = foretell_together(tracks, noise, gap, reuse)
                 if foretold is not None:
                     found[span] = foretold
         return found
@@ -219,8 +215,10 @@ class ResidualStore:
         pairs = zip(span.returned, span.given, strict=True)
         size = torch.stack([torch.linalg.vector_norm(out, dtype=torch.float32) ** 2 for out in span.returned]).sum()
         track.add(self._tick.step, self._noise, tuple(out - before for out, before in pairs), size)
-        limit, kept = self._limit(), self.bytes
-        self._peak = max(self._peak, kept)
+        kept = self.bytes
+        if kept <= self._peak:
+            return
+        self._peak, limit = kept, self._limit()
         if limit is not None and kept > limit:
             del self._tracks[key]
             for block in span.blocks:

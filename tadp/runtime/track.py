@@ -84,9 +84,7 @@ class Track:
         return sum(value.nbytes for one in self.kept for value in one.values)
 
 
-def foretell_together(
-    tracks: Sequence[Track], noise: float, gap: float, reuse: Reuse, rounding: float
-) -> Foretold | None:
+def foretell_together(tracks: Sequence[Track], noise: float, gap: float, reuse: Reuse) -> Foretold | None:
     """How values that go together are foretold at a noise, all alike, with a weighed error; None: compute them.
 
     Guidance amplifies the difference of its branches. Errors that both make alike cancel in it, so both are foretold in
@@ -97,7 +95,6 @@ def foretell_together(
         noise: to foretell at.
         gap: in noise since the step before.
         reuse: the leave to do so.
-        rounding: squared relative error that rounding makes in every computed value.
     """
     latest = max(track.step for track in tracks)
     tracks = [track for track in tracks if track.step == latest]
@@ -106,6 +103,6 @@ def foretell_together(
         return None
     means = (fmean(getattr(found, name) for found in seen) for name in ("missed", "shared", "step"))
     both = Comparison(seen[0].along, seen[0].gaps, *means)
-    foretold = foretell(tuple(tracks[0].kept), both, noise, reuse.extrapolation, rounding)
+    foretold = foretell(tuple(tracks[0].kept), both, noise, reuse.extrapolation)
     weighed = replace(foretold, error=foretold.error * weight(noise, gap))
     return weighed if all(track.may_be(weighed.error, reuse) for track in tracks) else None

@@ -24,7 +24,7 @@ class _Model:
         self.names = tuple(f"blocks.{index}" for index in range(blocks))
         each = [reuse] * blocks if isinstance(reuse, Reuse) else reuse
         self.plan = Plan.of((name, Recipe(L8, reuse=own)) for name, own in zip(self.names, each, strict=True))
-        self.store = ResidualStore(options.pop("rounding", lambda block: 0.0), **options)
+        self.store = ResidualStore(**options)
         self.ran: list[str] = []
         self.noise, self.step = math.nan, 0
         self.between: Callable[[torch.Tensor], torch.Tensor] = lambda tokens: tokens
@@ -127,22 +127,6 @@ def test_a_bound_of_zero_keeps_and_never_reuses() -> None:
     assert model.ran == [], "what was kept before is there at once"
 
 
-@pytest.mark.parametrize("knows", [False, True])
-def test_rounding_does_not_count_as_change(knows: bool) -> None:
-    """Blocks at 8 bits never give the same twice; reuse must not be switched off by that."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(1, 2000, 16, generator=generator)
-    rounding = 1e-4
-    store = ResidualStore(lambda block: rounding if knows else 0.0)
-    plan = Plan.of({"blocks.0": Recipe(L8, reuse=Reuse(0.5 * rounding**0.5))})
-    reused = []
-    for step in range(8):
-        reused.append(bool(store.decide(plan, Tick(1, step + 1, "cond", 0.0), 0.5, 1.0, False)))
-        store.call("blocks.0", lambda given: given + rounding**0.5 * torch.randn(given.shape), (tokens,), {})
-        store.finish()
-    assert any(reused) == knows
-
-
 def test_branches_have_residuals_of_their_own_and_are_reused_in_the_same_steps() -> None:
     model = _Model()
     for noise in (1.0, 0.9, 0.8):
@@ -196,7 +180,7 @@ def test_memory_is_bounded_and_what_has_no_room_says_so() -> None:
 
 
 def test_a_block_without_streams_runs_and_says_so() -> None:
-    store = ResidualStore(lambda block: 0.0)
+    store = ResidualStore()
     plan = Plan.of({"blocks.0": Recipe(L8, reuse=ALWAYS)})
 
     def run(step: int) -> torch.Size:
@@ -222,7 +206,7 @@ def test_a_call_that_does_not_fit_is_given_up_as_a_whole() -> None:
 
 
 def test_two_streams_that_swap_places_stay_apart() -> None:
-    store = ResidualStore(lambda block: 0.0)
+    store = ResidualStore()
     plan = Plan.of((name, Recipe(L8, reuse=ALWAYS)) for name in ("a.0", "a.1"))
     text = torch.ones(1, 2, 4)
     ran = 0
