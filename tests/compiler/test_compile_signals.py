@@ -30,7 +30,8 @@ def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DMod
     ]
     assert [record.phase for record in records] == ["probe"] * 4 + ["run"] * 2
     assert records[0].plan["blocks.1"] == Recipe(L8)
-    assert records[0].plan["blocks.0"] == records[-1].plan["blocks.3"] == Recipe(L16)
+    assert records[0].plan["blocks.0"] == Recipe(L16)
+    assert records[-1].plan["blocks.3"].default == L16
     assert [block.piece for block in records[0].signals.blocks] == ["blocks.1", "blocks.2"]
     block = records[0].signals.blocks[0]
     assert 0 < block["entropy"][0] <= 1

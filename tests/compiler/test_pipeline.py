@@ -137,7 +137,7 @@ def test_two_transformers_are_one_generation() -> None:
     torch._dynamo.reset()
     first = _pipeline()
     pipeline = WanPipeline(**first.components | {"transformer_2": make_transformer().bfloat16().eval()})
-    pipeline.register_to_config(boundary_ratio=0.9)
+    pipeline.register_to_config(boundary_ratio=0.8)
     pipeline = tadp.compile(pipeline, policy="complexity")
     pipeline.set_progress_bar_config(disable=True)
     _clip(pipeline, "a red circle bounces")
