@@ -41,11 +41,14 @@ def main() -> None:
     record("alignment", rows, chosen.json, policy=chosen.policy)
 
 
-def scores_of(pipeline: WanPipeline, captions: Sequence[str]) -> list[AlignmentScore]:
-    """Generate a clip for each caption, from seeds 0, 1, 2, ..., and look for what it asks for."""
+def scores_of(pipeline: WanPipeline, captions: Sequence[str], **changed: object) -> list[AlignmentScore]:
+    """Generate a clip for each caption, from seeds 0, 1, 2, ..., and look for what it asks for.
+
+    Arguments of the pipeline that differ from the embedded model's may be given.
+    """
     scores = []
     for seed, caption in enumerate(tqdm(captions, unit="clip")):
-        clip = pipeline(caption, generator=torch.Generator().manual_seed(seed), **GENERATION).frames[0]
+        clip = pipeline(caption, generator=torch.Generator().manual_seed(seed), **{**GENERATION, **changed}).frames[0]
         scores.append(alignment(clip, caption))
     return scores
 

@@ -35,13 +35,13 @@ class RCMSchedulerOutput(BaseOutput):
 class RCMScheduler(SchedulerMixin, ConfigMixin):
     """Predicts clean data in every step and mixes it with noise for the next one.
 
-    For networks that predict rectified flow's velocity ``e - x_0``, distilled to few steps; guidance is off, at 1. Steps
-    are at ``arctan(sigma_max)`` and the first ``n - 1`` of `mid_times` (:func:`tadp.sampling.schedule.rcm_sigmas`).
+    For networks that predict rectified flow's velocity ``e - x_0``, distilled to few steps, without guidance. Steps are
+    at ``arctan(sigma_max)`` and the first ``n - 1`` of `mid_times` (:func:`tadp.sampling.schedule.rcm_sigmas`).
 
     With v the velocity, s the level of a step and s' that of the next, ``x_0 = x - s v`` and
 
     * stochastic: ``x' = (1 - s') x_0 + s' z`` with fresh noise z;
-    * otherwise: ``x' = (1 - s') x_0 + s' e`` with the step's own noise ``e = x + (1 - s) v``, an Euler step of the flow.
+    * otherwise: ``x' = (1 - s') x_0 + s' e`` with the step's own noise ``e = x + (1 - s) v``, Euler's step.
 
     The first sample is noise of variance 1, as pipelines for flow models draw it. rCM's is ``s`` times that, and this
     is what the first step counts with.
@@ -67,6 +67,7 @@ class RCMScheduler(SchedulerMixin, ConfigMixin):
         mid_times: tuple[float, ...] | list[float] = MID_TIMES,
         stochastic: bool = True,
     ) -> None:
+        self._begin_index: int | None = None
         self.set_timesteps(len(mid_times) + 1)
 
     @property
@@ -91,7 +92,7 @@ class RCMScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = num_inference_steps
         self.sigmas = torch.tensor(levels, dtype=torch.float64)
         self.timesteps = (self.sigmas[:-1] * self.config.num_train_timesteps).to(device=device, dtype=torch.float32)
-        self._begin_index: int | None = None
+        self._begin_index = None
         self._step_index: int | None = None
         self._noise: list[torch.Generator] | None = None
 
