@@ -14,7 +14,7 @@ from tadp.writing import replacing
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("kernels", "models", "quality")
 ORDER = (
-    *("alignment", "direction", "signals", "text_groups", "bert_head", "scoring"),
+    *("alignment", "direction", "few_steps", "signals", "text_groups", "bert_head", "scoring"),
     *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("product", "row_widths", "isa", "gpu", "gpu_attention", "memory"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/overview.md", "docs/quality.md")
+PAGES = ("README.md", "docs/overview.md", "docs/quality.md", "docs/few-steps.md")
 
 
 @pytest.mark.compiles
