@@ -13,7 +13,7 @@ from diffusers import WanPipeline
 import tadp
 from bench.models.model import demo_pipeline
 from bench.quality.alignment import FIRST_SEED, PARTS, goes_straight, scores_of
-from bench.record import parser, record
+from bench.record import parser, record, write
 from tadp.demo import FEW_STEP_DIR
 from tadp.demo.architecture import make_scheduler
 from tadp.demo.few_steps import load_few_steps
@@ -31,7 +31,10 @@ class Way:
     guidance: float
 
 
-STUDENT = tuple(Way("few-step", sampler, steps, 1.0) for sampler in ("ode", "fresh noise") for steps in (4, 3, 2, 1))
+STUDENT = (
+    *(Way("few-step", "ode", steps, 1.0) for steps in (4, 3, 2, 1)),
+    Way("few-step", "fresh noise", 4, 1.0),
+)
 TEACHER = (Way("first", "ode", 4, 1.0), Way("first", "ode", 4, 4.0), Way("first", "euler", 20, 4.0))
 
 
@@ -46,18 +49,20 @@ def main() -> None:
     chosen = options.parse_args()
     captions = [sample_scene(FIRST_SEED + 1000 + index, 1).caption for index in range(chosen.clips)]
     straight = list(itertools.islice(_straight(), chosen.clips))
-    rows = []
+    rows = _kept(chosen.json, "first" if chosen.only == "few-step" else "few-step" if chosen.only == "first" else None)
     for model, ways in (("few-step", STUDENT), ("first", TEACHER)):
         if chosen.only not in (None, model):
-            rows += _kept(chosen.json, model)
             continue
         pipeline = _prepared(demo_pipeline() if model == "first" else load_few_steps(directory=chosen.few_steps))
-        rows += [_row(pipeline, way, captions, straight) for way in ways]
+        for way in ways:
+            rows.append(_row(pipeline, way, captions, straight))
+            if chosen.json is not None:
+                write("few_steps", rows, chosen.json, policy="static:16")
     record("few_steps", rows, chosen.json, policy="static:16")
 
 
-def _kept(path: Path | None, model: str) -> list[dict[str, object]]:
-    """The rows of a model in an earlier result."""
+def _kept(path: Path | None, model: str | None) -> list[dict[str, object]]:
+    """The rows of a model in an earlier result, if there is one."""
     if path is None or not path.exists():
         return []
     return [row for row in json.loads(path.read_text())["rows"] if row["model"] == model]

@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Record the teacher, train the student or resume either, and write what of its pipeline is its own."""
     options = _parser().parse_args(arguments)
     device = torch.device(options.device)
-    teacher = _teacher(device)
     if options.only in (None, "record"):
+        teacher = _teacher(device)
         for phase, count in zip(PHASES, options.shards, strict=True):
             record(options.runs, teacher, phase.size, range(options.first_shard, count), device)
     if options.only == "record":
@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.only == "export":
         student = load_average(options.runs, start)
     else:
-        student = train_few_steps(options.runs, phases, teacher, start.to(device), device)
+        student = train_few_steps(options.runs, phases, _teacher(device), start.to(device), device)
     save_few_steps(student.to("cpu", torch.bfloat16), options.out)
-    plot_training(options.runs / "few-steps.jsonl", options.runs / "few-steps.png")
+    plot_training(options.runs / "few-steps.jsonl", options.runs / "few-steps.png", "error of velocities")
     print(f"wrote {options.out}; log and loss curve are in {options.runs}")
 
 

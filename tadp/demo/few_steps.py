@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +28,15 @@ def load_few_steps(dtype: torch.dtype = torch.bfloat16, directory: Path = FEW_ST
     Raises:
         OSError: where one of them is missing.
     """
-    return WanPipeline.from_pretrained(PIPELINE_DIR, torch_dtype=dtype, **few_step_parts(dtype, directory))
+    with _quiet():
+        return WanPipeline.from_pretrained(PIPELINE_DIR, torch_dtype=dtype, **few_step_parts(dtype, directory))
 
 
 def few_step_parts(dtype: torch.dtype, directory: Path = FEW_STEP_DIR) -> dict[str, Any]:
     """The components that differ from the first embedded model's."""
-    return {
-        "transformer": WanTransformer3DModel.from_pretrained(directory / "transformer", torch_dtype=dtype),
-        "scheduler": RCMScheduler.from_pretrained(directory / "scheduler"),
-    }
+    with _quiet():
+        transformer = WanTransformer3DModel.from_pretrained(directory / "transformer", torch_dtype=dtype)
+    return {"transformer": transformer, "scheduler": RCMScheduler.from_pretrained(directory / "scheduler")}
 
 
 def save_few_steps(transformer: WanTransformer3DModel, directory: Path) -> None:
@@ -46,3 +49,11 @@ def save_few_steps(transformer: WanTransformer3DModel, directory: Path) -> None:
     os.replace(partial, directory)
     if previous.exists():
         shutil.rmtree(previous)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning about `torch_dtype`, whose successor older releases of diffusers do not know."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+        yield
