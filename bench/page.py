@@ -23,8 +23,9 @@ INTRODUCTION = """# Results
 
 Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
 interleaved runs; on a shared machine only ratios within one table mean anything. What follows an @ in a title is
-another machine or size: step@4096-tokens ran with `--tokens 4096`. Two runs were shortened: accuracy with `--clips 5`,
-linear with `--seconds 2`. Whether adapting pays has a page of its own, [results/pareto.md](results/pareto.md).
+another machine, size or model: step@4096-tokens ran with `--tokens 4096`, alignment@few-steps with
+`--few-steps`. Two runs were shortened: accuracy with `--clips 5`, linear with `--seconds 2`. Whether adapting pays has
+a page of its own, [results/pareto.md](results/pareto.md).
 """
 
 
