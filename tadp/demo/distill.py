@@ -15,11 +15,11 @@ from tadp.demo.train_transformer import Phase
 from tadp.demo.trajectories import SHARD, Teacher, record
 
 PHASES = (
-    Phase(size=32, batch=16, steps=200, rate=4.0e-4, final_rate=4.0e-4),
-    Phase(size=64, batch=8, steps=500, rate=4.0e-4, final_rate=2.0e-5),
+    Phase(size=32, batch=16, steps=240, rate=4.0e-4, final_rate=4.0e-4),
+    Phase(size=64, batch=8, steps=250, rate=4.0e-4, final_rate=2.0e-5),
 )
 """Small clips first: they teach guidance, which the student does without, at a sixth of the cost."""
-SHARDS = (50, 100)
+SHARDS = (60, 18)
 """Recorded shards for each phase."""
 
 
