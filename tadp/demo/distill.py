@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=PIPELINE_DIR,
         metavar="PIPELINE",
-        help="start from the transformer in this directory, such as an earlier student's, in new --runs (default: the embedded model)",
+        help="start from this transformer, such as an earlier student, in new --runs (default: the embedded model)",
     )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add(
