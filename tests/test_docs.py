@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/overview.md", "docs/quality.md", "docs/reuse.md", "docs/sparse-attention.md")
+PAGES = (
+    "README.md",
+    "docs/overview.md",
+    "docs/quality.md",
+    "docs/reuse.md",
+    "docs/sparse-attention.md",
+    "docs/few-steps.md",
+)
 
 
 @pytest.mark.compiles

@@ -14,10 +14,12 @@ import torch
 from tadp.commands.errors import InputError
 from tadp.commands.figures import measure
 from tadp.commands.model import (
+    FEW_STEP,
     call_arguments,
     compile_pipeline,
     controllers,
     count_tokens,
+    directory_of,
     floating_type,
     is_embedded,
     load_pipeline,
@@ -27,7 +29,6 @@ from tadp.commands.model import (
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.complexity import text
 from tadp.complexity.content import text_score
-from tadp.demo import PIPELINE_DIR
 from tadp.pipelines import first_clip, takes
 from tadp.policy import Complexity, Policy
 from tadp.quality.fidelity import image_metrics
@@ -218,8 +219,8 @@ def _make_directory(path: Path) -> None:
 
 def _describe_model(pipeline: Any, settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "source": "embedded" if is_embedded(settings.model) else settings.model,
-        "path": PIPELINE_DIR if settings.model is None else Path(settings.model),
+        "source": "embedded" if is_embedded(settings.model) and settings.model != FEW_STEP else settings.model,
+        "path": directory_of(settings.model),
         "pipeline": type(pipeline).__name__,
         "dtype": str(floating_type(settings.dtype, pipeline.device)).removeprefix("torch."),
         "device": pipeline.device,

@@ -16,7 +16,8 @@ import tadp
 from tadp import processor
 from tadp.commands.errors import InputError
 from tadp.commands.settings import AUTO, Settings
-from tadp.demo import FEATURE_RANGES, PIPELINE_DIR
+from tadp.demo import FEATURE_RANGES, FEW_STEP_DIR, PIPELINE_DIR
+from tadp.demo.few_steps import few_step_parts
 from tadp.families import component_dtypes
 from tadp.pipelines import call_parameters
 from tadp.policy import Complexity, Policy, parse
@@ -30,6 +31,9 @@ EMBEDDED_DEFAULTS: Mapping[str, Any] = {
     "guidance_scale": 4.0,
     "max_sequence_length": 64,
 }
+FEW_STEP_DEFAULTS: Mapping[str, Any] = {**EMBEDDED_DEFAULTS, "num_inference_steps": 4, "guidance_scale": 1.0}
+FEW_STEP = "few-step"
+"""The name of the second embedded model."""
 _ARGUMENT_NAMES = {
     "steps": "num_inference_steps",
     "frames": "num_frames",
@@ -43,8 +47,13 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_embedded(model: str | None) -> bool:
-    """Whether a model's name stands for the embedded pipeline."""
-    return model is None or Path(model).resolve() == PIPELINE_DIR.resolve()
+    """Whether a model's name stands for one of the embedded pipelines."""
+    return model is None or model == FEW_STEP or Path(model).resolve() == PIPELINE_DIR.resolve()
+
+
+def directory_of(model: str | None) -> Path:
+    """Where the files that are a model's own lie, if it is on disk."""
+    return PIPELINE_DIR if model is None else FEW_STEP_DIR if model == FEW_STEP else Path(model)
 
 
 def load_pipeline(settings: Settings) -> Any:
@@ -54,7 +63,8 @@ def load_pipeline(settings: Settings) -> Any:
         InputError: if there is no such model, one of its files is missing or damaged, or the device is absent.
     """
     embedded = is_embedded(settings.model)
-    source = str(PIPELINE_DIR) if settings.model is None else settings.model
+    few_steps = settings.model == FEW_STEP
+    source = str(PIPELINE_DIR) if settings.model is None or few_steps else settings.model
     redo = redo_hint(Path(source), embedded)
     if Path(source).is_dir():
         check_files(Path(source), redo)
@@ -63,17 +73,21 @@ def load_pipeline(settings: Settings) -> Any:
     elif Path(source).exists() or not _HUB_ID.fullmatch(source):
         raise InputError(
             f"there is no model {source!r}: give the directory of a diffusers pipeline (one with model_index.json), "
-            "a Hub id such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers, or leave it out for the embedded model"
+            "a Hub id such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers, leave it out for the embedded model, "
+            f"or say {FEW_STEP!r} for the embedded model of four steps"
         )
+    if few_steps:
+        _check_few_steps()
     device = _device(settings.device)
+    dtype = floating_type(settings.dtype, device)
     try:
         with warnings.catch_warnings():
             # Its successor `dtype` is unknown to the older releases of diffusers that tadp supports.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             index = DiffusionPipeline.load_config(source)
-            dtype = floating_type(settings.dtype, device)
+            own = few_step_parts(dtype, FEW_STEP_DIR) if few_steps else {}
             pipeline = DiffusionPipeline.from_pretrained(
-                source, torch_dtype=_component_dtypes(str(index.get("_class_name")), dtype)
+                source, torch_dtype=_component_dtypes(str(index.get("_class_name")), dtype), **own
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load {source}: {error}\n{redo}") from error
@@ -140,7 +154,8 @@ def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:
     Raises:
         InputError: for a setting that this pipeline does not have, or an input that it needs and settings cannot give.
     """
-    arguments = dict(EMBEDDED_DEFAULTS) if is_embedded(settings.model) else {}
+    defaults = FEW_STEP_DEFAULTS if settings.model == FEW_STEP else EMBEDDED_DEFAULTS
+    arguments = dict(defaults) if is_embedded(settings.model) else {}
     parameters = call_parameters(pipeline)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for setting, argument in _ARGUMENT_NAMES.items():
@@ -208,6 +223,15 @@ def _device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device: {name!r} cannot be used here ({reason}); cpu always can") from error
     return device
+
+
+def _check_few_steps() -> None:
+    """Find missing and damaged files of what the few-step model has of its own."""
+    redo = "Train it again with `python -m tadp.demo.distill`, or check it out again from the repository"
+    for component in ("transformer", "scheduler"):
+        if not (FEW_STEP_DIR / component).is_dir():
+            raise InputError(f"the few-step model is missing: there is no {FEW_STEP_DIR / component}. {redo}")
+    _check_weights(FEW_STEP_DIR / "transformer", redo)
 
 
 def _check_weights(component: Path, redo: str) -> None:

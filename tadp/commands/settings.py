@@ -208,7 +208,12 @@ _COMPILING = ("generate", "explain", "precompile")
 OPTIONS: tuple[Option, ...] = (
     Option("prompts", _prompts, "what the clips show; quote each prompt", "PROMPT", _GENERATE),
     Option("prompts_file", _path, "a text file with one prompt a line; # starts a comment", "FILE", _SAMPLING),
-    Option("model", _text, "directory or Hub id of a diffusers pipeline (default: the embedded model)", "MODEL"),
+    Option(
+        "model",
+        _text,
+        "directory or Hub id of a diffusers pipeline, or few-step (default: the embedded model)",
+        "MODEL",
+    ),
     Option(
         "policy",
         _text,

@@ -7,6 +7,9 @@ from tadp.complexity.score import DEFAULT_RANGES, FeatureRange, FeatureRanges
 PIPELINE_DIR = Path(__file__).parent / "pipeline"
 """The trained pipeline in diffusers format; `diffusers.WanPipeline.from_pretrained` loads it without tadp."""
 
+FEW_STEP_DIR = Path(__file__).parent / "few-steps"
+"""What a second model, distilled to four steps, has of its own; `tadp.demo.few_steps.load_few_steps` loads it."""
+
 CALIBRATION_PROMPTS = Path(__file__).parent / "calibration_prompts.txt"
 """Captions of one to five objects, of scenes that the model was not trained on."""
 

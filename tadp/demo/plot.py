@@ -7,8 +7,8 @@ from tadp.extras import need
 from tadp.writing import replacing
 
 
-def plot_training(log: Path, picture: Path) -> None:
-    """Draw loss over steps, one colour a clip size, and write it as a PNG."""
+def plot_training(log: Path, picture: Path, loss: str = "flow-matching loss") -> None:
+    """Draw loss over steps, one colour a clip size, and write it as a PNG; `loss` names the axis."""
     need("matplotlib", "cli", "the picture of a training run needs matplotlib")
     from matplotlib.figure import Figure
 
@@ -19,7 +19,7 @@ def plot_training(log: Path, picture: Path) -> None:
         chosen = [line for line in lines if line["size"] == size]
         label = f"clips of {size:.0f}x{size:.0f}"
         axes.plot([line["step"] for line in chosen], [line["loss"] for line in chosen], label=label)
-    axes.set(xlabel="step", ylabel="flow-matching loss", yscale="log")
+    axes.set(xlabel="step", ylabel=loss, yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     with replacing(picture) as temporary:

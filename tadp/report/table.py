@@ -61,7 +61,7 @@ def print_table(rows: Iterable[Row]) -> None:
             _figure(row.ssim, 3),
         )
         previous = row.prompt
-    console().print(table)
+    console(least=120).print(table)
 
 
 def shorten(prompt: str, width: int = PROMPT_WIDTH) -> str:

@@ -1,6 +1,7 @@
 """Finding a model: its files checked by name before loading, its arguments checked before sampling."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tadp.commands import model
 from tadp.commands.errors import InputError
 from tadp.commands.model import floating_type
 from tadp.commands.settings import Settings
+from tadp.demo import FEW_STEP_DIR, PIPELINE_DIR
 from tests.fakes import FakePipeline
 
 
@@ -71,6 +73,43 @@ def test_a_missing_embedded_model_names_the_training_command(tmp_path: Path, mon
     monkeypatch.setattr(model, "PIPELINE_DIR", tmp_path / "pipeline")
     with pytest.raises(InputError, match=r"embedded model is missing: .*python -m tadp.demo.train"):
         model.load_pipeline(Settings())
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("scheduler", "few-step model is missing: .*scheduler.*python -m tadp.demo.distill"),
+        ("transformer", "few-step model is missing: .*transformer.*python -m tadp.demo.distill"),
+        ("transformer/a.safetensors", "transformer holds no weight file.*python -m tadp.demo.distill"),
+    ],
+)
+def test_a_missing_few_step_model_names_its_training_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, message: str
+) -> None:
+    for name in ("transformer", "scheduler"):
+        (tmp_path / name).mkdir()
+    save_file({"weight": torch.ones(64)}, tmp_path / "transformer" / "a.safetensors")
+    gone = tmp_path / missing
+    (shutil.rmtree if gone.is_dir() else Path.unlink)(gone)
+    monkeypatch.setattr(model, "FEW_STEP_DIR", tmp_path)
+    with pytest.raises(InputError, match=message):
+        model.load_pipeline(Settings(model="few-step"))
+
+
+def test_the_few_step_model_has_its_own_defaults() -> None:
+    first, second = (model.call_arguments(FakePipeline(), Settings(model=name)) for name in (None, "few-step"))
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"num_inference_steps", "guidance_scale"}
+    assert (second["num_inference_steps"], second["guidance_scale"]) == (4, 1.0)
+    assert model.call_arguments(FakePipeline(), Settings(model="few-step", steps=2))["num_inference_steps"] == 2
+
+
+def test_both_embedded_models_are_known_by_name() -> None:
+    assert all(map(model.is_embedded, (None, "few-step", str(PIPELINE_DIR))))
+    assert not model.is_embedded("owner/name")
+    assert model.directory_of(None) == PIPELINE_DIR
+    assert model.directory_of("few-step") == FEW_STEP_DIR
+    assert model.directory_of("somewhere") == Path("somewhere")
 
 
 @pytest.mark.parametrize("name", ["./nowhere/at/all", "just-a-word", "/absent"])
