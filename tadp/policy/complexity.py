@@ -43,7 +43,7 @@ class Complexity(Policy):
 
     Once the noise has fallen below `late`, what is left to decide are details: errors count several times less there
     (docs/policies.md has the figures). Blocks that hardly change from step to step are reused, see
-    `tadp.precision.Reuse`: the bound is `reuse` for content of score 0 and falls to 0 for that of score 1.
+    `tadp.precision.Reuse`.
 
     Key blocks are the share `key_blocks` of the middle blocks that a calibration found most sensitive; without one,
     those that changed their input most while they were probed.
@@ -57,7 +57,7 @@ class Complexity(Policy):
         shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
             level, to measure what the level changes; 0 for none of it.
         late: noise level, as a share of the first step's, below which steps are late.
-        reuse: bound of reuse for content of score 0; 0 for none.
+        reuse: bound of reuse; 0 for none.
         guidance: bound of leaving out the forward without the prompt, likewise (`tadp.runtime.guidance`).
         sensitive: middle blocks from the most to the least sensitive, from calibration.
         kept: first and last blocks that stay at 16 bits, from calibration; None for all of them.
@@ -83,7 +83,7 @@ class Complexity(Policy):
     kept: frozenset[str] | None = None
     lowest: Level = L8
     late: float = 0.8
-    reuse: float = 0.012
+    reuse: float = 0.01
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 
@@ -193,10 +193,8 @@ _W8A16 = Level.parse("w8a16")
 
 
 def _leave(bound: float, score: float | None) -> Reuse | None:
-    """Leave to reuse for content of a score. While the score is not known nothing is reused, but residuals are kept."""
-    if bound <= 0:
-        return None
-    return Reuse(0.0 if score is None else bound * max(1 - score, 0.0))
+    """Leave to reuse; None where there is none. While no score is known nothing is reused, but residuals are kept."""
+    return None if bound <= 0 else Reuse(0.0 if score is None else bound)
 
 
 def _recipe(level: Level, attention: Level = L16, reuse: Reuse | None = None) -> Recipe:

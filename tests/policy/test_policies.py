@@ -3,7 +3,7 @@ import pytest
 from tadp.complexity import text
 from tadp.policy import Complexity, Seen, Static, parse
 from tadp.policy.plans import scored
-from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
+from tadp.precision import L4, L6, L8, L16, Level, Recipe, Reuse, Role
 from tadp.runtime.signals import BlockSignals, Signals
 from tests.policy.costs_of import BLOCKS as COSTED
 from tests.policy.costs_of import made_up, made_up_costs
@@ -87,15 +87,17 @@ def test_ends_that_a_calibration_found_no_more_sensitive_follow_the_others() -> 
         assert (plan[block].default == L16) == (block in policy.kept)
 
 
-def test_what_may_be_reused_is_bound_more_tightly_the_more_complex_the_content() -> None:
-    policy = Complexity(reuse=0.04)
-    bounds = []
-    for score in (0.0, 0.5, 1.0, None):
-        (reuse,) = {recipe.reuse for _, recipe in policy.plan(Seen(BLOCKS, score))}
-        assert reuse is not None
-        bounds.append(reuse.bound)
-    assert bounds == [0.04, 0.02, 0.0, 0.0]
-    assert {recipe.reuse for _, recipe in Complexity(reuse=0).plan(Seen(BLOCKS, 0.5))} == {None}
+@pytest.mark.parametrize(("score", "bound"), [(None, 0.0), (0.0, 0.04), (1.0, 0.04)], ids=str)
+def test_nothing_is_reused_before_the_score_is_known(score: float | None, bound: float) -> None:
+    plan = Complexity(reuse=0.04, guidance=0.04).plan(Seen(BLOCKS, score))
+    assert {recipe.reuse for _, recipe in plan} == {Reuse(bound)}
+    assert plan.guidance == Reuse(bound)
+
+
+def test_reuse_can_be_left_out() -> None:
+    plan = Complexity(reuse=0).plan(Seen(BLOCKS, 0.5))
+    assert {recipe.reuse for _, recipe in plan} == {None}
+    assert plan.guidance is None
 
 
 @pytest.mark.parametrize("arguments", [{"late": 0.0}, {"late": 1.1}, {"reuse": -0.1}, {"reuse": float("nan")}])
