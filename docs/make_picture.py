@@ -40,7 +40,8 @@ def main(directory: Path) -> None:
             pictures.append(figure.add_subplot(grid[row, 0]))
             used |= draw_plan(figure.add_subplot(grid[row, 1]), prompt)
         levels = [level for level in LEVEL_COLORS if level in used]
-        handles = [Patch(facecolor=LEVEL_COLORS[level], label=f"{level} bits") for level in levels]
+        names = {"0": "reused", "w8a16": "8-bit weights"}
+        handles = [Patch(facecolor=LEVEL_COLORS[level], label=names.get(level, f"{level} bits")) for level in levels]
         figure.legend(handles=handles, loc="lower right", ncols=len(handles), frameon=False, bbox_to_anchor=(0.99, 0))
         figure.text(0.205, 0.038, "a row is a block, a column is a sampling step", color="#555555")
         pages = [drawn(canvas, pictures, [clip[index] for clip in clips]) for index in range(len(clips[0]))]

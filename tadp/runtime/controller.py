@@ -204,7 +204,9 @@ class Controller:
         captured: dict[tuple[str, Role | None], ExplainedLayer] = {}  # a layer captured at several shapes stands once
         for dispatcher in self._dispatchers:
             for row in dispatcher.layers(self.plan):
-                captured.setdefault((row.layer, row.role), row)
+                refused = self._residuals.refused.get(row.piece) if row.reuse else None
+                shown = row if refused is None else replace(row, reuse=f"never: {refused}")
+                captured.setdefault((row.layer, row.role), shown)
         rows += captured.values()
         if self._dispatchers:
             seen = {layer for layer, _ in captured}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from tadp.errors import PrecisionFallbackWarning
 from tadp.policy import Staged, Static, parse
 from tadp.policy.fixed import Fixed
 from tadp.precision import L0, L8, Plan, Recipe, Reuse
@@ -72,6 +73,18 @@ def test_explain_and_records_show_it(compiled: WanTransformer3DModel) -> None:
     assert {row.reuse for row in compiled.tadp.layers() if row.piece in compiled.tadp.blocks} == {"reuse:inf"}
     assert "reuse:inf" in str(compiled.tadp.explain())
     assert compiled.tadp.plan[compiled.tadp.blocks[0]].reuse == Reuse(float("inf"))
+
+
+def test_explain_says_why_a_block_is_never_reused(compiled: WanTransformer3DModel) -> None:
+    compiled.tadp.use("static:8+reuse:inf")
+    compiled(**tiny_inputs())
+    store, (first, *_) = compiled.tadp.residuals, compiled.tadp.blocks
+    with pytest.warns(PrecisionFallbackWarning, match=f"{first} is never reused"):
+        store._refuse(first, "it has to be seen")
+    try:
+        assert {row.reuse for row in compiled.tadp.layers() if row.piece == first} == {"never: it has to be seen"}
+    finally:
+        store._refused.clear()
 
 
 def test_measured_steps_run(compiled: WanTransformer3DModel) -> None:
