@@ -18,16 +18,16 @@ ORDER = (
     *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("sparse_attention", "sparse_error"),
-    *("product", "row_widths", "isa", "gpu", "gpu_attention", "memory"),
+    *("reuse", "product", "row_widths", "isa", "gpu", "gpu_attention", "memory"),
 )
 INTRODUCTION = """# Results
 
 Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
 interleaved runs; on a shared machine only ratios within one table mean anything. What follows an @ in a title is
 another machine, size or model: step@4096-tokens ran with `--tokens 4096`, alignment@few-steps with
-`--few-steps`. Some runs were shortened: accuracy with `--clips 5`, accuracy@sparse with `--clips 2` and policies of its
-own, linear with `--seconds 2`, sparse_attention with `--busy --seconds 8`. Whether adapting pays has a page of its own,
-[results/pareto.md](results/pareto.md).
+`--few-steps`. Some runs were shortened: accuracy and reuse with `--clips 5`, accuracy@sparse with `--clips 2` and
+policies of its own, linear with `--seconds 2`, sparse_attention with `--busy --seconds 8`. Whether adapting pays has a
+page of its own, [results/pareto.md](results/pareto.md).
 """
 
 

@@ -20,14 +20,12 @@ from tadp.runtime.compiled import latest_records
 POLICIES = (
     "static:8",
     "static:8+attention",
-    "static:16+reuse:0.01",
-    "static:8+reuse:0.01",
+    "static:8+reuse:0.0075",
     "staged:16+reuse:0,0.8:16+reuse:inf",
     "staged:16+reuse:0,0.8:16+reuse:inf+extrapolation:linear",
     "staged:16+reuse:0,0.8:16+reuse:inf+extrapolation:constant",
     "complexity",
     "complexity:reuse=0",
-    "complexity:guidance=0.01",
 )
 FEWER_STEPS = (16, 14)
 """The rival that every sampler offers; at 16 bits."""

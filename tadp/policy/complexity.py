@@ -42,7 +42,7 @@ class Complexity(Policy):
     run at 16 bits where the device is no faster at 8.
 
     Once the noise has fallen below `late`, what is left to decide are details: errors count several times less there
-    (docs/policies.md has the figures). Blocks that hardly change from step to step are reused, see
+    (docs/policies.md has the figures). From then on blocks that hardly change from step to step are reused, see
     `tadp.precision.Reuse`.
 
     Key blocks are the share `key_blocks` of the middle blocks that a calibration found most sensitive; without one,
@@ -57,7 +57,7 @@ class Complexity(Policy):
         shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
             level, to measure what the level changes; 0 for none of it.
         late: noise level, as a share of the first step's, below which steps are late.
-        reuse: bound of reuse; 0 for none.
+        reuse: bound of reuse in late steps; 0 for none.
         guidance: bound of leaving out the forward without the prompt, likewise (`tadp.runtime.guidance`).
         sensitive: middle blocks from the most to the least sensitive, from calibration.
         kept: first and last blocks that stay at 16 bits, from calibration; None for all of them.
@@ -83,7 +83,7 @@ class Complexity(Policy):
     kept: frozenset[str] | None = None
     lowest: Level = L8
     late: float = 0.8
-    reuse: float = 0.01
+    reuse: float = 0.0075
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 
@@ -145,7 +145,7 @@ class Complexity(Policy):
 
     def plan(self, seen: Seen) -> Plan:
         score = seen.score
-        reuse, guidance = (_leave(bound, score) for bound in (self.reuse, self.guidance))
+        reuse, guidance = (_leave(bound, seen) for bound in (self.reuse, self.guidance))
         if score is None:
             early = probe_plan(seen.blocks)
             recipes = tuple((block, replace(recipe, reuse=reuse)) for block, recipe in early)
@@ -192,9 +192,9 @@ class Complexity(Policy):
 _W8A16 = Level.parse("w8a16")
 
 
-def _leave(bound: float, score: float | None) -> Reuse | None:
-    """Leave to reuse; None where there is none. While no score is known nothing is reused, but residuals are kept."""
-    return None if bound <= 0 else Reuse(0.0 if score is None else bound)
+def _leave(bound: float, seen: Seen) -> Reuse | None:
+    """Leave to reuse; None where there is none. Before late steps nothing is reused, but residuals are kept."""
+    return None if bound <= 0 else Reuse(bound if seen.stage and seen.score is not None else 0.0)
 
 
 def _recipe(level: Level, attention: Level = L16, reuse: Reuse | None = None) -> Recipe:

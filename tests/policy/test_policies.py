@@ -87,9 +87,13 @@ def test_ends_that_a_calibration_found_no_more_sensitive_follow_the_others() -> 
         assert (plan[block].default == L16) == (block in policy.kept)
 
 
-@pytest.mark.parametrize(("score", "bound"), [(None, 0.0), (0.0, 0.04), (1.0, 0.04)], ids=str)
-def test_nothing_is_reused_before_the_score_is_known(score: float | None, bound: float) -> None:
-    plan = Complexity(reuse=0.04, guidance=0.04).plan(Seen(BLOCKS, score))
+@pytest.mark.parametrize(
+    ("score", "stage", "bound"),
+    [(None, 0, 0.0), (None, 1, 0.0), (0.1, 0, 0.0), (0.1, 1, 0.04), (1.0, 1, 0.04)],
+    ids=str,
+)
+def test_blocks_are_reused_late(score: float | None, stage: int, bound: float) -> None:
+    plan = Complexity(reuse=0.04, guidance=0.04).plan(Seen(BLOCKS, score, stage=stage))
     assert {recipe.reuse for _, recipe in plan} == {Reuse(bound)}
     assert plan.guidance == Reuse(bound)
 
