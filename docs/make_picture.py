@@ -43,7 +43,7 @@ def main(directory: Path) -> None:
         names = {"0": "reused", "w8a16": "8-bit weights"}
         handles = [Patch(facecolor=LEVEL_COLORS[level], label=names.get(level, f"{level} bits")) for level in levels]
         figure.legend(handles=handles, loc="lower right", ncols=len(handles), frameon=False, bbox_to_anchor=(0.99, 0))
-        figure.text(0.205, 0.038, "a row is a block, a column is a sampling step", color="#555555")
+        figure.text(0.012, 0.012, "a row is a block, a column is a sampling step", color="#555555")
         pages = [drawn(canvas, pictures, [clip[index] for clip in clips]) for index in range(len(clips[0]))]
     palette = pages[len(pages) // 2].quantize(COLORS)
     first, *rest = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
