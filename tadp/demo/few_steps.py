@@ -42,6 +42,7 @@ def few_step_parts(dtype: torch.dtype, directory: Path = FEW_STEP_DIR) -> dict[s
 def save_few_steps(transformer: WanTransformer3DModel, directory: Path) -> None:
     """Write what `load_few_steps` reads beside its final place, then swap it in: a reader never sees half of it."""
     partial, previous = (directory.with_name(directory.name + ending) for ending in (".partial", ".previous"))
+    transformer.register_to_config(_name_or_path="")  # where the weights that it began with lay on this machine
     transformer.save_pretrained(partial / "transformer")
     RCMScheduler(stochastic=STOCHASTIC).save_pretrained(partial / "scheduler")
     if directory.exists():

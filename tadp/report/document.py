@@ -149,4 +149,8 @@ def _by_column(block: BlockSignals) -> dict[str, Any]:
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
-    return {"default": str(recipe.default), "overrides": {str(role): str(level) for role, level in recipe.overrides}}
+    return {
+        "default": str(recipe.default),
+        "overrides": {str(role): str(level) for role, level in recipe.overrides},
+        "reuse": None if recipe.reuse is None else str(recipe.reuse),
+    }

@@ -43,13 +43,13 @@ def test_a_prompt_becomes_clip_plan_report_and_table(
     assert {"entity", "spatial", "temporal", "total", "evidence"} <= set(entry["text"])
     chosen, baseline, static = entry["runs"]
     assert chosen["score"]["total"] == 0.4
-    assert chosen["plan"]["blocks.1"] == {"default": "8", "overrides": {}}
+    assert chosen["plan"]["blocks.1"] == {"default": "8", "overrides": {}, "reuse": "reuse:0"}
     assert list(chosen["plan"]) == list(BLOCKS)
     assert static["weight_bytes"] == 1000
     first = chosen["history"][0]
     assert (first["step"], first["branch"], first["phase"]) == (1, "cond", "probe")
     assert first["signals"]["blocks"][0]["kurtosis"]["ffn.down"] == [None]  # NaN has no place in JSON
-    assert chosen["plans"][first["plan"]]["blocks.0"] == "16"
+    assert chosen["plans"][first["plan"]]["blocks.0"] == "16+reuse:0"
     # Both branches count: the steps take 0.02, 0.04, 0.06 and 0.08 s.
     assert static["seconds_per_step"] == pytest.approx(0.05)
     assert 30 < static["psnr"] < 60

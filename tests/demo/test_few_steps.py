@@ -48,6 +48,8 @@ def test_writing_replaces_the_last_one_whole(tmp_path: Path, teacher: Teacher) -
     save_few_steps(teacher.transformer, target)
     assert {path.name for path in tmp_path.iterdir()} == {"few-steps"}
     assert {path.name for path in target.iterdir()} == {"transformer", "scheduler"}
+    config = json.loads((target / "transformer" / "config.json").read_text())
+    assert not config.get("_name_or_path"), "no path of the machine that it was trained on"
     loaded = WanTransformer3DModel.from_pretrained(target / "transformer")
     for name, value in teacher.transformer.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)

@@ -85,7 +85,7 @@ def test_signals_are_written_by_layer_width_and_recipe() -> None:
 
 def test_plans_are_written_with_their_overrides() -> None:
     written = describe_run(make_run("transformer", policy=MIXED), {}, {})
-    assert written["plan"]["blocks.1"] == {"default": "8", "overrides": {"ffn.down": "16"}}
+    assert written["plan"]["blocks.1"] == {"default": "8", "overrides": {"ffn.down": "16"}, "reuse": None}
     assert written["plans"][written["history"][0]["plan"]]["blocks.0"] == "8+ffn.down:16"
 
 
