@@ -3,7 +3,8 @@
 Neighbouring blocks that may be reused make a span, of which one residual is kept: what the last one returns less what
 the first one was given. When a span is reused, its blocks hand their streams through and the last one adds the
 residual. Spans are found while the model runs: a block belongs to that of the block before it if it is given the very
-tensors that the other returned. Where the model does something in between, a new span begins.
+tensors that the other returned. Where the model does something in between, in place or not, a new span begins. A block
+that writes into what it is given is never reused, nor one whose results the model writes into: what it added is lost.
 
 Whether a span is reused is decided before each forward from what the last runs measured, see
 `tadp.runtime.extrapolation`.
@@ -20,7 +21,7 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import Plan, Reuse
 from tadp.runtime.clock import Tick
 from tadp.runtime.extrapolation import Foretold
-from tadp.runtime.streams import Streams, find_streams, outputs_of
+from tadp.runtime.streams import Streams, find_streams, outputs_of, version_of
 from tadp.runtime.track import Track, foretell_together
 
 
@@ -30,11 +31,12 @@ class ReuseFailed(Exception):
 
 @dataclass
 class _Span:
-    """A span that is being run: its blocks so far, what the first was given, what the last returned."""
+    """A span that is being run: its blocks, what the first was given, what the last returned and its versions."""
 
     blocks: list[str]
     given: tuple[torch.Tensor, ...]
     returned: tuple[torch.Tensor, ...]
+    versions: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,14 @@ class ResidualStore:
         if block not in self._leave or block in self._refused:
             self._finish()
             return run(*args, **kwargs)
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+        before = [version_of(value) for value in given]
         result = run(*args, **kwargs)
+        outputs = outputs_of(result) or ()
+        if before != [version_of(value) for value in given] or any(one is other for one in given for other in outputs):
+            self._finish()
+            self._refuse(block, "it writes into what it is given")
+            return result
         self._follow(block, args, kwargs, result)
         return result
 
@@ -188,12 +197,13 @@ class ResidualStore:
             self._refuse(block, f"it is called differently in another step ({error})")
             return
         running = self._running
-        if running is not None and _same(running.returned, given) and self._alike(running.blocks[-1], block):
+        versions = tuple(map(version_of, outputs))
+        if running is not None and _continues(running, given) and self._alike(running.blocks[-1], block):
             running.blocks.append(block)
-            running.returned = outputs
+            running.returned, running.versions = outputs, versions
         else:
             self._finish()
-            self._running = _Span([block], given, outputs)
+            self._running = _Span([block], given, outputs, versions)
 
     def _alike(self, one: str, other: str) -> bool:
         """Whether two blocks may be reused on the same terms."""
@@ -203,6 +213,9 @@ class ResidualStore:
         """Keep the residual of the span that is open, if any."""
         span, self._running = self._running, None
         if span is None:
+            return
+        if span.versions != tuple(map(version_of, span.returned)):
+            self._refuse(span.blocks[-1], "what it returns is written to before the next block")
             return
         key = self._tick.branch, tuple(span.blocks)
         track = self._tracks.get(key)
@@ -230,6 +243,8 @@ class ResidualStore:
             warnings.warn(f"{block} is never reused: {reason}", PrecisionFallbackWarning, stacklevel=4)
 
 
-def _same(returned: tuple[torch.Tensor, ...], given: tuple[torch.Tensor, ...]) -> bool:
-    """Whether a block is given the very tensors that the one before it returned, in the same order."""
-    return len(returned) == len(given) and all(one is other for one, other in zip(returned, given, strict=True))
+def _continues(span: _Span, given: tuple[torch.Tensor, ...]) -> bool:
+    """Whether a block is given the very tensors that the one before it returned, in the same order and unchanged."""
+    pairs = zip(span.returned, given, strict=False)
+    same = len(span.returned) == len(given) and all(one is other for one, other in pairs)
+    return same and span.versions == tuple(map(version_of, given))

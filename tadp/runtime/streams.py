@@ -39,6 +39,11 @@ class Streams:
         return outputs[0] if self.returns is None else self.returns(outputs)
 
 
+def version_of(tensor: torch.Tensor) -> int | None:
+    """What changes whenever a tensor is written to in place; None for tensors of inference mode, which do not count."""
+    return None if tensor.is_inference() else tensor._version
+
+
 def outputs_of(result: object) -> tuple[torch.Tensor, ...] | None:
     """The tensors that a block returned; None where it returned anything else."""
     values = result if type(result) in (tuple, list) else (result,)

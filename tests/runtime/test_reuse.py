@@ -205,6 +205,51 @@ def test_a_call_that_does_not_fit_is_given_up_as_a_whole() -> None:
         model.store.call("blocks.0", lambda tokens: tokens, (), {"tokens": TOKENS})
 
 
+def _write_into(given: torch.Tensor) -> torch.Tensor:
+    given += 1
+    return given
+
+
+def test_a_block_that_writes_into_its_input_is_never_reused() -> None:
+    """Its residual would be nothing, and reusing it would leave it out."""
+    store = ResidualStore()
+    plan = Plan.of({"blocks.0": Recipe(L8, reuse=ALWAYS)})
+    tokens = TOKENS.clone()
+
+    def run(step: int) -> None:
+        assert not store.decide(plan, Tick(1, step + 1, "cond", 0.0), 1 - step / 10, 0.1, False)
+        store.call("blocks.0", _write_into, (tokens,), {})
+        store.finish()
+
+    with pytest.warns(PrecisionFallbackWarning, match="writes into what it is given"):
+        run(0)
+    for step in (1, 2, 3, 4):
+        run(step)
+    torch.testing.assert_close(tokens, TOKENS + 5)
+
+
+def test_results_that_the_model_writes_into_are_not_reused() -> None:
+    model = _Model(2)
+    model.between = lambda tokens: tokens.add_(10.0)
+
+    def generate() -> None:
+        for noise in (1.0, 0.9, 0.8, 0.7, 0.6):
+            torch.testing.assert_close(model.forward(noise), model.truth(noise) + 20)
+            assert len(model.ran) == 2
+
+    with pytest.warns(PrecisionFallbackWarning, match="is written to before the next block"):
+        generate()
+    assert model.store.bytes == 0
+
+
+def test_inference_mode_has_no_versions_and_works() -> None:
+    with torch.inference_mode():
+        model = _Model()
+        model.measure()
+        torch.testing.assert_close(model.forward(0.7), model.truth(0.7), atol=1e-5, rtol=1e-5)
+    assert model.ran == []
+
+
 def test_two_streams_that_swap_places_stay_apart() -> None:
     store = ResidualStore()
     plan = Plan.of((name, Recipe(L8, reuse=ALWAYS)) for name in ("a.0", "a.1"))
