@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.quality.correlation import draws, interval, spearman
-from bench.record import cell, machine, record, versions
+from bench.record import cell, machine, markdown, record, versions
 from tadp.calibration.fit import candidates
 from tadp.calibration.samples import Outcome, Sample
 from tadp.complexity.score import judge
@@ -301,7 +301,7 @@ def write_report(
     if json is not None:
         record("pareto", tables["Policies"], json, **facts, **dict(tables))
     draw(proof, out / "pareto.png")
-    sections = [f"## {title}\n\n{_markdown(rows)}" for title, rows in tables.items()]
+    sections = [f"## {title}\n\n{markdown(rows)}" for title, rows in tables.items()]
     (out / "pareto.md").write_text(_page(out / "pareto.md", facts, sections))
 
 
@@ -320,13 +320,6 @@ def _page(path: Path, facts: Mapping[str, object], sections: Sequence[str]) -> s
         )
         + "\n"
     )
-
-
-def _markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    lines += ["| " + " | ".join(cell(row[column]) for column in columns) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def _turn(first: tuple[float, float], second: tuple[float, float], third: tuple[float, float]) -> float:

@@ -1,4 +1,4 @@
-"""Complexity policy: probe two steps at 8 bits, then let two thresholds of the score and one of the noise choose."""
+"""Complexity policy: the first steps as they are, two of them measured; the score says how soon cheap ones follow."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
 from tadp.planning.blocks import ends
 from tadp.planning.calibration import Calibration
 from tadp.policy import grammar
-from tadp.policy.plans import END, probe_plan
+from tadp.policy.plans import END, uniform_plan
 from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.policy.static import Static
@@ -19,31 +19,41 @@ from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
+_W8A16 = Level.parse("w8a16")
+
+
+def _read_late(text: str) -> tuple[float, ...]:
+    """Three noise levels that slashes part, or one for all scores."""
+    found = tuple(map(grammar.number, text.split("/")))
+    return found * 3 if len(found) == 1 else found
+
 
 _SETTINGS = {
-    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "late", "reuse", "guidance"),
-    "lowest": grammar.Setting("lowest", Level.parse, str),
+    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "reuse", "guidance"),
+    "late": grammar.Setting("late", _read_late, lambda late: "/".join(map(grammar.digits, late))),
+    **{name: grammar.Setting(name, Level.parse, str) for name in ("early", "probe", "lowest")},
 }
 
 
 @register
 @dataclass(frozen=True)
 class Complexity(Policy):
-    """8-bit weights; activations at 16 bits while that counts, and at 8 for simple content and afterwards.
+    """The model as it is until the noise has fallen so far that a clip is settled, then 8 bits, attention, and reuse.
 
-    | noise | score below `low` | below `high` | from `high` on |
+    | score | below `low` | below `high` | from `high` on |
     | --- | --- | --- | --- |
-    | the probe | 8 | 8 | 8 |
-    | until `late` | 8 | w8a16 | w8a16, key blocks at 16 |
-    | below `late` | 8, attention at 8 | 8, attention at 8 | 8, attention at 8, key blocks at 16 |
+    | 16 bits until the noise falls below `late` | 0.95 | 0.88 | 0.85 |
+    | from then on | 8, attention at 8 | 8, attention at 8 | 8, attention at 8, key blocks at 16 |
 
-    The first and the last block are at 16 bits, unless a calibration found them no more sensitive than others. Content
-    below `low` runs at 6 bits where a calibration found that they take less time or memory than 8. Attention products
-    run at 16 bits where the device is no faster at 8.
+    What a clip shows is settled in the first steps. An error there leads everything that follows astray, so these steps
+    run at `early`, the first two of them measured; simple content is settled sooner. Later errors are several times
+    smaller in the clip (docs/policies.md has the figures), and 8 bits, 8-bit attention products and reuse save most
+    of the time: blocks that hardly change from step to step do not run (`tadp.precision.Reuse`).
 
-    Once the noise has fallen below `late`, what is left to decide are details: errors count several times less there
-    (docs/policies.md has the figures). From then on blocks that hardly change from step to step are reused, see
-    `tadp.precision.Reuse`.
+    In late steps the first and the last block are at 16 bits, unless a calibration found them no more sensitive than
+    others. Content below `low` runs at 6 bits where a calibration found that they take less time or memory than 8.
+    Attention products run at 16 bits where the device is no faster at 8. Where a device has no room for the 16-bit
+    weights beside the packed ones, early steps keep activations at 16 bits and weights at 8, which is w8a16.
 
     Key blocks are the share `key_blocks` of the middle blocks that a calibration found most sensitive; without one,
     those that changed their input most while they were probed.
@@ -56,7 +66,10 @@ class Complexity(Policy):
         ranges: where this model's signals lie between simple and complex content; wide defaults where it is not known.
         shadow_budget: share of the time of probe steps in [0, 1] that may go into running blocks once more at another
             level, to measure what the level changes; 0 for none of it.
-        late: noise level, as a share of the first step's, below which steps are late.
+        late: noise levels, as shares of the first step's, below which steps are late, for scores below `low`, below
+            `high` and above; they do not rise.
+        early: level of the steps before.
+        probe: level of the middle blocks while they are measured; None for `early`.
         reuse: bound of reuse in late steps; 0 for none.
         guidance: bound of leaving out the forward without the prompt, likewise (`tadp.runtime.guidance`).
         sensitive: middle blocks from the most to the least sensitive, from calibration.
@@ -82,7 +95,9 @@ class Complexity(Policy):
     sensitive: tuple[str, ...] = ()
     kept: frozenset[str] | None = None
     lowest: Level = L8
-    late: float = 0.8
+    late: tuple[float, float, float] = (0.95, 0.88, 0.85)
+    early: Level = L16
+    probe: Level | None = None
     reuse: float = 0.0075
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
@@ -92,8 +107,8 @@ class Complexity(Policy):
             raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={self.low}, high={self.high}")
         if not 0 <= self.key_blocks <= 1:
             raise ValueError(f"key_blocks must be a share between 0 and 1, got {self.key_blocks}")
-        if not 0 < self.late <= 1:
-            raise ValueError(f"late must be a noise level in (0, 1], got {self.late}")
+        if len(self.late) != 3 or not 0 < self.late[2] <= self.late[1] <= self.late[0] <= 1:
+            raise ValueError(f"late must be three noise levels in (0, 1] that do not rise, got {self.late}")
         for name in ("reuse", "guidance"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be a bound of at least 0, got {getattr(self, name)}")
@@ -136,34 +151,33 @@ class Complexity(Policy):
 
     @property
     def stages(self) -> tuple[float, ...]:
-        return (self.late,)
+        return tuple(sorted({*self.late}, reverse=True))
 
     def recipes(self) -> tuple[Recipe, ...]:
-        early = tuple(dict.fromkeys((L8, self.lowest, _W8A16, L16)))
-        late = tuple(dict.fromkeys((L8, self.lowest, L16)))
-        return (*map(_recipe, early), *(_recipe(level, L8) for level in late))
+        early = (self.early, _without_masters(self.early), *([] if self.probe is None else [self.probe]))
+        late = (L8, self.lowest, L16)
+        recipes = (*map(_recipe, early), *(_recipe(level, attention) for level in late for attention in (L8, L16)))
+        return tuple(dict.fromkeys(recipes))
 
     def plan(self, seen: Seen) -> Plan:
-        score = seen.score
-        reuse, guidance = (_leave(bound, seen) for bound in (self.reuse, self.guidance))
-        if score is None:
-            early = probe_plan(seen.blocks)
-            recipes = tuple((block, replace(recipe, reuse=reuse)) for block, recipe in early)
-            return Plan(recipes, early.reasons, guidance)
-        level, why = self._level(score, late=seen.stage > 0)
-        attention = L8 if seen.stage and seen.fast_attention else L16
+        early = self.early if seen.masters_fit else _without_masters(self.early)
+        room = "" if early == self.early else "; no room for 16-bit weights"
+        if seen.score is None:
+            return self._early_plan(seen, self.probe or early, f"measured by the probe{room}")
+        of_class = (seen.score >= self.low) + (seen.score >= self.high)
+        until = self.late[of_class]
+        if seen.stage <= self.stages.index(until):
+            return self._early_plan(seen, early, f"score {seen.score:.2f}: until noise {until:g}{room}")
+        level = self.lowest if of_class == 0 else L8
+        attention = L8 if seen.fast_attention else L16
         kept = ends(seen.blocks) if self.kept is None else self.kept
         middle = tuple(block for block in seen.blocks if block not in kept)
-        keys = self._keys(middle, seen.signals) if score >= self.high else {}
+        keys = self._keys(middle, seen.signals) if of_class == 2 else {}
         levels = {block: level if block in middle and block not in keys else L16 for block in seen.blocks}
+        reuse, guidance = map(_leave, (self.reuse, self.guidance))
         recipes = tuple((block, _recipe(own, attention, reuse)) for block, own in levels.items())
+        why = f"score {seen.score:.2f}: from noise {until:g} on"
         return Plan(recipes, tuple(self._reasons(seen.blocks, middle, keys, why)), guidance)
-
-    def _level(self, score: float, late: bool) -> tuple[Level, str]:
-        """Level of middle blocks that are no key blocks, and the reason."""
-        if score < self.low:
-            return self.lowest, f"score {score:.2f} is below {self.low:g}"
-        return (L8, f"score {score:.2f}; late") if late else (_W8A16, f"score {score:.2f}; early")
 
     def _keys(self, middle: tuple[str, ...], signals: tuple[Signals, ...]) -> dict[str, str]:
         """Key blocks, each with the reason."""
@@ -174,6 +188,13 @@ class Complexity(Policy):
         changes = {block: _mean_of("relative_change", block, signals) or 0.0 for block in middle}
         ranked = sorted(middle, key=lambda block: changes[block], reverse=True)
         return {block: f"key block: changes its input by {changes[block]:.0%}" for block in ranked[:count]}
+
+    def _early_plan(self, seen: Seen, level: Level, why: str) -> Plan:
+        """All blocks at one level, but the first and the last at 16 bits; residuals are kept for late steps."""
+        reuse, guidance = (None if bound <= 0 else Reuse(0.0) for bound in (self.reuse, self.guidance))
+        plan = uniform_plan(seen.blocks, _recipe(level, reuse=reuse), keep_ends=True)
+        reasons = ((block, why if recipe.default == level else END) for block, recipe in plan)
+        return Plan(plan.recipes, tuple(reasons), guidance)
 
     def _reasons(
         self, blocks: tuple[str, ...], middle: tuple[str, ...], keys: dict[str, str], why: str
@@ -189,12 +210,14 @@ class Complexity(Policy):
         return ",".join(grammar.write(self, _SETTINGS))
 
 
-_W8A16 = Level.parse("w8a16")
+def _leave(bound: float) -> Reuse | None:
+    """Leave to reuse in late steps; None where there is none."""
+    return None if bound <= 0 else Reuse(bound)
 
 
-def _leave(bound: float, seen: Seen) -> Reuse | None:
-    """Leave to reuse; None where there is none. Before late steps nothing is reused, but residuals are kept."""
-    return None if bound <= 0 else Reuse(bound if seen.stage and seen.score is not None else 0.0)
+def _without_masters(level: Level) -> Level:
+    """What runs instead where there is no room for 16-bit weights."""
+    return _W8A16 if level == L16 else level
 
 
 def _recipe(level: Level, attention: Level = L16, reuse: Reuse | None = None) -> Recipe:

@@ -1,7 +1,7 @@
 """How recipes are laid over the blocks of a model."""
 
 from tadp.planning.blocks import ends
-from tadp.precision import L8, Plan, Recipe
+from tadp.precision import Plan, Recipe
 
 END = "first or last block"
 """Why a block stays at 16 bits."""
@@ -18,15 +18,9 @@ def uniform_plan(blocks: tuple[str, ...], recipe: Recipe, keep_ends: bool) -> Pl
     return Plan.of((block, end if block in kept else recipe) for block in blocks)
 
 
-def probe_plan(blocks: tuple[str, ...]) -> Plan:
-    """8 bits, first and last block at 16: what policies run while they measure."""
-    plan = uniform_plan(blocks, Recipe(L8), keep_ends=True)
-    return plan.because((block, END if recipe == Recipe() else "measured by the probe") for block, recipe in plan)
-
-
 def scored(blocks: tuple[str, ...]) -> frozenset[str]:
-    """The blocks whose signals make up a score: those that every probe measures, so that all scores compare.
+    """The blocks whose signals make up a score: all but the first and the last of every list, which are unlike others.
 
-    All but the first and the last of every list; where there are no others, all.
+    Where there are no others, all.
     """
     return frozenset(blocks) - ends(blocks) or frozenset(blocks)

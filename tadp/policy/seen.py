@@ -17,6 +17,7 @@ class Seen:
         step: the step that the plan is for, counted from 1; None where no step is at hand.
         steps: how many steps the generation takes; None where nobody said.
         memory: bytes of device memory that are free; None where that is not known, as on CPUs.
+        masters_fit: whether the device has room for the 16-bit weights of all blocks.
         fast_attention: whether attention products at 8 bits take less time than at 16 on the model's device.
 
     `step` and `memory` change all the time. A policy with ``follows_steps = False`` is not told them.
@@ -29,4 +30,5 @@ class Seen:
     step: int | None = None
     steps: int | None = None
     memory: int | None = None
+    masters_fit: bool = True
     fast_attention: bool = True

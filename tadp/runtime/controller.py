@@ -75,6 +75,7 @@ class Controller:
         self._history = History()
         self._warned = False
         self._runs = 0  # the last generation that this model ran in
+        self._masters_fit = True
         self._planner = Planner()
         self._shadow_rotation = ShadowRotation(price_at_16())
         self._residuals = ResidualStore(lambda: available_bytes(self._pool.device) // RESIDUAL_SHARE)
@@ -298,6 +299,7 @@ class Controller:
             give_back_freed_memory()
         if tick.generation != self._runs:
             self._runs = tick.generation
+            self._masters_fit = self._pool.masters_fit(free_bytes(self._pool.device))
             self._residuals.restart()
             self._guidance.clear()
             for other in self._turns:
@@ -324,8 +326,9 @@ class Controller:
         if policy.probe_steps and not probing and generation.score is None:
             generation.score = generation.judge(self.blocks, policy)
         memory = free_bytes(self._pool.device) if policy.follows_steps else None
+        seen = generation.seen(self.blocks, policy, step, memory)
         fast_attention = attention_is_faster(self._pool.device)
-        plan = self._planner.plan(policy, generation.seen(self.blocks, policy, step, memory, fast_attention))
+        plan = self._planner.plan(policy, replace(seen, masters_fit=self._masters_fit, fast_attention=fast_attention))
         if not probing or step is None:
             return Order(plan, probing)
         return Order(plan, probing, self._shadow_rotation.choose(plan, policy.recipes(), policy.shadow_budget))
@@ -363,10 +366,10 @@ class Controller:
     def _prepare(self, policy: Policy, dispatchers: Iterable[Dispatcher[Any]]) -> None:
         """Let every variant be compiled that a policy may ask for."""
         pieces = [piece for dispatcher in dispatchers for piece in dispatcher.partition.pieces]
-        first = policy.plan(Seen(self.blocks))
-        probed = [recipe.running for _, recipe in first if recipe.running != Recipe()] if policy.probe_steps else []
+        first = policy.plan(Seen(self.blocks, masters_fit=self._masters_fit)) if policy.probe_steps else Plan()
+        probed = tuple(dict.fromkeys(recipe.running for _, recipe in first))
         recipes = tuple(dict.fromkeys(recipe.running for recipe in policy.recipes()))
-        self._variants.prepare(pieces, recipes, tuple(dict.fromkeys(probed)))
+        self._variants.prepare(pieces, recipes, probed)
 
 
 def _check_finite(inputs: Iterable[tuple[str, torch.Tensor]]) -> None:

@@ -70,16 +70,14 @@ class Generation:
         """Whether a step is measured, in all its branches, as the policy's first ones are. None: the next step."""
         return len(self.probed_steps) < policy.probe_steps or step in self.probed_steps
 
-    def seen(
-        self, blocks: tuple[str, ...], policy: Policy, step: int | None, memory: int | None, fast_attention: bool
-    ) -> Seen:
-        """What a policy is shown before a step; None: before the next one.
+    def seen(self, blocks: tuple[str, ...], policy: Policy, step: int | None, memory: int | None) -> Seen:
+        """What a policy is shown of a generation before a step; None: before the next one.
 
         Only policies that follow steps are told step and memory, which change all the time.
         """
         score = None if self.score is None or self.probes(step, policy) else self.score.total
         stage = self.stage(policy.stages)
-        seen = Seen(blocks, score, tuple(self.signals), stage, steps=self.num_steps, fast_attention=fast_attention)
+        seen = Seen(blocks, score, tuple(self.signals), stage, steps=self.num_steps)
         return replace(seen, step=step, memory=memory) if policy.follows_steps else seen
 
     def take(self, measured: Signals, tick: Tick, prediction: torch.Tensor | None) -> Signals:

@@ -58,10 +58,16 @@ class SpillWriter:
 
 
 class Masters:
-    """Read access to a file of masters; `get` maps a tensor in, dropping the tensor lets its pages go again."""
+    """Read access to a file of masters; `get` maps a tensor in, dropping the tensor lets its pages go again.
+
+    Attributes:
+        path: of the file.
+        nbytes: of all masters together.
+    """
 
     def __init__(self, path: Path, lock: BinaryIO) -> None:
         self.path = path
+        self.nbytes = path.stat().st_size
         self._finalizer = weakref.finalize(self, _remove, path, lock, os.getpid())
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:

@@ -15,7 +15,7 @@ class Order:
 
     Attributes:
         plan: the recipe of every block.
-        probing: whether blocks below 16 bits also measure.
+        probing: whether blocks also measure.
         shadows: blocks that run once more while they are measured, each with the recipe of that second run.
         reused: blocks that do not run, and add what they added in earlier steps.
         foretold: whether the model is not run at all, and its prediction foretold from that of the other branch.
@@ -45,12 +45,12 @@ class Order:
         return {block: recipe.running for block, recipe in self.plan}
 
     def variant_of(self, block: str | None) -> tuple[Recipe, bool]:
-        """The recipe of a block, and whether the block measures. Code outside of all blocks, None, stays at 16 bits.
+        """The recipe of a block, and whether the block measures.
 
-        Blocks that the plan leaves at 16 bits, or does not name, are not measured.
+        Code outside of all blocks, None, and blocks that the plan does not name run at 16 bits and measure nothing.
         """
-        recipe = self._recipes.get(block, Recipe()) if block else Recipe()
-        return recipe, self.probing and recipe != Recipe()
+        recipe = self._recipes.get(block) if block else None
+        return (Recipe(), False) if recipe is None else (recipe, self.probing)
 
     def same_variants(self, other: "Order") -> bool:
         """Whether both orders run the same variants; shadow runs come on top."""

@@ -34,6 +34,10 @@ NOT_CAPTURED = "torch.compile did not capture the code that calls it"
 Pack = Callable[[torch.Tensor], PlaneWeight]
 
 
+MEMORY_MARGIN = 0.2
+"""Share of a device's free memory that stays free (SPEC A10)."""
+
+
 class WeightPool:
     """Hands out planes and masters.
 
@@ -119,6 +123,12 @@ class WeightPool:
         own = (planes for _, _, planes in self._packed.values())
         first = next(itertools.chain(self._adopted, own), None)
         return None if first is None else first.high.device
+
+    def masters_fit(self, free: int | None) -> bool:
+        """Whether all masters fit into so many free bytes of the device, with a margin; None: they need no room."""
+        if free is None or self._masters is None:
+            return True
+        return self._masters.nbytes - self.master_bytes <= (1 - MEMORY_MARGIN) * free
 
     def keep_masters(self, blocks: frozenset[str]) -> None:
         """Let go of all masters but those of the named blocks."""

@@ -30,7 +30,7 @@ class ShadowRotation:
         """The recipe of every block that is to be run once more in the next forward.
 
         Args:
-            plan: what the blocks run at in this forward; those at 16 bits are not measured.
+            plan: what the blocks run at in this forward.
             recipes: the candidates.
             budget: share of a forward's time; 0 for no shadow runs.
 
@@ -75,9 +75,7 @@ def turns(plan: Plan, recipes: Sequence[Recipe]) -> list[tuple[str, Recipe]]:
     """
     candidates_of_all = tuple(dict.fromkeys(recipe.running for recipe in recipes))
     candidates = [
-        (block, [recipe for recipe in candidates_of_all if recipe != current.running])
-        for block, current in plan
-        if current.running != Recipe()
+        (block, [recipe for recipe in candidates_of_all if recipe != current.running]) for block, current in plan
     ]
     rounds = max((len(others) for _, others in candidates), default=0)
     return [

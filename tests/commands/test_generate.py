@@ -43,7 +43,7 @@ def test_a_prompt_becomes_clip_plan_report_and_table(
     assert {"entity", "spatial", "temporal", "total", "evidence"} <= set(entry["text"])
     chosen, baseline, static = entry["runs"]
     assert chosen["score"]["total"] == 0.4
-    assert chosen["plan"]["blocks.1"] == {"default": "8", "overrides": {}, "reuse": "reuse:0"}
+    assert chosen["plan"]["blocks.1"] == {"default": "16", "overrides": {}, "reuse": "reuse:0"}
     assert list(chosen["plan"]) == list(BLOCKS)
     assert static["weight_bytes"] == 1000
     first = chosen["history"][0]

@@ -29,16 +29,16 @@ def test_a_generation_is_probed_scored_and_planned(compiled: WanTransformer3DMod
         (step, branch) for step in (1, 2, 3) for branch in ("cond", "uncond")
     ]
     assert [record.phase for record in records] == ["probe"] * 4 + ["run"] * 2
-    assert records[0].plan["blocks.1"] == Recipe(L8)
-    assert records[0].plan["blocks.0"] == Recipe(L16)
+    assert {recipe for _, recipe in records[0].plan} == {Recipe(L16)}
+    assert records[-1].plan["blocks.1"].default == L8
     assert records[-1].plan["blocks.3"].default == L16
-    assert [block.piece for block in records[0].signals.blocks] == ["blocks.1", "blocks.2"]
-    block = records[0].signals.blocks[0]
+    assert [block.piece for block in records[0].signals.blocks] == [f"blocks.{index}" for index in range(4)]
+    block = records[0].signals.blocks[1]
     assert 0 < block["entropy"][0] <= 1
     assert block["relative_change"][0] > 0
     assert len(block.by_layer("kurtosis")) == 7
     assert all(layer.startswith("blocks.1.") for layer in block.by_layer("kurtosis"))
-    assert all(layer.startswith("blocks.2.") for layer in records[0].signals.blocks[1].by_layer("kurtosis"))
+    assert all(layer.startswith("blocks.2.") for layer in records[0].signals.blocks[2].by_layer("kurtosis"))
     assert records[-1].signals is None
     assert 0 <= records[-1].score <= 1
     assert compiled.tadp.score.text is not None
@@ -200,6 +200,6 @@ def test_block_maps_of_sparse_attention_are_read() -> None:
         warnings.simplefilter("ignore", tadp.PrecisionFallbackWarning)
         tadp.compile(model, policy="complexity")
         model(torch.randn(2, 8, 32), torch.tensor([500.0, 500.0]))
-    (block,) = model.tadp.history[0].signals.blocks
+    block = model.tadp.history[0].signals.blocks[1]
     assert block["block_map_entropy"] == (0.5, 0.5)  # log 2 / log 4
     assert block["entropy"] == ()

@@ -46,7 +46,9 @@ def complexities(draw: st.DrawFn) -> Complexity:
         key_blocks=draw(SHARES),
         shadow_budget=draw(SHARES),
         lowest=draw(LEVELS),
-        late=draw(st.floats(0.01, 1.0)),
+        late=tuple(sorted(draw(st.tuples(*[st.floats(0.01, 1.0)] * 3)), reverse=True)),
+        early=draw(LEVELS),
+        probe=draw(st.none() | LEVELS),
         reuse=draw(st.floats(0.0, 1.0)),
     )
 
@@ -152,7 +154,7 @@ def test_the_order_of_costed_blocks_is_in_the_key() -> None:
         "static:8,ends=16,probe=2",
         "complexity",
         "complexity:low=0.2,high=0.8",
-        "complexity:late=0.9,lowest=4",
+        "complexity:late=0.9/0.9/0.5,probe=8,lowest=4",
         "budget:quality=40",
         "budget:quality=38.5,latency=5,memory=1e+09,deviations=1",
         "budget:quality=44,ends=free",

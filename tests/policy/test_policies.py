@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from tadp.complexity import text
@@ -49,32 +51,52 @@ def test_attention_is_named_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "early", "late"),
-    [
-        (None, "8", "8"),
-        (0.0, "8", "8+attention:8"),
-        (0.2999, "8", "8+attention:8"),
-        (0.3, "w8a16", "8+attention:8"),
-        (0.7, "w8a16", "8+attention:8"),
-    ],
-    ids=str,
+    ("score", "cheap_from"), [(None, 4), (0.0, 1), (0.2999, 1), (0.3, 2), (0.6999, 2), (0.7, 3), (1.0, 3)], ids=str
 )
-def test_middle_blocks_follow_score_and_noise(score: float | None, early: str, late: str) -> None:
+def test_the_score_says_how_soon_cheap_steps_begin(score: float | None, cheap_from: int) -> None:
     policy = Complexity(key_blocks=0, reuse=0)
-    for stage, expected in enumerate((early, late)):
+    assert policy.stages == policy.late
+    for stage in range(len(policy.stages) + 1):
         plan = policy.plan(Seen(BLOCKS, score, stage=stage))
+        expected = "8+attention:8" if stage >= cheap_from else "16"
         assert {str(plan[block]) for block in BLOCKS[1:-1]} == {expected}
         assert plan[BLOCKS[0]].default == plan[BLOCKS[-1]].default == L16
 
 
-@pytest.mark.parametrize(("score", "middle"), [(0.0, "6"), (0.2999, "6"), (0.3, "w8a16")], ids=str)
-def test_simple_content_runs_at_the_lowest_level(score: float, middle: str) -> None:
-    assert _levels(Complexity(lowest=L6), score) == ["16", *[middle] * 8, "16"]
+def test_one_bound_may_hold_for_all_scores() -> None:
+    policy = parse("complexity:late=0.9")
+    assert policy == Complexity(late=(0.9, 0.9, 0.9))
+    assert policy.stages == (0.9,)
+    for score in (0.0, 0.5, 1.0):
+        levels = [policy.plan(Seen(BLOCKS, score, stage=stage))["blocks.5"].default for stage in (0, 1)]
+        assert levels[0] == L16
+    assert levels[1] != L16
+
+
+def test_early_steps_and_the_probe_may_have_other_levels() -> None:
+    policy = Complexity(early=Level.parse("w8a16"), probe=L8)
+    assert set(_levels(policy, None)[1:-1]) == {"8"}
+    assert set(_levels(policy, 0.5)[1:-1]) == {"w8a16"}
+    assert _levels(policy, 0.5)[0] == _levels(policy, None)[-1] == "16"
+
+
+def test_early_steps_keep_weights_at_8_bits_where_there_is_no_room_for_more() -> None:
+    for score in (None, 0.1, 0.5, 0.9):
+        plan = Complexity().plan(Seen(BLOCKS, score, masters_fit=False))
+        assert {str(plan[block].default) for block in BLOCKS[1:-1]} == {"w8a16"}
+        assert "no room for 16-bit weights" in plan.why("blocks.5")
+    assert "room" not in Complexity().plan(Seen(BLOCKS, 0.5)).why("blocks.5")
+
+
+def test_simple_content_runs_at_the_lowest_level() -> None:
+    policy = Complexity(lowest=L6)
+    for score, middle in ((0.0, L6), (0.2999, L6), (0.3, L8)):
+        assert policy.plan(Seen(BLOCKS, score, stage=3))["blocks.5"].default == middle
 
 
 def test_attention_stays_at_16_where_8_bits_are_no_faster() -> None:
     for score in (0.1, 0.5, 0.9):
-        for stage in (0, 1):
+        for stage in (0, 3):
             plan = Complexity().plan(Seen(BLOCKS, score, stage=stage, fast_attention=False))
             assert {recipe[Role.ATTENTION] for _, recipe in plan} == {L16}
 
@@ -82,14 +104,14 @@ def test_attention_stays_at_16_where_8_bits_are_no_faster() -> None:
 def test_ends_that_a_calibration_found_no_more_sensitive_follow_the_others() -> None:
     policy = Complexity().calibrated(made_up())
     assert policy.kept is not None
-    plan = policy.plan(Seen(COSTED, 0.5))
+    plan = policy.plan(Seen(COSTED, 0.5, stage=3))
     for block in (COSTED[0], COSTED[-1]):
         assert (plan[block].default == L16) == (block in policy.kept)
 
 
 @pytest.mark.parametrize(
     ("score", "stage", "bound"),
-    [(None, 0, 0.0), (None, 1, 0.0), (0.1, 0, 0.0), (0.1, 1, 0.04), (1.0, 1, 0.04)],
+    [(None, 0, 0.0), (None, 3, 0.0), (0.1, 0, 0.0), (0.1, 1, 0.04), (1.0, 2, 0.0), (1.0, 3, 0.04)],
     ids=str,
 )
 def test_blocks_are_reused_late(score: float | None, stage: int, bound: float) -> None:
@@ -104,10 +126,18 @@ def test_reuse_can_be_left_out() -> None:
     assert plan.guidance is None
 
 
-@pytest.mark.parametrize("arguments", [{"late": 0.0}, {"late": 1.1}, {"reuse": -0.1}, {"reuse": float("nan")}])
-def test_impossible_late_steps_and_bounds_are_refused(arguments: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"late must be|reuse must be"):
-        Complexity(**arguments)
+@pytest.mark.parametrize(
+    "late", [(0.9, 0.8, 0.0), (1.1, 0.9, 0.8), (0.8, 0.9, 0.7), (0.9, 0.8), (0.9, 0.8, float("nan"))]
+)
+def test_impossible_late_steps_are_refused(late: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="late must be three noise levels"):
+        Complexity(late=late)
+
+
+@pytest.mark.parametrize("reuse", [-0.1, float("nan")])
+def test_impossible_bounds_of_reuse_are_refused(reuse: float) -> None:
+    with pytest.raises(ValueError, match="reuse must be"):
+        Complexity(reuse=reuse)
 
 
 def test_high_scores_put_the_most_changing_blocks_at_16() -> None:
@@ -115,14 +145,10 @@ def test_high_scores_put_the_most_changing_blocks_at_16() -> None:
     signals = Signals(
         tuple(BlockSignals(block, {("relative_change", ""): (change,)}) for block, change in changes.items())
     )
-    levels = dict(zip(BLOCKS, _levels(Complexity(), 0.7, (signals,)), strict=True))
-    assert {block for block, level in levels.items() if level == "16"} == {
-        "blocks.0",
-        "blocks.2",
-        "blocks.4",
-        "blocks.9",
-    }
-    assert set(levels.values()) == {"16", "w8a16"}
+    plan = Complexity().plan(Seen(BLOCKS, 0.7, (signals,), stage=3))
+    at_16 = {block for block, recipe in plan if recipe.default == L16}
+    assert at_16 == {"blocks.0", "blocks.2", "blocks.4", "blocks.9"}
+    assert {recipe.default for _, recipe in plan} == {L16, L8}
 
 
 @pytest.mark.parametrize("arguments", [{"low": 0.8}, {"high": 1.2}, {"low": -0.1}, {"key_blocks": 2.0}])
@@ -140,20 +166,21 @@ def test_plans_use_announced_recipes_only(policy: Complexity | Static) -> None:
     announced = {recipe.running for recipe in policy.recipes()}
     for score in (None, 0.0, 0.5, 1.0):
         for stage in range(len(policy.stages) + 1):
-            used = {recipe.running for _, recipe in policy.plan(Seen(BLOCKS, score, stage=stage))}
-            assert used <= announced
+            for fits, fast in itertools.product((True, False), repeat=2):
+                seen = Seen(BLOCKS, score, stage=stage, masters_fit=fits, fast_attention=fast)
+                assert {recipe.running for _, recipe in policy.plan(seen)} <= announced
 
 
 def test_a_calibration_names_the_key_blocks() -> None:
-    plan = Complexity(key_blocks=0.5).calibrated(made_up()).plan(Seen(COSTED, 0.9))
-    assert [str(plan[block].default) for block in COSTED] == ["w8a16", "w8a16", "w8a16", "16", "16", "16"]
+    plan = Complexity(key_blocks=0.5).calibrated(made_up()).plan(Seen(COSTED, 0.9, stage=3))
+    assert [str(plan[block].default) for block in COSTED] == ["8", "8", "8", "16", "16", "16"]
     assert "calibration" in plan.why(COSTED[4])
 
 
 def test_simple_content_runs_at_6_bits_where_that_saves_memory() -> None:
     policy = Complexity().calibrated(made_up())
-    assert policy.plan(Seen(COSTED, 0.1))[COSTED[2]].default == L6
-    assert Recipe(L6) in policy.recipes()
+    assert policy.plan(Seen(COSTED, 0.1, stage=1))[COSTED[2]].default == L6
+    assert Static(L6, attention=L8).recipe in policy.recipes()
 
 
 def test_a_calibration_sets_back_the_scorer_that_it_was_not_fitted_to() -> None:

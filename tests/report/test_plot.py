@@ -21,7 +21,7 @@ TEXT = TextScore(entity=0.1, spatial=0.2, temporal=0.3, total=0.2, evidence={})
 CLIP = np.zeros((1, 8, 8, 3), np.float32)
 
 
-def make_run(*modules: str, policy: str | Policy = "complexity") -> Run:
+def make_run(*modules: str, policy: str | Policy = "static:8,ends=16") -> Run:
     """A run of 4 steps, which several transformers share one after the other, as in Wan2.2."""
     observed = {}
     for position, module in enumerate(modules):

@@ -1,0 +1,1 @@
+"""The proof: does adapting pay?"""
