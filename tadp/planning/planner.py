@@ -7,7 +7,7 @@ from functools import cached_property
 from tadp.planning.blocks import ends
 from tadp.planning.costs import Costs, Schedule
 from tadp.planning.problem import Menu, Problem
-from tadp.precision import L8, Plan, Recipe
+from tadp.precision import Plan, Recipe
 
 _HARDEST = 1.0
 _MEDIUM = 0.5
@@ -19,7 +19,7 @@ class Planner:
     """Solves for schedules of one model, each score once.
 
     The first stage is the probe's: nothing is known of the content yet, so it runs at what the bounds allow for content
-    of medium complexity, and no block that is measured runs at 16 bits.
+    of medium complexity.
 
     Attributes:
         costs: of the model.
@@ -51,7 +51,7 @@ class Planner:
     @cached_property
     def probe(self) -> Plan:
         """The first stage, the same for all content."""
-        return self._solve(self._problem(self._measured), _MEDIUM)[0][0]
+        return self._solve(self._problem(self._menu), _MEDIUM)[0][0]
 
     def schedule(self, score: float) -> Schedule:
         """The plan of every stage for content of a score.
@@ -83,7 +83,7 @@ class Planner:
         Raises:
             ValueError: where no plan lies within latency and memory; the message says what is possible.
         """
-        problem = self._problem(self._measured)
+        problem = self._problem(self._menu)
         possible = {
             "latency": self.costs.seconds(problem.least(lambda cost: cost.seconds)),
             "memory": self.costs.bytes(problem.least(lambda cost: cost.bytes)),
@@ -100,14 +100,6 @@ class Planner:
         return {
             block: (Recipe(),) if block in self.kept else self.costs.worthwhile(block, self.recipes)
             for block in self.costs.blocks
-        }
-
-    @property
-    def _measured(self) -> Menu:
-        """What each block may run at while it is measured: below 16 bits, unless it is kept there."""
-        return {
-            block: menu if block in self.kept else tuple(r for r in menu if r != Recipe()) or (Recipe(L8),)
-            for block, menu in self._menu.items()
         }
 
     def _problem(self, first: Menu) -> Problem:

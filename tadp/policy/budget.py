@@ -17,7 +17,7 @@ from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.plans import END
 from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
-from tadp.precision import L8, Plan, Recipe
+from tadp.precision import Plan, Recipe
 from tadp.runtime.shadows import DEFAULT_BUDGET
 
 _MEASURED = "chosen for content of medium complexity, and measured by the probe"
@@ -107,14 +107,14 @@ class Budget(Policy):
         return self._known.stages
 
     def recipes(self) -> tuple[Recipe, ...]:
-        return tuple(dict.fromkeys((Recipe(L8), Recipe(), *self._planner.recipes)))
+        return tuple(dict.fromkeys((Recipe(), *self._planner.recipes)))
 
     def plan(self, seen: Seen) -> Plan:
         blocks, score, stage, planner = seen.blocks, seen.score, seen.stage, self._planner
         self._check_blocks(blocks)
         if score is None:
             first = Plan.of((block, planner.probe[block]) for block in blocks)
-            return first.because((block, END if recipe == Recipe() else _MEASURED) for block, recipe in first)
+            return first.because((block, END if block in planner.kept else _MEASURED) for block, _ in first)
         schedule, within = planner.solve(score)
         if not within:
             found = planner.costs.psnr(schedule, planner.rounded(score), self.deviations)

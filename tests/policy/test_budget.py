@@ -137,17 +137,16 @@ def test_impossible_limits_say_what_is_possible(name: str, limit: float) -> None
         _budget(**{name: limit})
 
 
-def test_quality_out_of_reach_gets_the_best_plan_and_a_warning() -> None:
+def test_quality_that_nothing_else_reaches_gets_16_bits() -> None:
     budget = _budget(quality=90.0)
-    with pytest.warns(QualityWarning, match="90 dB cannot be promised"):
-        plan = budget.plan(Seen(BLOCKS, 1.0, stage=1))
-    assert {recipe for _, recipe in plan} == {Recipe()}
+    for stage in range(2):
+        assert {recipe for _, recipe in budget.plan(Seen(BLOCKS, 1.0, stage=stage))} == {Recipe()}
 
 
 def test_limits_go_before_quality() -> None:
     costs = made_up_costs()
     budget = _budget(quality=60.0, latency=11.0)
-    with pytest.warns(QualityWarning):
+    with pytest.warns(QualityWarning, match="60 dB cannot be promised"):
         budget.plan(Seen(BLOCKS, 1.0, stage=1))
     assert costs.seconds(budget.schedule(1.0)) <= 11.0 * (1 + 1e-6)
 
@@ -159,11 +158,11 @@ def test_caution_takes_time() -> None:
     assert costs.psnr(careful, 0.4, deviations=1.0) >= 43.0
 
 
-def test_the_probe_is_below_16_bits_where_it_measures_and_explained() -> None:
+def test_the_probe_is_the_same_for_all_content_and_explained() -> None:
     for bounds in ({"quality": 20.0}, {"quality": 60.0}, {"latency": 11.0}):
         budget = _budget(**bounds)
         plan = budget.plan(Seen(BLOCKS))
-        assert [recipe == Recipe() for _, recipe in plan] == [True, False, False, False, False, True]
+        assert plan["blocks.0"] == plan["blocks.5"] == Recipe()
         assert {recipe for _, recipe in plan} <= set(budget.recipes())
         assert all(budget.schedule(score)[0] == plan for score in SCORES)
         assert plan.why("blocks.0") == "first or last block"
