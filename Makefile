@@ -80,7 +80,7 @@ lint: install ## Check style, types, import directions and the format of the C++
 	$(BIN)/lint-imports
 	$(if $(FORMATTED_SOURCES),$(BIN)/clang-format --dry-run -Werror $(FORMATTED_SOURCES),@echo 'no C++ sources to check')
 
-bench: install ## Run every benchmark but bench.quality.pareto, which takes hours, and bench.quality.bert_head, which needs an extra; results go to bench/results
+bench: install ## Run every benchmark but bench.quality.pareto and bench.quality.proof, which take hours, and bench.quality.bert_head, which needs an extra; results go to bench/results
 	@for file in $(BENCHMARKS); do \
 	    module=$${file%.py}; module=$${module//\//.}; \
 	    echo "== $$module"; \

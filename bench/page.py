@@ -14,7 +14,7 @@ from tadp.writing import replacing
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("kernels", "models", "quality")
 ORDER = (
-    *("alignment", "direction", "few_steps", "signals", "text_groups", "bert_head", "scoring"),
+    *("alignment", "direction", "few_steps", "few_step_levels", "signals", "text_groups", "bert_head", "scoring"),
     *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("sparse_attention", "sparse_error"),
@@ -26,8 +26,8 @@ Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs
 interleaved runs; on a shared machine only ratios within one table mean anything. What follows an @ in a title is
 another machine, size or model: step@4096-tokens ran with `--tokens 4096`, alignment@few-steps with
 `--few-steps`. Some runs were shortened: accuracy and reuse with `--clips 5`, accuracy@sparse with `--clips 2` and
-policies of its own, linear with `--seconds 2`, sparse_attention with `--busy --seconds 8`. Whether adapting pays has a
-page of its own, [results/pareto.md](results/pareto.md).
+policies of its own, linear with `--seconds 2`, sparse_attention with `--busy --seconds 8`. Whether adapting pays has
+pages of its own: [results/proof.md](results/proof.md), and [results/pareto.md](results/pareto.md) for budgets.
 """
 
 

@@ -1,4 +1,4 @@
-"""Does adapting pay? Clips of the embedded model on prompts that calibration did not see, by every policy.
+"""Do budgets pay? Clips of the embedded model on prompts that calibration did not see, by every policy.
 
 Needs the file that `tadp calibrate --dtype float32` writes. Clips are compared with those at 16 bits from the same
 noise, and kept in files: the next run goes on with them. Seconds come from the recipes that the blocks of each clip ran

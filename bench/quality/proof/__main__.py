@@ -31,7 +31,7 @@ def main() -> None:
     chosen = _options().parse_args()
     pairs = contents(chosen.prompts, chosen.seeds)
     if not chosen.report:
-        generate(pairs, chosen.clips, getattr(torch, chosen.dtype))
+        generate(pairs[chosen.skip :], chosen.clips, getattr(torch, chosen.dtype))
     files = sorted(chosen.clips.parent.glob("*.jsonl")) if chosen.report else [chosen.clips]
     write_report(files, chosen.out, chosen.json, planned=len(pairs))
 
@@ -61,6 +61,9 @@ def _options() -> argparse.ArgumentParser:
     options = parser(__doc__)
     options.add_argument("--prompts", type=int, default=48, help="of one to five objects in turn")
     options.add_argument("--seeds", type=int, default=3, help="of every prompt")
+    options.add_argument(
+        "--skip", type=int, default=0, help="contents to leave to another process with a file of its own"
+    )
     options.add_argument("--clips", type=Path, default=CLIPS / "clips.jsonl", help="where clips are kept")
     options.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     options.add_argument("--report", action="store_true", help="generate nothing, write tables of all files beside it")
