@@ -19,6 +19,8 @@ from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
+STEPS_PER_PROBE_STEP = 4
+"""A probe takes at most one step in so many. Generations of fewer steps have none: their prompt has to tell."""
 _W8A16 = Level.parse("w8a16")
 
 
@@ -42,7 +44,7 @@ class Complexity(Policy):
 
     | score | below `low` | below `high` | from `high` on |
     | --- | --- | --- | --- |
-    | 16 bits until the noise falls below `late` | 0.95 | 0.88 | 0.85 |
+    | 16 bits until the noise falls below `late` | 0.93 | 0.85 | 0.75 |
     | from then on | 8, attention at 8 | 8, attention at 8 | 8, attention at 8, key blocks at 16 |
 
     What a clip shows is settled in the first steps. An error there leads everything that follows astray, so these steps
@@ -95,10 +97,10 @@ class Complexity(Policy):
     sensitive: tuple[str, ...] = ()
     kept: frozenset[str] | None = None
     lowest: Level = L8
-    late: tuple[float, float, float] = (0.95, 0.88, 0.85)
+    late: tuple[float, float, float] = (0.93, 0.85, 0.75)
     early: Level = L16
     probe: Level | None = None
-    reuse: float = 0.0075
+    reuse: float = 0.005
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 
@@ -145,6 +147,9 @@ class Complexity(Policy):
     def probe_steps(self) -> int:
         return PROBE_STEPS
 
+    def probe_steps_of(self, steps: int | None) -> int:
+        return PROBE_STEPS if steps is None else min(PROBE_STEPS, steps // STEPS_PER_PROBE_STEP)
+
     @property
     def scoring(self) -> Scoring:
         return Scoring(self.ranges, self.weights, self.text_scorer)
@@ -163,7 +168,7 @@ class Complexity(Policy):
         early = self.early if seen.masters_fit else _without_masters(self.early)
         room = "" if early == self.early else "; no room for 16-bit weights"
         if seen.score is None:
-            return self._early_plan(seen, self.probe or early, f"measured by the probe{room}")
+            return self._early_plan(seen, self.probe or early, f"no score so far{room}")
         of_class = (seen.score >= self.low) + (seen.score >= self.high)
         until = self.late[of_class]
         if seen.stage <= self.stages.index(until):

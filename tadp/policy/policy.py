@@ -76,6 +76,10 @@ class Policy(ABC):
         """How many first steps of a generation are measured; 0 for none."""
         return 0
 
+    def probe_steps_of(self, steps: int | None) -> int:
+        """How many first steps are measured in a generation of so many steps; None where nobody said how many."""
+        return self.probe_steps
+
     @property
     def stages(self) -> tuple[float, ...]:
         """Noise levels, falling, as shares of the first step's timestep, between which the plan may change."""

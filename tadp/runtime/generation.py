@@ -68,7 +68,7 @@ class Generation:
 
     def probes(self, step: int | None, policy: Policy) -> bool:
         """Whether a step is measured, in all its branches, as the policy's first ones are. None: the next step."""
-        return len(self.probed_steps) < policy.probe_steps or step in self.probed_steps
+        return len(self.probed_steps) < policy.probe_steps_of(self.num_steps) or step in self.probed_steps
 
     def seen(self, blocks: tuple[str, ...], policy: Policy, step: int | None, memory: int | None) -> Seen:
         """What a policy is shown of a generation before a step; None: before the next one.

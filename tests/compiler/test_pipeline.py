@@ -67,7 +67,7 @@ def test_prompt_branches_and_steps_are_observed(compiled: WanPipeline) -> None:
     _clip(compiled, "a red circle moves left on a black background", guidance_scale=4.0)
     records = compiled.tadp.history[first:]
     assert [(record.step, record.branch, record.phase) for record in records] == [
-        (step, branch, "probe" if step <= 2 else "run") for step in (1, 2, 3, 4) for branch in ("cond", "uncond")
+        (step, branch, "probe" if step <= 1 else "run") for step in (1, 2, 3, 4) for branch in ("cond", "uncond")
     ]
     assert len({record.generation for record in records}) == 1
     assert compiled.tadp.score.text is not None
@@ -83,7 +83,7 @@ def test_every_generation_is_probed_anew(compiled: WanPipeline) -> None:
     for _ in range(2):
         _clip(compiled, "a red circle", guidance_scale=1.0)
     phases = [record.phase for record in compiled.tadp.history[first:]]
-    assert phases == ["probe", "probe", "run", "run"] * 2
+    assert phases == ["probe", "run", "run", "run"] * 2
 
 
 def test_the_plan_follows_the_thresholds(compiled: WanPipeline) -> None:
@@ -144,6 +144,6 @@ def test_two_transformers_are_one_generation() -> None:
     high, low = (part.tadp.history for part in (pipeline.transformer, pipeline.transformer_2))
     steps = [(record.step, record.branch) for record in (*high, *low)]
     assert steps == [(step, branch) for step in range(1, 5) for branch in ("cond", "uncond")]
-    assert {record.phase for record in high if record.step <= 2} == {"probe"}
+    assert {record.phase for record in high if record.step <= 1} == {"probe"}
     assert {record.phase for record in low} == {"run"}
     assert {record.score for record in low} == {pipeline.tadp.score.total}

@@ -234,7 +234,7 @@ def _two_controllers(policy: str = "complexity") -> tuple[Controller, Controller
 
 def test_transformers_that_take_turns_share_step_noise_probe_and_score() -> None:
     first, second = _two_controllers()
-    first.begin(prompt=PROMPT, num_steps=5)
+    first.begin(prompt=PROMPT, num_steps=8)
     for timestep in (1000.0, 900.0, 800.0):
         first.step(timestep, lambda: None)
     for timestep in (700.0, 600.0):

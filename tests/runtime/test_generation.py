@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tadp.policy import Complexity
+from tadp.policy import Complexity, parse
 from tadp.runtime.clock import Tick
 from tadp.runtime.generation import Generation
 from tadp.runtime.signals import BlockSignals, Signals
@@ -70,3 +70,19 @@ def test_the_most_complex_prompt_counts() -> None:
     both = Generation(1, prompts).judge((), Complexity())
     assert both == Generation(1, prompts[1:]).judge((), Complexity())
     assert both != Generation(1, prompts[:1]).judge((), Complexity())
+
+
+@pytest.mark.parametrize(
+    ("steps", "measured"), [(None, 2), (1, 0), (2, 0), (3, 0), (4, 1), (7, 1), (8, 2), (50, 2)], ids=str
+)
+def test_few_steps_are_probed_less(steps: int | None, measured: int) -> None:
+    generation = Generation(1, num_steps=steps)
+    count = 0
+    while generation.probes(count + 1, Complexity()):
+        count += 1
+        generation.take(CHANGED, Tick(1, count, "cond", 1.0), None)
+    assert count == measured
+
+
+def test_a_probe_that_was_asked_for_by_name_is_as_long_as_asked_for() -> None:
+    assert Generation(1, num_steps=3).probes(2, parse("static:8,probe=2"))

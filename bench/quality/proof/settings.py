@@ -72,7 +72,8 @@ OURS = tuple(
     Setting(policy, kind="tadp")
     for policy in (
         "complexity",
-        "complexity:late=1/0.95/0.9",
+        "complexity:late=0.95/0.88/0.85,reuse=0.0075",
+        "complexity:late=1/0.95/0.9,reuse=0.0075",
         "complexity:late=0.85/0.75/0.7,reuse=0.004",
         "static:8+attention+reuse:0.0075",
     )
