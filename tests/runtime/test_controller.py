@@ -266,3 +266,17 @@ def test_residuals_of_the_first_transformer_go_when_the_second_begins() -> None:
     second.step(500.0, lambda: None)
     assert first.residuals.bytes == 0
     assert first.kept_bytes == tokens.nbytes
+
+
+@pytest.mark.parametrize(("fit", "level"), [(True, "16"), (False, "w8a16")])
+def test_early_steps_keep_to_the_memory_that_a_generation_begins_with(
+    monkeypatch: pytest.MonkeyPatch, fit: bool, level: str
+) -> None:
+    monkeypatch.setattr(WeightPool, "masters_fit", lambda pool, free: fit)
+    controller = _controller(blocks=("blocks.0", "blocks.1", "blocks.2"))
+    controller.begin(prompt=PROMPT, num_steps=8)
+    controller.step(1000.0, lambda: None)
+    assert str(controller.plan["blocks.1"].default) == level
+    monkeypatch.setattr(WeightPool, "masters_fit", lambda pool, free: not fit)
+    controller.step(990.0, lambda: None)
+    assert str(controller.plan["blocks.1"].default) == level  # for the whole generation

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tadp.runtime.masters import Masters, SpillWriter, remove_abandoned
+from tadp.runtime.pool import WeightPool
 
 WEIGHTS = {"a": torch.randn(3, 5), "b": torch.randn(4, 2).bfloat16(), "c": torch.randn(1, 1).half()}
 
@@ -74,3 +75,12 @@ def test_tensors_out_of_order_are_refused(tmp_path: Path) -> None:
     writer = SpillWriter(tmp_path, WEIGHTS)
     with pytest.raises(ValueError, match="out of order"):
         writer.write("b", WEIGHTS["b"])
+
+
+def test_masters_fit_where_a_fifth_of_the_memory_stays_free(tmp_path: Path) -> None:
+    pool, masters = WeightPool(lambda weight: pytest.fail("nothing is packed here")), _spill(tmp_path)
+    assert pool.masters_fit(0)  # there are none
+    pool.adopt((), masters)
+    assert pool.masters_fit(None)
+    assert not pool.masters_fit(masters.nbytes)
+    assert pool.masters_fit(masters.nbytes * 5 // 4 + 1)

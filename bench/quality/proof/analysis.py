@@ -139,6 +139,6 @@ def best_mix(found: Found, seconds: float, quality: Quality, chosen: np.ndarray)
 
 
 def spread(found: Found, value: Callable[[np.ndarray], float]) -> tuple[float, float]:
-    """95 % of what a figure comes to when prompts are drawn anew."""
-    low, high = np.percentile([value(drawn) for drawn in draws(found.prompts)], (2.5, 97.5))
+    """95 % of what a figure comes to when prompts are drawn anew; draws for which it is no number are left out."""
+    low, high = np.nanpercentile([value(drawn) for drawn in draws(found.prompts)], (2.5, 97.5))
     return float(low), float(high)
