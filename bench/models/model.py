@@ -15,7 +15,7 @@ from tadp.files.calibration import load
 from tadp.files.fingerprint import versions
 from tadp.planning.calibration import Calibration
 
-GENERATION = {
+GENERATION: dict[str, Any] = {
     "height": 64,
     "width": 64,
     "num_frames": 17,

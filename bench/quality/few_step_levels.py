@@ -9,16 +9,16 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import WanPipeline
 from tqdm import tqdm
 
 import tadp
 from bench.models.model import GENERATION
 from bench.quality.correlation import interval, spearman
-from bench.quality.proof.analysis import decibels, of_mean_error, tail
+from bench.quality.proof.analysis import decibels, qualities
 from bench.record import parser, record
 from tadp.complexity import text
 from tadp.complexity.score import judge
@@ -87,10 +87,7 @@ def _row(policy: str, clips: Sequence[_Clip], mse: np.ndarray, base: float) -> d
     return {
         "policy": policy,
         f"time, x {BASELINE}": statistics.fmean(clip.seconds for clip in clips) / base,
-        "mean PSNR, dB": float(decibels(mse).mean()),
-        "PSNR of the mean error": of_mean_error(mse),
-        "5 % are below": tail(mse),
-        "lowest": float(decibels(mse).min()),
+        **qualities(mse),
     }
 
 
@@ -114,16 +111,16 @@ def _scores(
     return rows
 
 
-def _generate(pipeline: WanPipeline, prompt: str, seed: int, policy: str) -> _Clip:
-    pipeline.tadp.use(policy)  # type: ignore[attr-defined]
+def _generate(pipeline: Any, prompt: str, seed: int, policy: str) -> _Clip:
+    pipeline.tadp.use(policy)
     arguments = {**GENERATION, "num_inference_steps": STEPS, "guidance_scale": 1.0}
     started = time.perf_counter()
     output = pipeline(prompt, generator=torch.Generator().manual_seed(seed), **arguments)
     return _Clip(torch.from_numpy(output.frames[0]), time.perf_counter() - started)
 
 
-def _features(pipeline: WanPipeline) -> dict[str, float]:
-    records = latest_records(pipeline.tadp)  # type: ignore[attr-defined]
+def _features(pipeline: Any) -> dict[str, float]:
+    records = latest_records(pipeline.tadp)
     blocks = scored(tuple(block for block, _ in records[0].plan))
     return features([found.signals for found in records if found.signals is not None], blocks)
 

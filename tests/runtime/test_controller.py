@@ -280,3 +280,13 @@ def test_early_steps_keep_to_the_memory_that_a_generation_begins_with(
     monkeypatch.setattr(WeightPool, "masters_fit", lambda pool, free: not fit)
     controller.step(990.0, lambda: None)
     assert str(controller.plan["blocks.1"].default) == level  # for the whole generation
+
+
+def test_the_prompt_alone_decides_where_steps_are_too_few_for_a_probe() -> None:
+    controller = _controller(blocks=("blocks.0", "blocks.1", "blocks.2"))
+    controller.begin(prompt=PROMPT, num_steps=3)
+    controller.step(1000.0, lambda: None)
+    (record,) = controller.history
+    assert record.phase == "run"
+    assert controller.score == combine(text=text.score(PROMPT).total)
+    assert f"score {controller.score.total:.2f}" in controller.plan.why("blocks.1")

@@ -113,6 +113,17 @@ def tail(mse: np.ndarray, weights: np.ndarray | None = None) -> float:
     return float(decibels(mse[order][np.argmax(reached)]))
 
 
+def qualities(mse: np.ndarray) -> dict[str, float]:
+    """The figures that tables give of the squared errors of some clips."""
+    psnr = decibels(mse)
+    return {
+        "mean PSNR, dB": float(psnr.mean()),
+        "PSNR of the mean error": of_mean_error(mse),
+        "5 % are below": tail(mse),
+        "lowest": float(psnr.min()),
+    }
+
+
 Quality = Callable[[np.ndarray, np.ndarray | None], float]
 
 
@@ -136,6 +147,12 @@ def best_mix(found: Found, seconds: float, quality: Quality, chosen: np.ndarray)
         if reached > best:
             best, name = reached, other if slow == 1.0 else f"{1 - slow:.0%} {one}, {slow:.0%} {other}"
     return best, name
+
+
+def above_best_mix(found: Found, name: str, quality: Quality, chosen: np.ndarray) -> tuple[float, str]:
+    """How far a setting lies above the best mix of rivals that takes as long, in dB, and the mix; NaN without one."""
+    rival, mix = best_mix(found, float(found.seconds[name][chosen].mean()), quality, chosen)
+    return (quality(found.mse[name][chosen], None) - rival, mix) if mix else (math.nan, "")
 
 
 def spread(found: Found, value: Callable[[np.ndarray], float]) -> tuple[float, float]:

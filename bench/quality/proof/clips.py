@@ -23,7 +23,7 @@ from tadp.quality.temporal import temporal_error
 from tadp.runtime.compiled import latest_records
 
 FIRST_SCENE = 11 * 10**9
-"""The seed that prompts are drawn by: no calibration, training or tuning has seen these scenes."""
+"""The seed that prompts are drawn by: no calibration and no training has seen these scenes."""
 ARGUMENTS = {name: value for name, value in GENERATION.items() if name != "output_type"}
 
 

@@ -1,6 +1,7 @@
 """Tables and picture of the proof."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -8,7 +9,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.quality.correlation import interval, spearman
-from bench.quality.proof.analysis import THIRDS, Found, best_mix, decibels, of_mean_error, read, spread, tail
+from bench.quality.proof.analysis import (
+    THIRDS,
+    Found,
+    above_best_mix,
+    decibels,
+    of_mean_error,
+    qualities,
+    read,
+    spread,
+    tail,
+)
 from bench.quality.proof.settings import ALL, BASELINE, REFERENCE
 from bench.record import markdown, record
 
@@ -29,10 +40,7 @@ def table_of_settings(found: Found) -> list[dict[str, object]]:
             "setting": setting.name,
             f"time, x {BASELINE}": float(found.seconds[setting.name].mean()),
             "block runs": float(found.run[setting.name].mean()),
-            "mean PSNR, dB": float(decibels(found.mse[setting.name]).mean()),
-            "PSNR of the mean error": of_mean_error(found.mse[setting.name]),
-            "5 % are below": tail(found.mse[setting.name]),
-            "lowest": float(decibels(found.mse[setting.name]).min()),
+            **qualities(found.mse[setting.name]),
             "temporal error": float(found.temporal_error[setting.name].mean()),
             "alignment - that of 16 bits": float((found.alignment[setting.name] - found.alignment[REFERENCE]).mean()),
         }
@@ -45,23 +53,17 @@ def against_mixes(found: Found) -> list[dict[str, object]]:
     everything = np.arange(len(found.scores))
     rows = []
     for setting in found.ours:
-        seconds, mse = found.seconds[setting.name], found.mse[setting.name]
-        row: dict[str, object] = {"setting": setting.name, f"time, x {BASELINE}": float(seconds.mean())}
+        row: dict[str, object] = {
+            "setting": setting.name,
+            f"time, x {BASELINE}": float(found.seconds[setting.name].mean()),
+        }
         for name, quality in (("5 % are below", tail), ("PSNR of the mean error", of_mean_error)):
-            rival, mix = best_mix(found, float(seconds.mean()), quality, everything)
-            if not mix:
-                none = "no rival is as fast"
-                row |= {f"{name}, dB above the best mix": none, f"95 % of draws, {name}": "", f"mix, {name}": ""}
-                continue
-
-            def above(drawn: np.ndarray) -> float:
-                against, _ = best_mix(found, float(seconds[drawn].mean()), quality, drawn)  # noqa: B023
-                return quality(mse[drawn], None) - against if np.isfinite(against) else np.nan  # noqa: B023
-
-            low, high = spread(found, above)
+            above = partial(above_best_mix, found, setting.name, quality)
+            value, mix = above(everything)
+            low, high = spread(found, lambda drawn, above=above: above(drawn)[0])
             row |= {
-                f"{name}, dB above the best mix": quality(mse, None) - rival,
-                f"95 % of draws, {name}": f"{low:+.1f} to {high:+.1f}",
+                f"{name}, dB above the best mix": value if mix else "no rival is as fast",
+                f"95 % of draws, {name}": f"{low:+.1f} to {high:+.1f}" if mix else "",
                 f"mix, {name}": mix,
             }
         rows.append(row)
@@ -75,15 +77,12 @@ def by_third(found: Found) -> list[dict[str, object]]:
     for index, third in enumerate(THIRDS):
         own = found.thirds == index
         for name in names:
-            mse = found.mse[name][own]
             rows.append(
                 {
                     "complexity": third,
                     "setting": name,
                     f"time, x {BASELINE}": float(found.seconds[name][own].mean() / found.seconds[BASELINE][own].mean()),
-                    "mean PSNR, dB": float(decibels(mse).mean()),
-                    "PSNR of the mean error": of_mean_error(mse),
-                    "5 % are below": tail(mse),
+                    **qualities(found.mse[name][own]),
                 }
             )
     return rows

@@ -7,7 +7,7 @@ from diffusers import FirstBlockCacheConfig, MagCacheConfig, TaylorSeerCacheConf
 from bench.models.model import GENERATION
 from bench.quality.proof.caches import Config
 
-STEPS = int(GENERATION["num_inference_steps"])  # type: ignore[call-overload]
+STEPS: int = GENERATION["num_inference_steps"]
 REFERENCE = "static:16"
 BASELINE = "static:8"
 
