@@ -19,3 +19,7 @@ class PrecisionFallbackWarning(UserWarning):
 
 class QualityWarning(UserWarning):
     """The quality that was asked for cannot be promised."""
+
+
+class CalibrationWarning(UserWarning):
+    """There is a calibration of the model that is not used; the message says why."""

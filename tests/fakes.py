@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tadp.complexity.score import Score
+from tadp.planning.calibration import Calibration
 from tadp.policy import Policy, Seen, Static, parse
 from tadp.precision import L16, Plan, Role
 from tadp.runtime.explanation import ExplainedLayer, Explanation
@@ -29,6 +30,8 @@ class AskedController(Protocol):
     def clock(self) -> Any: ...
     @property
     def history(self) -> Sequence[StepRecord]: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
     @property
     def policy(self) -> Policy: ...
     @property
@@ -80,6 +83,8 @@ class FakeController:
         clock: counts generations.
         used: names of all policies that were used.
         noise: share of the first step's noise that is left.
+        kept_bytes: of residuals.
+        calibration: that was found.
     """
 
     blocks: tuple[str, ...] = BLOCKS
@@ -89,6 +94,8 @@ class FakeController:
     clock: Any = field(default_factory=lambda: SimpleNamespace(generation=0))
     used: list[str] = field(default_factory=list)
     noise: float = 1.0
+    kept_bytes: int = 0
+    calibration: Calibration | None = None
 
     def use(self, policy: Policy | str) -> None:
         self.policy = parse(policy)
@@ -104,10 +111,6 @@ class FakeController:
 
     def weight_bytes(self) -> int:
         return 1000 + 300 * sum(recipe.has(L16) for _, recipe in self.plan)
-
-    @property
-    def kept_bytes(self) -> int:
-        return 0
 
     def layers(self) -> tuple[ExplainedLayer, ...]:
         plan = dict(self.plan)

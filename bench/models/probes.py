@@ -17,8 +17,8 @@ from bench.models.model import demo_calibration, demo_pipeline
 from bench.quality.correlation import spearman
 from bench.quality.pareto import ARGUMENTS, FIRST_SCENE
 from bench.record import parser, record
+from tadp.calibration.clip_policies import PROBE
 from tadp.calibration.fit import candidates
-from tadp.calibration.run import PROBE
 from tadp.calibration.samples import Sample
 from tadp.complexity.score import judge
 from tadp.demo.scenes import sample_scene

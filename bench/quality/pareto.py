@@ -19,17 +19,19 @@ from bench.quality.pareto_check import check_seconds
 from bench.quality.pareto_report import Proof, write_report
 from bench.record import parser
 from tadp.calibration.clips import ClipMeasurer
-from tadp.calibration.run import PROBE
 from tadp.calibration.samples import Sample, SampleFile
 from tadp.demo.captions.alignment import alignment
 from tadp.demo.scenes import sample_scene
 from tadp.files.calibration import load
 from tadp.files.fingerprint import calibration_key, fingerprint
-from tadp.policy import Policy, parse
+from tadp.policy import Policy, Static, parse
+from tadp.policy.complexity import PROBE_STEPS
+from tadp.precision import L8
 
 FIRST_SCENE = 8 * 10**9
 """Scenes of calibration begin at 7e9."""
 
+PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 STATIC = ("static:16", "static:8", "static:8+attention", "static:6", "static:4", "static:w8a16", "static:16+attention")
 ADAPTIVE = ("complexity", "budget:quality=44", "budget:quality=46,ends=free", "budget:latency=5.7,ends=free")
 ARGUMENTS = {name: value for name, value in GENERATION.items() if name != "output_type"}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from tadp.calibration.samples import Outcome, SampleFile
 from tadp.pipelines import first_clip, takes
 from tadp.policy import Policy, parse
 from tadp.policy.plans import scored
+from tadp.precision import L0, Recipe
 from tadp.quality.fidelity import MS_SSIM_SIDE, SSIM_WINDOW, ms_ssim, ssim
 from tadp.quality.perceptual import LPIPS_SIDE, lpips, missing
 from tadp.quality.temporal import temporal_error
@@ -22,7 +24,8 @@ from tadp.runtime.compiled import Compiled, latest_records
 from tadp.runtime.signals import features
 from tadp.writing import replacing
 
-REFERENCE = "static:16"
+REFERENCE: Policy = parse("static:16")
+"""What clips are compared with, unless a measurer is told otherwise."""
 
 Align = Callable[[torch.Tensor, str], float]
 
@@ -46,6 +49,7 @@ class ClipMeasurer:
         file: where measurements are kept.
         references: a directory for clips at 16 bits, which later measurements of the same prompt and seed compare with.
         align: how much of a prompt a clip shows, in [0, 1].
+        reference: the policy of the clips that others are compared with.
     """
 
     pipeline: Compiled
@@ -53,6 +57,7 @@ class ClipMeasurer:
     file: SampleFile
     references: Path
     align: Align | None = None
+    reference: Policy = REFERENCE
     _latest: tuple[tuple[str, int], torch.Tensor] | None = field(default=None, init=False)
 
     def missing(self, prompts: Iterable[tuple[str, int]], policies: Iterable[Policy]) -> list[tuple[str, int, Policy]]:
@@ -70,7 +75,7 @@ class ClipMeasurer:
 
         What a policy's own probe measures is kept as the features of the sample, unless there are some.
         """
-        if policy.key == REFERENCE:
+        if policy.key == self.reference.key:
             self._make_reference(prompt, seed)
         else:
             reference = self._reference(prompt, seed)
@@ -88,10 +93,11 @@ class ClipMeasurer:
         return self._latest[1]
 
     def _make_reference(self, prompt: str, seed: int) -> torch.Tensor:
-        made = self._generate(prompt, seed, parse(REFERENCE))
+        made = self._generate(prompt, seed, self.reference)
+        self._keep_features(prompt, seed)
         with replacing(self._path(prompt, seed)) as temporary:
             save_file({"clip": made.clip}, str(temporary))
-        self._keep_outcome(prompt, seed, REFERENCE, made, made.clip)
+        self._keep_outcome(prompt, seed, self.reference.key, made, made.clip)
         return made.clip
 
     def _path(self, prompt: str, seed: int) -> Path:
@@ -109,6 +115,8 @@ class ClipMeasurer:
             weight_bytes=made.weight_bytes,
             ms_ssim=ms_ssim(clip, reference) if side >= MS_SSIM_SIDE else None,
             lpips=lpips(clip, reference) if side >= LPIPS_SIDE and not missing() else None,
+            reused=self._reused(),
+            kept_bytes=self.pipeline.tadp.kept_bytes,
         )
         self.file.add_outcome(prompt, seed, policy, outcome)
 
@@ -131,6 +139,12 @@ class ClipMeasurer:
 
     def _recipes(self) -> dict[str, int]:
         return dict(Counter(str(recipe) for record in latest_records(self.pipeline.tadp) for _, recipe in record.plan))
+
+    def _reused(self) -> tuple[float, ...]:
+        left_out: dict[int, list[float]] = {}
+        for record in latest_records(self.pipeline.tadp):
+            left_out.setdefault(record.step, []).extend(float(recipe == Recipe(L0)) for _, recipe in record.plan)
+        return tuple(fmean(of_step) for _, of_step in sorted(left_out.items()))
 
     def _keep_features(self, prompt: str, seed: int) -> None:
         probed = [

@@ -15,7 +15,6 @@ from tadp.calibration.clips import REFERENCE
 from tadp.calibration.journal import Journal
 from tadp.calibration.recording import Step
 from tadp.calibration.subject import Subject
-from tadp.policy import parse
 from tadp.policy.fixed import Fixed
 from tadp.precision import L16, Level, Plan, Recipe, Role
 from tadp.runtime.clock import CONDITIONAL, UNCONDITIONAL
@@ -139,15 +138,19 @@ class PredictionErrorFile:
         steps = [step.noise for step in subject.recorded]
         self._journal = Journal(path, {**subject.key, "steps": steps}, self._take)
 
+    def missing(self, plans: Iterable[Plan]) -> int:
+        """How many plans were not measured yet."""
+        return len({Fixed(plan).key for plan in plans if not _at_16(plan)} - set(self._known))
+
     def of(self, plan: Plan) -> list[PredictionError]:
         """Of every recorded step, measured unless it is known."""
         name = Fixed(plan).key
-        if all(recipe == Recipe() for _, recipe in plan):
+        if _at_16(plan):
             return [PredictionError(0.0, 0.0, 0.0)] * len(self._subject.recorded)
         if name not in self._known:
             subject = self._subject
             if self._references is None:
-                subject.model.tadp.use(parse(REFERENCE))
+                subject.model.tadp.use(REFERENCE)
                 self._references = [predict(subject.model, step) for step in subject.recorded]
             found = prediction_errors(
                 subject.model, subject.recorded, self._references, [plan], subject.guidance_scale
@@ -158,6 +161,10 @@ class PredictionErrorFile:
     def _take(self, content: list[Any]) -> None:
         plan, errors = content
         self._known[plan] = [PredictionError(**values) for values in errors]
+
+
+def _at_16(plan: Plan) -> bool:
+    return all(recipe == Recipe() for _, recipe in plan)
 
 
 def alone(block: str, recipe: Recipe) -> Plan:

@@ -3,58 +3,61 @@
 import json
 import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from tadp.calibration.clips import REFERENCE, ClipMeasurer
+from tadp.calibration.clip_policies import BASE, PROBE, SCORED, STATIC, of_all, of_some, windows
+from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.fit import ScoreFit, candidates, fit, normal_scores
 from tadp.calibration.line import fit_line, log_error
-from tadp.calibration.prediction_error import PredictionError, PredictionErrorFile, alone, predict
+from tadp.calibration.prediction_error import QUALITY_OF_ROLE, PredictionError, PredictionErrorFile, alone, predict
 from tadp.calibration.recording import stage_of
+from tadp.calibration.reuse import fit_reuse
 from tadp.calibration.samples import Sample, SampleFile
-from tadp.calibration.sensitivity import role_sensitivity
+from tadp.calibration.sensitivity import ROLE_LEVELS, role_sensitivity
 from tadp.calibration.subject import Subject
 from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
 from tadp.planning.calibration import Calibration, Row
-from tadp.planning.costs import BlockCost, Costs
+from tadp.planning.costs import BlockCost, Costs, Schedule
 from tadp.policy import Policy, Seen, Static, parse
-from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
-from tadp.policy.staged import Staged
-from tadp.precision import L4, L6, L8, L16, Level, Recipe
+from tadp.precision import KEPT_SHARES, L4, L6, L8, L16, Level, Recipe
 from tadp.writing import replacing
 
 MENU = (
     *(Static(level, attention=attention).recipe for level in (L16, L8, L6, L4) for attention in (L16, L8)),
+    *(Static(L8, attention=Level.parse(f"sparse{kept}")).recipe for kept in KEPT_SHARES[:2]),
     Recipe(Level.parse("w8a16")),
 )
 """The recipes whose costs are measured, and that budgets choose from."""
-BASE = Static(L8, attention=L8)
-"""The policy whose error is the unit of all errors."""
-STATIC = (BASE.key, "static:8", "static:6", "static:4")
-PROBE = Static(L8, keep_ends=True, probe_steps=PROBE_STEPS)
 
 
-def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibration:
+def calibrate(
+    subject: Subject, prompts: Sequence[str], work: Path, tell: Callable[[str], object] = lambda _: None
+) -> Calibration:
     """Measure everything that is missing in a directory of earlier work, and put it together.
 
     Args:
         subject: see `prepare`.
         prompts: sample content, from simple to complex.
         work: where measurements are kept; an interrupted run goes on with them.
+        tell: is given a sentence that says how long it will take.
 
     Raises:
         ValueError: for too few prompts, and where the directory holds measurements of something else.
     """
     seeded = [(prompt, subject.seed + index) for index, prompt in enumerate(prompts)]
     blocks = _blocks(subject)
+    clips = ClipWork.open(subject, seeded, work)
     known = PredictionErrorFile(work / "blocks.jsonl", subject)
+    plans = known.missing(alone(block, recipe) for block in blocks for recipe in MENU)
+    tell(_expected(subject, len(clips.missing), plans, len(blocks)))
     errors = {
         (block, recipe): known.of(alone(block, recipe))
         for block in tqdm(blocks, desc="lowering blocks one by one", unit="block")
@@ -64,9 +67,9 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
     sensitivity = role_sensitivity(first, blocks, PredictionErrorFile(work / "roles.jsonl", first))
     seconds, outside = _seconds(subject, blocks, prompts[0], work / "seconds.json")
     memory = _bytes(subject, blocks)
-    samples = measure_clips(subject, seeded, work)
+    samples, some = clips.measure()
     found = _fit_score(samples)
-    scores = [found.score(candidates(sample)) for sample in samples]
+    scores, scores_of_some = ([found.score(candidates(sample)) for sample in own] for own in (samples, some))
     base = fit_line(scores, [log_error(sample, BASE.key) for sample in samples])
     per_stage = {
         pair: tuple(_mean(of_step, subject, stage) for stage in range(len(subject.counts)))
@@ -83,13 +86,15 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
         base=BASE.recipe,
         stages=subject.stages,
         steps=subject.counts,
-        shares=_shares(subject, samples),
+        shares=_shares(subject, some),
         intercept=base.intercept,
         slope=base.slope,
         spread=base.spread,
         other_seconds=outside,
         other_bytes=memory["", Recipe()],
+        reuse=fit_reuse(some, scores_of_some, subject.stages, subject.counts),
     )
+    measured = {policy: (samples, scores) if policy in SCORED else (some, scores_of_some) for policy in STATIC}
     return Calibration(
         key=subject.key,
         ranges=found.ranges,
@@ -97,32 +102,62 @@ def calibrate(subject: Subject, prompts: Sequence[str], work: Path) -> Calibrati
         correlations=found.correlations,
         left_out=found.left_out,
         costs=costs,
-        table=_table(costs, scores, samples, blocks),
+        table=tuple(_row(costs, policy, *own, blocks) for policy, own in measured.items()),
         sensitivity=sensitivity,
         samples=len(samples),
-        bias=_bias(costs, scores, samples, blocks),
+        bias={policy: _bias(costs, policy, *own, blocks) for policy, own in measured.items()},
         channel_peaks=subject.peaks,
         channel_widths=subject.channel_widths,
     )
 
 
-def measure_clips(subject: Subject, prompts: Sequence[tuple[str, int]], work: Path) -> list[Sample]:
-    """The outcomes of static policies, and of the base recipe in one stage after the other, for every prompt."""
-    file = SampleFile(work / "samples.jsonl", subject.key)
-    measurer = ClipMeasurer(subject.pipeline, subject.arguments, file, work / "references")
-    policies = (parse(REFERENCE), PROBE, *map(parse, STATIC), *windows(subject.stages))
-    missing = measurer.missing(prompts, policies)
-    for prompt, seed, policy in tqdm(missing, desc="generating clips", unit="clip", disable=not missing):
-        measurer.measure(prompt, seed, policy)
-    return [file.sample(prompt, seed) for prompt, seed in prompts]
+@dataclass(frozen=True)
+class ClipWork:
+    """The clips that a calibration generates: by few policies on every prompt, by many on every second one.
+
+    Attributes:
+        measurer: of clips.
+        wanted: prompts with the policies that each needs.
+    """
+
+    measurer: ClipMeasurer
+    wanted: Mapping[tuple[str, int], tuple[Policy, ...]]
+
+    @staticmethod
+    def open(subject: Subject, prompts: Sequence[tuple[str, int]], work: Path) -> "ClipWork":
+        """What a directory of earlier work holds, and what it lacks.
+
+        Raises:
+            ValueError: where it holds measurements of something else.
+        """
+        file = SampleFile(work / "samples.jsonl", subject.key)
+        measurer = ClipMeasurer(subject.pipeline, subject.arguments, file, work / "references", reference=PROBE)
+        few, many = of_all(), of_some(subject.stages)
+        wanted = {pair: (*few, *(() if index % 2 else many)) for index, pair in enumerate(prompts)}
+        return ClipWork(measurer, wanted)
+
+    @property
+    def missing(self) -> list[tuple[str, int, Policy]]:
+        """Prompt, seed and policy of the clips that are not measured yet."""
+        return [clip for pair, policies in self.wanted.items() for clip in self.measurer.missing([pair], policies)]
+
+    def measure(self) -> tuple[list[Sample], list[Sample]]:
+        """Generate what is missing. The samples of all prompts, and of those with all policies."""
+        missing = self.missing
+        for prompt, seed, policy in tqdm(missing, desc="generating clips", unit="clip", disable=not missing):
+            self.measurer.measure(prompt, seed, policy)
+        samples = [self.measurer.file.sample(*pair) for pair in self.wanted]
+        return samples, samples[::2]
 
 
-def windows(stages: tuple[float, ...]) -> tuple[Policy, ...]:
-    """The base recipe in one stage and 16 bits in all others, for every stage."""
-    count = len(stages) + 1
-    return tuple(
-        Staged(tuple(BASE.recipe if stage == lowered else Recipe() for stage in range(count)), stages)
-        for lowered in range(count)
+def _expected(subject: Subject, clips: int, plans: int, blocks: int) -> str:
+    """How long calibrating takes, told from the clips that were recorded: at most, as most of it runs below 16 bits."""
+    of_roles = blocks * len(QUALITY_OF_ROLE) * len(ROLE_LEVELS)
+    steps = plans * len(subject.recorded) + (of_roles * len(subject.counts) if plans else 0)
+    minutes = subject.clip_seconds * (clips + steps / sum(subject.counts)) / 60
+    return (
+        f"calibrating takes up to {minutes:.0f} minutes and what compiling takes: {clips} clips and {steps:,} single "
+        f"steps, with {subject.clip_seconds:.1f} s a clip at 16 bits. It may be interrupted and goes on where it was"
     )
 
 
@@ -180,28 +215,28 @@ def _bytes(subject: Subject, blocks: Sequence[str]) -> dict[tuple[str, Recipe], 
 
 def _fit_score(samples: Sequence[Sample]) -> ScoreFit:
     """The score that predicts the errors of static policies, the mean of its normal scores."""
-    errors = [normal_scores([log_error(sample, policy) for sample in samples]) for policy in STATIC]
+    errors = [normal_scores([log_error(sample, policy) for sample in samples]) for policy in SCORED]
     return fit([candidates(sample) for sample in samples], np.mean(errors, axis=0).tolist())
 
 
-def _table(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blocks: Sequence[str]) -> tuple[Row, ...]:
-    """The lookup table of static policies."""
-    rows = []
-    for policy in (PROBE, *map(parse, STATIC)):
-        schedule = [policy.plan(Seen(tuple(blocks)))] * len(costs.steps)
-        errors = [log_error(sample, policy.key) for sample in samples]
-        rows.append(Row(policy.key, fit_line(scores, errors), costs.seconds(schedule), costs.bytes(schedule)))
-    return tuple(rows)
+def _row(costs: Costs, policy: str, samples: Sequence[Sample], scores: Sequence[float], blocks: Sequence[str]) -> Row:
+    """A static policy in the lookup table."""
+    schedule = _schedule(costs, policy, blocks)
+    errors = [log_error(sample, policy) for sample in samples]
+    return Row(policy, fit_line(scores, errors), costs.seconds(schedule), costs.bytes(schedule))
 
 
-def _bias(costs: Costs, scores: Sequence[float], samples: Sequence[Sample], blocks: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for policy in (PROBE, *map(parse, STATIC)):
-        plan = policy.plan(Seen(tuple(blocks)))
-        schedule = [plan] * len(costs.steps)
-        misses = [
-            costs.psnr(schedule, score) + 10 * log_error(sample, policy.key)
-            for score, sample in zip(scores, samples, strict=True)
-        ]
-        found[policy.key] = statistics.fmean(misses)
-    return found
+def _bias(
+    costs: Costs, policy: str, samples: Sequence[Sample], scores: Sequence[float], blocks: Sequence[str]
+) -> float:
+    """Predicted minus measured PSNR in dB."""
+    schedule = _schedule(costs, policy, blocks)
+    return statistics.fmean(
+        costs.psnr(schedule, score) + 10 * log_error(sample, policy)
+        for score, sample in zip(scores, samples, strict=True)
+    )
+
+
+def _schedule(costs: Costs, policy: str, blocks: Sequence[str]) -> Schedule:
+    """A static policy in all stages."""
+    return (parse(policy).plan(Seen(tuple(blocks))),) * len(costs.steps)

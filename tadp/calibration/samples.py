@@ -25,6 +25,8 @@ class Outcome:
         weight_bytes: the most that weights took in memory after a step; None where the pipeline calls nothing back.
         ms_ssim: structural similarity at five scales; None for frames that are too small.
         lpips: learned perceptual distance; None where its weights are not on this machine.
+        reused: share of the runs of blocks that were left out, by step; empty where that was not noted.
+        kept_bytes: the most that residuals for reuse took in memory.
     """
 
     mse: float
@@ -36,6 +38,11 @@ class Outcome:
     weight_bytes: int | None = None
     ms_ssim: float | None = None
     lpips: float | None = None
+    reused: tuple[float, ...] = ()
+    kept_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reused", tuple(self.reused))  # JSON has lists
 
     @property
     def psnr(self) -> float:

@@ -1,6 +1,7 @@
 """What is calibrated: a compiled pipeline with steps of its generations, and what was seen before it was compiled."""
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,12 @@ from tadp.calibration.clips import REFERENCE
 from tadp.calibration.gradient import Estimate, estimate
 from tadp.calibration.recording import Step, record, stage_of, stages_of
 from tadp.files.fingerprint import calibration_key, fingerprint
-from tadp.policy import Policy, parse
+from tadp.policy import Policy
 from tadp.policy.complexity import PROBE_STEPS
 from tadp.precision import MIXED_AVERAGES
 from tadp.runtime.compiled import Compiled
 
-STAGES = 3  # after the probe
+STAGES = 4  # after the probe
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Subject:
         channel_widths: of output channels at mixed levels, by layer: ``(len(MIXED_AVERAGES), rows)`` uint8.
         peaks: of the input channels of every layer, by stage.
         seed: of the first prompt; the next ones follow.
+        clip_seconds: of a generation before anything was compiled.
     """
 
     pipeline: Compiled
@@ -51,6 +53,7 @@ class Subject:
     channel_widths: Mapping[str, torch.Tensor]
     peaks: Mapping[str, torch.Tensor]
     seed: int
+    clip_seconds: float
 
     @property
     def guidance_scale(self) -> float:
@@ -82,10 +85,12 @@ def prepare(
     """
     model = getattr(pipeline, component)
     key = calibration_key({component: fingerprint(model)}, arguments)
+    started = time.perf_counter()
     trails = [
         record(pipeline, model, prompt, seed + index, arguments)
         for index, prompt in enumerate(tqdm(prompts[:recorded], desc="recording steps", unit="clip"))
     ]
+    clip_seconds = (time.perf_counter() - started) / len(trails)
     noises = [step.noise for step in trails[0]]
     stages = stages_of(noises, PROBE_STEPS, STAGES)
     in_stage = [stage_of(noise, stages) for noise in noises]
@@ -94,7 +99,7 @@ def prepare(
     chosen = tuple(trail[index] for trail in trails for index in middle)
     estimates = _estimates(model, layers, chosen[: len(counts)])
     peaks = channel_peaks(model, layers, chosen, stages)
-    compiled = compile_pipeline(pipeline, parse(REFERENCE))
+    compiled = compile_pipeline(pipeline, REFERENCE)
     return Subject(
         pipeline=compiled,
         model=getattr(compiled, component),
@@ -107,6 +112,7 @@ def prepare(
         channel_widths=_channel_widths(estimates, layers),
         peaks=peaks,
         seed=seed,
+        clip_seconds=clip_seconds,
     )
 
 

@@ -11,8 +11,11 @@ from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, l
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
+from tadp.files.automatic import NAME, cached
 from tadp.files.calibration import save
 from tadp.planning.calibration import Calibration
+from tadp.planning.costs import Costs
+from tadp.planning.reuse_costs import ReuseCosts
 from tadp.report.console import console, table
 
 COMPONENT = "transformer"
@@ -43,13 +46,20 @@ def write_calibration(settings: Settings) -> int:
         subject = prepare(
             pipeline, prompts, arguments, layers, compile_pipeline, component=COMPONENT, seed=settings.seed
         )
-        found = calibrate(subject, prompts, directory)
+        found = calibrate(subject, prompts, directory, lambda text: console().print(text, highlight=False))
     except ValueError as error:
         raise InputError(str(error)) from error
     path = settings.out / "calibration.json"
     save(found, path)
+    (identity,) = found.key["models"].values()
+    save(found, cached(identity))
     _print(found)
-    console().print(f"written to {path}; {directory} holds what was measured and can be removed", highlight=False)
+    console().print(
+        f"written to {path}, and to {cached(identity)}, where it is found from now on. To ship it, put both files "
+        f"beside the weights as {NAME}.json and {NAME}.safetensors. {directory} holds what was measured and can be "
+        "removed",
+        highlight=False,
+    )
     return 0
 
 
@@ -78,5 +88,20 @@ def _print(found: Calibration) -> None:
         bias = f"{found.bias[row.policy]:+.1f}" if row.policy in found.bias else ""
         plans.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
     console().print(plans)
+    if found.costs.reuse is not None:
+        _print_reuse(found.costs, found.costs.reuse)
     agreement = gradient_agreement(found.sensitivity)
     console().print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")
+
+
+def _print_reuse(costs: Costs, reuse: ReuseCosts) -> None:
+    columns = ("bound", "runs left out, simple content", "complex content", "error added, in units of reuse at 16 bits")
+    rows = table("reuse in all stages after the probe", *columns)
+    for bound in reuse.bounds:
+        simple, complex_ = (
+            sum(steps * span[end] for steps, span in zip(costs.steps, reuse.skipped[bound], strict=True))
+            / sum(costs.steps)
+            for end in (0, 1)
+        )
+        rows.add_row(f"{bound:g}", f"{simple:.0%}", f"{complex_:.0%}", f"{reuse.factors[bound]:.2f}")
+    console().print(rows)

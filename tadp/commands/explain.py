@@ -29,7 +29,9 @@ def explain(settings: Settings, as_json: bool = False) -> int:
         print(json.dumps({"policy": policy, "modules": layers}, indent=1))
         return 0
     for name, controller in modules.items():
-        print(f"{name} under {policy}\n{controller.explain()}\n")
+        known = controller.calibration
+        told = "no calibration" if known is None else f"a calibration on {known}"
+        print(f"{name} under {policy}, with {told}\n{controller.explain()}\n")
         print("\n".join(summarize(controller.layers())) + "\n")
     return 0
 

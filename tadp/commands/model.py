@@ -194,11 +194,13 @@ def compile_pipeline(
     group_size: int | None = None,
     calibration: Path | None = None,
 ) -> Any:
-    """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks."""
+    """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks.
+
+    A calibration that is not named is found, if there is one; "none" uses none.
+    """
+    named = "auto" if calibration is None else None if str(calibration) == "none" else calibration
     try:
-        return tadp.compile(
-            pipeline, policy=policy, precompile=precompile, group_size=group_size, calibration=calibration
-        )
+        return tadp.compile(pipeline, policy=policy, precompile=precompile, group_size=group_size, calibration=named)
     except (ValueError, TypeError) as error:
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
 

@@ -221,7 +221,13 @@ OPTIONS: tuple[Option, ...] = (
         "POLICY",
         _COMPILING,
     ),
-    Option("calibration", _path, "what `tadp calibrate` measured of this model", "FILE", _COMPILING),
+    Option(
+        "calibration",
+        _path,
+        "what `tadp calibrate` measured, or none (default: the file beside the weights or in the cache)",
+        "FILE",
+        _COMPILING,
+    ),
     Option(
         "compare", _policies, "policies to run again from the same seed, e.g. static:16,static:8", "POLICIES", _GENERATE
     ),

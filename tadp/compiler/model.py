@@ -20,6 +20,7 @@ from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
 from tadp.families.blocks import block_paths
 from tadp.families.generic import GENERIC
+from tadp.files.automatic import find_calibration, weight_directories
 from tadp.files.calibration import load
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
@@ -32,12 +33,15 @@ from tadp.runtime.pool import WeightPool
 
 Model = TypeVar("Model")
 
+AUTO = "auto"
+"""The calibration that is found beside the weights or in the cache, if there is one."""
+
 
 def compile(
     model: Model,
     policy: str | Policy = "complexity",
     *,
-    calibration: Calibration | str | Path | None = None,
+    calibration: Calibration | str | Path | None = AUTO,
     precompile: bool = True,
     group_size: int | None = None,
     balance: float | None = None,
@@ -54,7 +58,8 @@ def compile(
             and whose prompt and number of steps are observed.
         policy: "complexity", "static:8" and its like, or an object of `tadp.policy`.
         calibration: what `tadp calibrate` measured of this model, or the path of its file: policies then use the score,
-            the sensitivities and the costs that were found, also those that are passed to ``.tadp.use`` later.
+            the sensitivities and the costs that were found, also those that are passed to ``.tadp.use`` later. "auto"
+            finds the file that lies beside the weights or in the cache, if there is one; None uses none.
         precompile: compile all variants that the policy may choose at the first forward; otherwise each at first use.
         group_size: columns of a weight that share a scale, 64 or 128; None, and where it does not divide a layer's
             columns, all of a row do. Groups make 4 and 6 bits more precise and products slower.
@@ -69,36 +74,27 @@ def compile(
     Raises:
         UnsupportedModelError: where no repeated blocks with linear layers are found.
         ValueError: for an unknown policy, level or group size, for ``dynamic=True``, for a calibration that is
-            damaged, of another model or of other versions, and for what needs one where there is none.
+            damaged, of another model or of another version of tadp, and for what needs one where there is none.
     """
     chosen = parse(policy)
-    measured = load(Path(calibration)) if isinstance(calibration, (str, Path)) else calibration
+    given = _named(calibration)
     if torch_compile_options.pop("dynamic", None):
         raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
     if group_size is not None and group_size not in GROUP_SIZES:
         raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
-    balancing = None if balance is None else Balancing(measured.channel_peaks if measured else {}, balance)
-    if measured is not None:
-        chosen = chosen.calibrated(measured)
-    chosen.recipes()  # a policy that needs a calibration says so before anything has changed
     transformers = _transformers(model)
+    orders = [_order_for(module, chosen, given, group_size, balance) for module in transformers]
     controllers: list[Controller] = []
-    for module in transformers:
+    for module, order in zip(transformers, orders, strict=True):
         controller = getattr(module, "tadp", None)
         if isinstance(controller, Controller):
-            _check_packing(module, group_size, balance)
-            if measured is not None:
-                controller.learn(measured)
+            if order.measured is not None:
+                controller.learn(order.measured)
             controller.use(chosen)
         else:
-            identity = fingerprint(module)
-            if measured is not None:
-                measured.check(identity)
-            check_levels(chosen.recipes(), measured)
-            options = dict(torch_compile_options)
-            controller = _compile_module(module, identity, chosen, precompile, group_size, balancing, options)
-            if measured is not None:
-                controller.learn(measured)
+            controller = _compile_module(module, order, precompile, group_size, dict(torch_compile_options))
+            if order.measured is not None:
+                controller.learn(order.measured)
         controllers.append(controller)
     if not isinstance(model, torch.nn.Module):
         if getattr(model, "tadp", None) is None:
@@ -134,13 +130,62 @@ class _Belongings:
         return result
 
 
+def _named(calibration: Calibration | str | Path | None) -> Calibration | str | None:
+    """A calibration, `AUTO`, or None."""
+    if calibration == AUTO:
+        return AUTO
+    return load(Path(calibration)) if isinstance(calibration, (str, Path)) else calibration
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What one transformer is to be compiled with.
+
+    Attributes:
+        fingerprint: of the model; "" where it is compiled already.
+        policy: with what was measured.
+        measured: its calibration; None for none, or for the one that it has already.
+        balancing: of its channels.
+    """
+
+    fingerprint: str
+    policy: Policy
+    measured: Calibration | None
+    balancing: Balancing | None
+
+
+def _order_for(
+    module: torch.nn.Module,
+    policy: Policy,
+    calibration: Calibration | str | None,
+    group_size: int | None,
+    balance: float | None,
+) -> _Order:
+    """Check everything that can be before anything changes.
+
+    Raises:
+        ValueError: see `compile`.
+    """
+    if isinstance(getattr(module, "tadp", None), Controller):
+        _check_packing(module, group_size, balance)
+        return _Order("", policy, calibration if isinstance(calibration, Calibration) else None, None)
+    identity = fingerprint(module)
+    if isinstance(calibration, Calibration):
+        calibration.check(identity)
+        measured: Calibration | None = calibration
+    else:
+        measured = find_calibration(identity, weight_directories(module)) if calibration == AUTO else None
+    own = policy if measured is None else policy.calibrated(measured)
+    check_levels(own.recipes(), measured)  # a policy that needs a calibration says so here
+    balancing = None if balance is None else Balancing(measured.channel_peaks if measured else {}, balance)
+    return _Order(identity, own, measured, balancing)
+
+
 def _compile_module(
     model: torch.nn.Module,
-    identity: str,
-    policy: Policy,
+    order: _Order,
     precompile: bool,
     group_size: int | None,
-    balancing: Balancing | None,
     torch_compile_options: dict[str, Any],
 ) -> Controller:
     family = family_of(model)
@@ -156,7 +201,7 @@ def _compile_module(
     if mode := torch_compile_options.pop("mode", None):
         options |= torch._inductor.list_mode_options(mode)
     pool = WeightPool(BitPlaneWeight.from_hp)
-    linears = pack_blocks(model, family, pool, group_size, balancing)
+    linears = pack_blocks(model, family, pool, group_size, order.balancing)
     packed = tuple(linear for linear in linears if not linear.reason)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     inside = tuple(f"{block}." for block in blocks)
@@ -173,13 +218,13 @@ def _compile_module(
     )
     facts = ModelFacts(
         blocks=blocks,
-        fingerprint=identity,
+        fingerprint=order.fingerprint,
         layers={linear.layer: (linear.block, tuple(linear.module.weight.shape), linear.reason) for linear in linears},
         outside=outside,
         other_weight_bytes=sum(tensor.nbytes for tensor in plain.values()),
         mapped=mapped,
     )
-    controller = Controller(policy, pool, Variants(options, precompile), facts)
+    controller = Controller(order.policy, pool, Variants(options, precompile), facts)
     stays = {linear.layer: linear.reason for linear in linears if linear.reason}
     capture = Capture(controller, pool, family, stays)
     # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.

@@ -10,10 +10,11 @@ from tadp.complexity.score import FeatureRange, ScoreWeights
 from tadp.files.channels import load_channels, path_beside, save_channels
 from tadp.planning.calibration import REDO, Calibration, Line, RoleSensitivity, Row
 from tadp.planning.costs import BlockCost, Costs
+from tadp.planning.reuse_costs import ReuseCosts
 from tadp.precision import Level, Recipe, Role
 from tadp.writing import replacing
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def save(calibration: Calibration, path: Path) -> None:
@@ -36,6 +37,7 @@ def save(calibration: Calibration, path: Path) -> None:
         "costs": {
             **{item.name: getattr(costs, item.name) for item in fields(costs)},
             "base": str(costs.base),
+            "reuse": None if costs.reuse is None else _reuse_content(costs.reuse),
             "blocks": {
                 block: {str(recipe): asdict(cost) for recipe, cost in known.items()}
                 for block, known in costs.blocks.items()
@@ -95,7 +97,15 @@ def _parse(content: dict[str, Any]) -> Calibration:
         weights=ScoreWeights(**content["weights"]),
         correlations=content["correlations"],
         left_out=content["left_out"],
-        costs=Costs(**{**costs, **lists, "blocks": blocks, "base": Recipe.parse(costs["base"])}),
+        costs=Costs(
+            **{
+                **costs,
+                **lists,
+                "blocks": blocks,
+                "base": Recipe.parse(costs["base"]),
+                "reuse": None if costs["reuse"] is None else _parse_reuse(costs["reuse"]),
+            }
+        ),
         table=tuple(Row(**{**row, "error": Line(**row["error"])}) for row in content["table"]),
         sensitivity=tuple(
             RoleSensitivity(**{**item, "role": Role(item["role"]), "level": Level.parse(item["level"])})
@@ -103,4 +113,24 @@ def _parse(content: dict[str, Any]) -> Calibration:
         ),
         samples=content["samples"],
         bias=content["bias"],
+    )
+
+
+def _reuse_content(reuse: ReuseCosts) -> dict[str, Any]:
+    """JSON knows no numbers as keys: bounds stand in rows."""
+    by_bound = [[bound, reuse.factors[bound], reuse.skipped[bound]] for bound in reuse.bounds]
+    kept = {name: getattr(reuse, name) for name in ("shares", "intercept", "slope", "factor_at_16", "bytes")}
+    return {**kept, "bounds": by_bound}
+
+
+def _parse_reuse(content: dict[str, Any]) -> ReuseCosts:
+    rows = content["bounds"]
+    return ReuseCosts(
+        shares=tuple(content["shares"]),
+        intercept=content["intercept"],
+        slope=content["slope"],
+        factors={bound: factor for bound, factor, _ in rows},
+        factor_at_16=content["factor_at_16"],
+        skipped={bound: tuple((at_0, at_1) for at_0, at_1 in spans) for bound, _, spans in rows},
+        bytes=content["bytes"],
     )

@@ -111,8 +111,15 @@ class Calibration:
             _same(getattr(self, name), getattr(other, name)) for name in tensors
         )
 
+    def __str__(self) -> str:
+        measured = ", ".join(f"{name} {version}" for name, version in self.key.get("versions", {}).items())
+        return f"{self.samples} contents, measured with {measured or 'unknown versions'}"
+
     def check(self, fingerprint: str) -> None:
-        """Refuse a calibration of another model or of other versions.
+        """Refuse a calibration of another model or of another version of tadp.
+
+        Another version of torch is no reason: errors are those of tadp's kernels, and times are of the machine that
+        measured them in any case.
 
         Raises:
             ValueError: where it does not hold for a model of this fingerprint; the message says how to redo it.
@@ -122,9 +129,9 @@ class Calibration:
                 "this calibration was measured on another model, on other weights of it, or in another floating type: "
                 f"{REDO}"
             )
-        if self.key.get("versions") != versions():
-            measured = ", ".join(f"{name} {version}" for name, version in self.key.get("versions", {}).items())
-            raise ValueError(f"this calibration was measured with {measured or 'unknown versions'}: {REDO}")
+        measured = self.key.get("versions", {})
+        if measured.get("tadp") != versions()["tadp"]:
+            raise ValueError(f"this calibration is of {self}: {REDO}")
 
 
 def check_levels(recipes: Iterable[Recipe], calibration: Calibration | None) -> None:

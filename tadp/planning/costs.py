@@ -5,10 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tadp.planning.reuse_costs import ReuseCosts, bound_of
 from tadp.precision import Plan, Recipe
 
 TIMING_ERROR = 0.03
 """Relative difference of two measured times that may be chance."""
+
+MEDIUM = 0.5
+"""The score of content that is neither simple nor complex."""
 
 Schedule = tuple[Plan, ...]
 """A plan for every stage of a generation."""
@@ -50,6 +54,7 @@ class Costs:
         spread: standard deviation of that logarithm around the line, over contents that the line was not fitted to.
         other_seconds: of a generation outside the blocks.
         other_bytes: of weights outside the blocks.
+        reuse: what reuse saves and costs; None where it was not measured or nothing can be reused.
     """
 
     blocks: Mapping[str, Mapping[Recipe, BlockCost]]
@@ -62,6 +67,7 @@ class Costs:
     spread: float
     other_seconds: float
     other_bytes: int
+    reuse: ReuseCosts | None = None
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -108,25 +114,38 @@ class Costs:
 
     def mse(self, schedule: Sequence[Plan], score: float) -> float:
         """Predicted squared error of a clip, of values in [0, 1]."""
-        return self.scale(score) * sum(
-            self.weight(stage) * sum(self.blocks[block][recipe].error[stage] for block, recipe in plan)
+        of_widths = self.scale(score) * sum(
+            self.weight(stage) * sum(self.blocks[block][recipe.running].error[stage] for block, recipe in plan)
             for stage, plan in enumerate(schedule)
         )
+        return of_widths + (0.0 if self.reuse is None else self.reuse.mse(self._bounds(schedule), score))
 
     def psnr(self, schedule: Sequence[Plan], score: float, deviations: float = 0.0) -> float:
         """Predicted peak signal-to-noise ratio in dB, less so many standard deviations of the prediction."""
         mse = self.mse(schedule, score)
         return math.inf if mse <= 0 else -10 * (math.log10(mse) + deviations * self.spread)
 
-    def seconds(self, schedule: Sequence[Plan]) -> float:
+    def seconds(self, schedule: Sequence[Plan], score: float = MEDIUM) -> float:
         """Predicted seconds of a generation."""
         return self.other_seconds + sum(
-            steps * sum(self.blocks[block][recipe].seconds for block, recipe in plan)
-            for steps, plan in zip(self.steps, schedule, strict=True)
+            steps * sum(self.blocks[block][recipe.running].seconds for block, recipe in plan)
+            for steps, plan in zip(self.running_steps(self._bounds(schedule), score), schedule, strict=True)
+        )
+
+    def running_steps(self, bounds: Sequence[float], score: float) -> tuple[float, ...]:
+        """How many steps of each stage remain of the runs of blocks, with reuse within `bounds[stage]`."""
+        if self.reuse is None:
+            return self.steps
+        return tuple(
+            steps * self.reuse.running(stage, bound, score)
+            for stage, (steps, bound) in enumerate(zip(self.steps, bounds, strict=True))
         )
 
     def bytes(self, schedule: Sequence[Plan]) -> int:
-        """Predicted bytes of weights in memory in the stage that needs most."""
-        return self.other_bytes + max(
-            sum(self.blocks[block][recipe].bytes for block, recipe in plan) for plan in schedule
-        )
+        """Predicted bytes in memory in the stage that needs most: of weights, and of residuals where there is reuse."""
+        residuals = self.reuse.bytes if self.reuse is not None and any(self._bounds(schedule)) else 0
+        weights = (sum(self.blocks[block][recipe.running].bytes for block, recipe in plan) for plan in schedule)
+        return self.other_bytes + residuals + max(weights)
+
+    def _bounds(self, schedule: Sequence[Plan]) -> tuple[float, ...]:
+        return tuple(0.0 if self.reuse is None else bound_of(plan) for plan in schedule)

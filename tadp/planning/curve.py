@@ -18,7 +18,7 @@ class Point:
     Attributes:
         seconds: of a generation of the calibrated call.
         psnr: predicted, against 16 bits, in dB.
-        lowered: share of blocks and stages after the probe that run below 16 bits.
+        lowered: share of blocks and stages after the probe that run below 16 bits, where they run.
     """
 
     seconds: float
@@ -32,11 +32,11 @@ def curve_of(costs: Costs, score: float, keep_ends: bool = True, points: int = P
     widest = replace(planner, latency=1e9).schedule(score)
     narrowest = replace(planner, quality=1e-3).schedule(score)
     found: list[Point] = []
-    for latency in np.linspace(costs.seconds(widest), costs.seconds(narrowest), points):
+    for latency in np.linspace(costs.seconds(widest, score), costs.seconds(narrowest, score), points):
         schedule = replace(planner, latency=float(latency) * (1 + 1e-9)).schedule(score)
-        recipes = [recipe for plan in schedule[1:] for _, recipe in plan]
+        recipes = [recipe.running for plan in schedule[1:] for _, recipe in plan]
         lowered = sum(recipe != Recipe() for recipe in recipes) / len(recipes)
-        point = Point(costs.seconds(schedule), costs.psnr(schedule, score), lowered)
+        point = Point(costs.seconds(schedule, score), costs.psnr(schedule, score), lowered)
         if not found or point.seconds < found[-1].seconds:
             found.append(point)
     return tuple(found)

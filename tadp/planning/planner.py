@@ -1,16 +1,18 @@
 """The schedule for content of a score: the fastest within a bound on the error, or the most precise within limits."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tadp.planning.blocks import ends
-from tadp.planning.costs import Costs, Schedule
+from tadp.planning.costs import MEDIUM, Costs, Schedule
 from tadp.planning.problem import Menu, Problem
-from tadp.precision import Plan, Recipe
+from tadp.precision import Plan, Recipe, Reuse
+
+Bounds = tuple[float, ...]
+"""Of reuse, in every stage; 0 for none."""
 
 _HARDEST = 1.0
-_MEDIUM = 0.5
 _SCORE_STEP = 0.05
 
 
@@ -30,6 +32,7 @@ class Planner:
         latency: seconds that a generation may take; None for no limit.
         memory: bytes that weights may take; None for no limit.
         deviations: how many standard deviations of its prediction the error is overestimated by.
+        reuse: the largest bound of reuse to choose from, of those that were calibrated; 0 for none.
     """
 
     costs: Costs
@@ -39,6 +42,7 @@ class Planner:
     latency: float | None = None
     memory: float | None = None
     deviations: float = 0.0
+    reuse: float = math.inf
     _solved: dict[float, tuple[Schedule, bool]] = field(
         default_factory=dict, init=False, compare=False, hash=False, repr=False
     )
@@ -49,9 +53,16 @@ class Planner:
         return ends(self.costs.blocks) if self.keep_ends else frozenset()
 
     @cached_property
+    def worthwhile(self) -> tuple[Recipe, ...]:
+        """What any block may run at: 16 bits, and recipes that gain something for what they lose."""
+        return tuple(dict.fromkeys((Recipe(), *(recipe for menu in self._menu.values() for recipe in menu))))
+
+    @cached_property
     def probe(self) -> Plan:
         """The first stage, the same for all content."""
-        return self._solve(self._problem(self._menu), _MEDIUM)[0][0]
+        found = self._solve(self._menu, MEDIUM)[0][0]
+        keeps = Reuse(0.0) if len(self._options) > 1 else None  # what later stages may begin to reuse with
+        return Plan.of((block, replace(recipe, reuse=keeps)) for block, recipe in found)
 
     def schedule(self, score: float) -> Schedule:
         """The plan of every stage for content of a score.
@@ -69,8 +80,9 @@ class Planner:
         """
         rounded = self.rounded(score)
         if rounded not in self._solved:
-            settled = {block: (recipe,) for block, recipe in self.probe}
-            self._solved[rounded] = self._solve(self._problem(settled), rounded)
+            settled = {block: (recipe.running,) for block, recipe in self.probe}
+            (_, *later), within = self._solve(settled, rounded)
+            self._solved[rounded] = (self.probe, *later), within
         return self._solved[rounded]
 
     def rounded(self, score: float) -> float:
@@ -83,16 +95,16 @@ class Planner:
         Raises:
             ValueError: where no plan lies within latency and memory; the message says what is possible.
         """
-        problem = self._problem(self._menu)
+        problems = [self._problem(self._menu, bounds, MEDIUM) for bounds in self._options]
         possible = {
-            "latency": self.costs.seconds(problem.least(lambda cost: cost.seconds)),
-            "memory": self.costs.bytes(problem.least(lambda cost: cost.bytes)),
+            "latency": min(self.costs.seconds(problem.least(lambda cost: cost.seconds)) for problem in problems),
+            "memory": min(self.costs.bytes(problem.least(lambda cost: cost.bytes)) for problem in problems),
         }
         for name, amount in possible.items():
             limit = getattr(self, name)
             if limit is not None and amount > limit:
                 raise ValueError(f"a {name} of {limit:g} is not possible: this model needs at least {amount:.4g}")
-        self.schedule(_MEDIUM)
+        self.schedule(MEDIUM)
 
     @cached_property
     def _menu(self) -> Menu:
@@ -102,17 +114,36 @@ class Planner:
             for block in self.costs.blocks
         }
 
-    def _problem(self, first: Menu) -> Problem:
-        """What there is to choose, given what the first stage may run at."""
-        return Problem(self.costs, (first, *[self._menu] * len(self.costs.stages)), self.latency, self.memory)
+    @cached_property
+    def _options(self) -> tuple[Bounds, ...]:
+        """Where reuse may be, and within which bound: nowhere, or from some stage after the probe on."""
+        stages, reuse = range(len(self.costs.stages) + 1), self.costs.reuse
+        bounds = () if reuse is None else tuple(bound for bound in reuse.bounds if bound <= self.reuse)
+        return (
+            tuple(0.0 for _ in stages),
+            *(tuple(bound if stage >= first else 0.0 for stage in stages) for bound in bounds for first in stages[1:]),
+        )
 
-    def _solve(self, problem: Problem, score: float) -> tuple[Schedule, bool]:
+    def _problem(self, first: Menu, bounds: Bounds, score: float) -> Problem:
+        """What there is to choose, given what the first stage may run at and where reuse is."""
+        menus = (first, *[self._menu] * len(self.costs.stages))
+        return Problem(self.costs, menus, bounds, score, self.latency, self.memory)
+
+    def _solve(self, first: Menu, score: float) -> tuple[Schedule, bool]:
+        """The best schedule, wherever reuse is, and whether it lies within the bound on quality."""
+        problems = [self._problem(first, bounds, score) for bounds in self._options]
         if self.quality is not None:
-            scale = self.costs.scale(score) * 10 ** (self.deviations * self.costs.spread)
-            fastest = problem.fastest(10 ** (-self.quality / 10) / scale)
-            if fastest is not None:
-                return fastest, True
-        best = problem.best()
-        if best is None:
-            raise ValueError("no plan lies within the limits of latency and memory")
-        return best, self.quality is None
+            fastest = [self._fastest(problem, 10 ** (-self.quality / 10)) for problem in problems]
+            if found := [schedule for schedule in fastest if schedule is not None]:
+                return min(found, key=lambda schedule: self.costs.seconds(schedule, score)), True
+        best = [problem.best() for problem in problems]
+        if found := [schedule for schedule in best if schedule is not None]:
+            return min(found, key=lambda schedule: self.costs.mse(schedule, score)), self.quality is None
+        raise ValueError("no plan lies within the limits of latency and memory")
+
+    def _fastest(self, problem: Problem, mse: float) -> Schedule | None:
+        """The fastest schedule of a problem whose squared error, overestimated, is at most `mse`."""
+        costs, score = self.costs, problem.score
+        of_reuse = 0.0 if costs.reuse is None else costs.reuse.mse(problem.bounds, score)
+        room = mse / 10 ** (self.deviations * costs.spread) - of_reuse
+        return None if room < 0 else problem.fastest(room / costs.scale(score))

@@ -1,11 +1,11 @@
 """The problem that a budget solves: a recipe for every block in every stage."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tadp.planning.costs import BlockCost, Costs, Schedule
+from tadp.planning.costs import MEDIUM, BlockCost, Costs, Schedule
 from tadp.planning.solver import Limit, choose
-from tadp.precision import Plan, Recipe
+from tadp.precision import Plan, Recipe, Reuse
 
 Menu = Mapping[str, tuple[Recipe, ...]]
 """What each block may run at."""
@@ -21,12 +21,16 @@ class Problem:
     Attributes:
         costs: of the model.
         menus: of every stage.
+        bounds: of reuse in every stage, 0 for none.
+        score: of the content, which tells how much reuse leaves out.
         latency: seconds of a generation; None for no limit.
         memory: bytes of weights; likewise.
     """
 
     costs: Costs
     menus: tuple[Menu, ...]
+    bounds: tuple[float, ...]
+    score: float = MEDIUM
     latency: float | None = None
     memory: float | None = None
 
@@ -47,10 +51,13 @@ class Problem:
     def least(self, cost: Callable[[BlockCost], float]) -> Schedule:
         """The schedule that takes least of something, whatever the limits."""
         blocks = self.costs.blocks
-        return tuple(
-            Plan.of((block, min(menu, key=lambda recipe: cost(blocks[block][recipe]))) for block, menu in menus.items())
-            for menus in self.menus
+        picks = (
+            min(range(len(menu)), key=lambda pick, block=block, menu=menu: cost(blocks[block][menu[pick]]))  # type: ignore[misc]
+            for _, block, menu in self._choices()
         )
+        found = self._schedule(tuple(picks))
+        assert found is not None
+        return found
 
     def _choices(self) -> Iterator[tuple[int, str, tuple[Recipe, ...]]]:
         for stage, menus in enumerate(self.menus):
@@ -67,9 +74,9 @@ class Problem:
 
     def _seconds(self) -> list[list[float]]:
         """What every choice adds to the seconds of a generation."""
-        costs = self.costs
+        costs, steps = self.costs, self.costs.running_steps(self.bounds, self.score)
         return [
-            [costs.steps[stage] * costs.blocks[block][recipe].seconds for recipe in menu]
+            [steps[stage] * costs.blocks[block][recipe].seconds for recipe in menu]
             for stage, block, menu in self._choices()
         ]
 
@@ -82,12 +89,18 @@ class Problem:
                 [self.costs.blocks[block][recipe].bytes if stage == limited else 0 for recipe in menu]
                 for stage, block, menu in self._choices()
             ]
-            yield Limit(amounts, self.memory - self.costs.other_bytes)
+            residuals = self.costs.reuse.bytes if self.costs.reuse is not None and any(self.bounds) else 0
+            yield Limit(amounts, self.memory - self.costs.other_bytes - residuals)
 
     def _schedule(self, picks: tuple[int, ...] | None) -> Schedule | None:
         if picks is None:
             return None
         plans: list[list[tuple[str, Recipe]]] = [[] for _ in self.menus]
         for (stage, block, menu), pick in zip(self._choices(), picks, strict=True):
-            plans[stage].append((block, menu[pick]))
+            plans[stage].append((block, replace(menu[pick], reuse=self._reuse(stage))))
         return tuple(map(Plan.of, plans))
+
+    def _reuse(self, stage: int) -> Reuse | None:
+        """Leave to reuse in a stage; stages before the first that has one keep what it begins with."""
+        keeps = self.bounds[stage] > 0 or any(self.bounds[stage:])
+        return Reuse(self.bounds[stage]) if keeps else None

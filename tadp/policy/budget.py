@@ -26,7 +26,7 @@ _SETTINGS = {
     **grammar.numbers("quality", "latency", "memory", "deviations"),
     "ends": grammar.ENDS,
     "recipes": grammar.RECIPES,
-    **grammar.numbers("shadow_budget"),
+    **grammar.numbers("shadow_budget", "reuse"),
 }
 
 
@@ -36,7 +36,8 @@ class Budget(Policy):
     """Levels of every block in every stage of a generation, solved for each content from what calibration measured.
 
     The probe runs at what the bounds allow for content of medium complexity. Then a score is known, with it the error
-    that every plan would make on this content, and the best plan within the bounds is chosen. Needs a calibration:
+    that every plan would make on this content, and the best plan within the bounds is chosen: the recipe of every block
+    in every stage, and from which stage on blocks may be reused, within which bound. Needs a calibration:
     ``tadp.compile(model, policy=Budget(quality=40), calibration="calibration.json")``.
 
     Attributes:
@@ -50,6 +51,8 @@ class Budget(Policy):
         recipes_allowed: the levels to choose from; None for all that were calibrated.
         costs, ranges, weights: from calibration.
         shadow_budget: as of `Complexity`.
+        reuse: the largest bound of reuse (`tadp.precision.Reuse`) to choose from, of those that were calibrated; 0 for
+            none.
 
     Raises:
         ValueError: for bounds that are not finite and above 0, or none at all, and for no recipes to choose from.
@@ -58,7 +61,7 @@ class Budget(Policy):
     name: ClassVar[str] = "budget"
     usage: ClassVar[str] = (
         '"budget:BOUNDS" with bounds on quality (dB), latency (s) and memory (bytes), optionally deviations, '
-        'ends=free, recipes and shadow_budget, such as "budget:quality=40,latency=5,recipes=16/8/8+attention:8"'
+        'ends=free, recipes, reuse and shadow_budget, such as "budget:quality=40,latency=5,recipes=16/8/8+attention:8"'
     )
     follows_steps: ClassVar[bool] = False
 
@@ -72,6 +75,7 @@ class Budget(Policy):
     ranges: FeatureRanges = field(default_factory=lambda: DEFAULT_RANGES, hash=False, repr=False)
     weights: ScoreWeights | None = None
     shadow_budget: float = DEFAULT_BUDGET
+    reuse: float = math.inf
 
     def __post_init__(self) -> None:
         bounds = {name: getattr(self, name) for name in ("quality", "latency", "memory")}
@@ -80,6 +84,8 @@ class Budget(Policy):
         for name, bound in bounds.items():
             if bound is not None and not (math.isfinite(bound) and bound > 0):
                 raise ValueError(f"{name} must be finite and above 0, got {bound}")
+        if not self.reuse >= 0:
+            raise ValueError(f"reuse must be a bound of at least 0, got {self.reuse}")
         if self.recipes_allowed == ():
             raise ValueError("recipes_allowed holds no recipe to choose from")
 
@@ -107,7 +113,7 @@ class Budget(Policy):
         return self._known.stages
 
     def recipes(self) -> tuple[Recipe, ...]:
-        return tuple(dict.fromkeys((Recipe(), *self._planner.recipes)))
+        return self._planner.worthwhile
 
     def plan(self, seen: Seen) -> Plan:
         blocks, score, stage, planner = seen.blocks, seen.score, seen.stage, self._planner
@@ -149,6 +155,7 @@ class Budget(Policy):
             latency=self.latency,
             memory=self.memory,
             deviations=self.deviations,
+            reuse=self.reuse,
         )
 
     def _check_blocks(self, blocks: tuple[str, ...]) -> None:
@@ -161,8 +168,8 @@ class Budget(Policy):
         whole = _error(costs, plan, stage)
         for block, recipe in plan:
             known = costs.blocks[block]
-            saved = 1 - known[recipe].seconds / known[Recipe()].seconds
-            share = known[recipe].error[stage] / whole if whole else 0.0
+            saved = 1 - known[recipe.running].seconds / known[Recipe()].seconds
+            share = known[recipe.running].error[stage] / whole if whole else 0.0
             yield block, END if block in kept else f"saves {saved:.0%} of its time for {share:.0%} of the error"
 
     @classmethod
@@ -174,4 +181,4 @@ class Budget(Policy):
 
 
 def _error(costs: Costs, plan: Plan, stage: int) -> float:
-    return sum(costs.blocks[block][recipe].error[stage] for block, recipe in plan)
+    return sum(costs.blocks[block][recipe.running].error[stage] for block, recipe in plan)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tadp.complexity.score import Score
+from tadp.planning.calibration import Calibration
 from tadp.policy import Policy
 from tadp.precision import Plan
 from tadp.runtime.clock import Clock
@@ -22,6 +23,8 @@ class Control(Protocol):
     def plan(self) -> Plan: ...
     @property
     def score(self) -> Score | None: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
     @property
     def history(self) -> Sequence[StepRecord]: ...
     def use(self, policy: str | Policy) -> None: ...

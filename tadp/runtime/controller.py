@@ -134,15 +134,14 @@ class Controller:
         Raises:
             ValueError: for an unknown policy, and for levels that need a calibration; the one in force stays.
         """
-        chosen = parse(policy)
-        if self._calibration is not None:
-            chosen = chosen.calibrated(self._calibration)
+        asked = parse(policy)
+        chosen = asked if self._calibration is None else asked.calibrated(self._calibration)
         check_levels(chosen.recipes(), self._calibration)
         self._prepare(chosen, self._dispatchers)
         self._order = self._order_of(chosen, None)
         self._policy = chosen
         for companion in self._companions:
-            companion.use(chosen)
+            companion.use(asked)
 
     def learn(self, calibration: Calibration) -> None:
         """Let all policies from now on use what was measured of this model; the one in force is given anew by `use`.

@@ -10,7 +10,8 @@ from tadp.calibration.gradient import Estimate
 from tadp.calibration.recording import Step
 from tadp.calibration.subject import Subject
 from tadp.files.fingerprint import calibration_key
-from tadp.precision import L16, Recipe, Role
+from tadp.planning.reuse_costs import bound_of
+from tadp.precision import L0, L16, Plan, Recipe, Role
 from tadp.runtime.signals import BlockSignals, Signals
 from tests.fakes import FakeController, step_record
 
@@ -33,7 +34,7 @@ class _Model:
     """Predicts its input, with the errors of all blocks; the last one is the most sensitive."""
 
     def __init__(self) -> None:
-        self.tadp = FakeController(BLOCKS, roles=ROLES)
+        self.tadp = FakeController(BLOCKS, roles=ROLES, kept_bytes=500)
 
     def __call__(self, hidden_states: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor]:
         self.tadp.noise = float(timestep) / 1000
@@ -65,10 +66,13 @@ class _Pipeline:
         for step, noise in enumerate(NOISES):
             self.tadp.noise = noise
             plan = self.tadp.plan
-            error += sum(error_of(recipe) for _, recipe in plan) * noise * content / 10
+            bound = bound_of(plan)
+            reused = bound > 0 and step % 2 == 1
+            error += bound * noise if reused else sum(error_of(recipe) for _, recipe in plan) * noise * content / 10
+            ran = Plan.of((block, Recipe(L0)) for block, _ in plan) if reused else plan
             probing = step < self.tadp.policy.probe_steps
             signals = Signals((BlockSignals("blocks.1", {("entropy", ""): (1 / content,)}),)) if probing else None
-            self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
+            self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, ran))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(seed).random((1, 3, 16, 16, 3), dtype=np.float32) * 0.5
         return SimpleNamespace(frames=clip + np.float32(min(error, 0.4)))
@@ -99,6 +103,7 @@ def fake_subject(interrupt: int | None = None) -> Subject:
         channel_widths={f"{block}.{Role.FFN_UP}": torch.full((3, 2), 8, dtype=torch.uint8) for block in BLOCKS},
         peaks={f"{block}.{Role.FFN_UP}": torch.full((4, 3), 1.0 + i) for i, block in enumerate(BLOCKS)},
         seed=0,
+        clip_seconds=0.01,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.samples import SampleFile
 from tadp.policy import Policy, Seen, Static, parse
-from tadp.precision import L8
+from tadp.precision import L0, L8, L16, Plan, Recipe
 from tadp.runtime.signals import BlockSignals, Signals
 from tests.fakes import step_record
 
@@ -20,9 +20,10 @@ class Pipeline:
 
     def __init__(self, frames: int = 3, side: int = 16) -> None:
         self.calls: list[str] = []
+        self.plans: list[Plan] = []  # what the steps ran at, where that is not what they were asked to
         self.shape = (1, frames, side, side, 3)
         self.tadp: Any = SimpleNamespace(
-            use=self._use, history=[], clock=SimpleNamespace(generation=0), weight_bytes=lambda: 1000
+            use=self._use, history=[], clock=SimpleNamespace(generation=0), weight_bytes=lambda: 1000, kept_bytes=70
         )
 
     def _use(self, policy: Policy) -> None:
@@ -42,7 +43,8 @@ class Pipeline:
         for step in range(num_inference_steps):
             probing = step < self.policy.probe_steps
             signals = Signals((BlockSignals("blocks.1", {("entropy", ""): (0.5,)}),)) if probing else None
-            self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, plan))
+            ran = self.plans[step] if self.plans else plan
+            self.tadp.history.append(step_record(self.tadp.clock.generation, step + 1, signals, ran))
             callback_on_step_end(self, step, 0, {})
         clip = np.random.default_rng(generator.initial_seed()).random(self.shape, dtype=np.float32) * 0.5
         clip += (16 - plan["blocks.1"].default.weight) / 100
@@ -63,8 +65,28 @@ def test_errors_are_those_against_16_bits_of_the_same_noise(tmp_path: Path) -> N
     assert outcome.alignment == 5.0
     assert outcome.recipes == {"4": 9}
     assert outcome.weight_bytes == 1000
+    assert outcome.reused == (0.0, 0.0, 0.0)
+    assert outcome.kept_bytes == 70
     assert measurer.file.sample("a cat", 3).outcomes["static:16"].mse == 0.0
     assert pipeline.calls == ["a cat 3 static:16", "a cat 3 static:4"]
+
+
+def test_what_is_left_out_is_noted_step_by_step(tmp_path: Path) -> None:
+    pipeline = Pipeline()
+    levels = ({"blocks.0": L8, "blocks.1": L8}, {"blocks.0": L0, "blocks.1": L8}, {"blocks.0": L0, "blocks.1": L0})
+    pipeline.plans = [Plan.of((block, Recipe(level)) for block, level in own.items()) for own in levels]
+    measurer = _measurer(pipeline, tmp_path)
+    assert measurer.measure("a cat", 0, parse("static:8")).reused == (0.0, 0.5, 1.0)
+    again = SampleFile(tmp_path / "samples.jsonl", {}).sample("a cat", 0).outcomes["static:8"]
+    assert again.reused == (0.0, 0.5, 1.0)
+
+
+def test_clips_at_16_bits_that_are_probed_can_be_the_reference(tmp_path: Path) -> None:
+    pipeline = Pipeline()
+    measurer = _measurer(pipeline, tmp_path, reference=Static(L16, probe_steps=1))
+    measurer.measure("a cat", 0, parse("static:8"))
+    assert pipeline.calls == ["a cat 0 static:16,probe=1", "a cat 0 static:8"]
+    assert measurer.file.sample("a cat", 0).features == {"entropy": 0.5}
 
 
 def test_references_are_generated_once(tmp_path: Path) -> None:

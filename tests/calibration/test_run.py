@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from tadp.calibration.clip_policies import BOUNDS, UNIT, windows
 from tadp.calibration.prediction_error import PredictionErrorFile, alone
-from tadp.calibration.run import MENU, calibrate, windows
+from tadp.calibration.run import MENU, calibrate
 from tadp.calibration.sensitivity import gradient_agreement
 from tadp.files.calibration import load, save
 from tadp.planning.blocks import ends
@@ -114,4 +115,28 @@ def test_policies_take_what_was_found(found: Calibration) -> None:
     for score in (0.0, 0.5, 1.0):
         for stage in range(4):
             plan = budget.plan(Seen(BLOCKS, score, stage=stage))
-            assert {plan[block] for block in ends(BLOCKS)} == {Recipe()}
+            assert {plan[block].running for block in ends(BLOCKS)} == {Recipe()}
+
+
+def test_reuse_is_measured_stage_by_stage_and_on_top_of_widths(found: Calibration) -> None:
+    reuse = found.costs.reuse
+    assert reuse is not None
+    assert reuse.bounds == BOUNDS
+    assert reuse.shares[0] == 0.0
+    assert sum(reuse.shares) == pytest.approx(1.0)
+    assert all(spans[0] == (0.0, 0.0) for spans in reuse.skipped.values())  # the probe runs
+    assert reuse.skipped[UNIT][1:] == ((0.0, 0.0), (1.0, 1.0), (0.0, 0.0))  # one step in each, and every second one is
+    factors = [reuse.factors[bound] for bound in BOUNDS]
+    assert factors == sorted(factors)
+    assert reuse.bytes == 500
+
+
+def test_how_long_it_takes_is_said_first(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(fake_subject(interrupt=0), PROMPTS, tmp_path, said.append)
+    assert "up to 0 minutes" in said[0]
+    assert "100 clips" in said[0]
+    calibrate(fake_subject(), PROMPTS, tmp_path)
+    calibrate(fake_subject(), PROMPTS, tmp_path, said.append)
+    assert "0 clips and 0 single steps" in said[1]

@@ -1,5 +1,6 @@
 """`tadp calibrate` and `tadp curve`, with everything that takes time replaced."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,15 @@ import torch
 from tadp.cli import main
 from tadp.commands import calibrate
 from tadp.demo import CALIBRATION_PROMPTS
+from tadp.files.automatic import cached
 from tadp.files.calibration import load, save
 from tests.calibrations import FOUND
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """What the calibration was asked for."""
+    monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path / "cache"))
     asked: dict[str, Any] = {}
     transformer = torch.nn.Module()
     pipeline = SimpleNamespace(
@@ -29,8 +32,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(prompts=prompts, arguments=arguments, **options)
         return SimpleNamespace()
 
-    def run(subject: Any, prompts: tuple[str, ...], work: Path) -> Any:
+    def run(subject: Any, prompts: tuple[str, ...], work: Path, tell: Callable[[str], object]) -> Any:
         asked["work"] = work
+        tell("takes up to 40 minutes")
         if "interrupted" in prompts:
             raise KeyboardInterrupt
         if len(prompts) < 8:
@@ -49,14 +53,14 @@ def test_the_embedded_model_is_calibrated_on_prompts_of_its_own(asked: dict[str,
     assert main(["calibrate", "--out", str(tmp_path), "--seed", "5"]) == 0
     assert list(asked["prompts"]) == CALIBRATION_PROMPTS.read_text().splitlines()
     assert asked["seed"] == 5
-    assert load(tmp_path / "calibration.json") == FOUND
+    assert load(tmp_path / "calibration.json") == load(cached("abc")) == FOUND
     assert asked["work"] == tmp_path / "calibration.work"
 
 
 def test_what_was_found_is_printed(asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["calibrate", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
-    for text in ("text.entity", "static:8", "left out of the fit", "gradient estimate"):
+    for text in ("text.entity", "static:8", "left out of the fit", "gradient estimate", "takes up to 40"):
         assert text in printed
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from diffusers import WanTransformer3DModel
 from torch._dynamo.utils import counters
 
 import tadp
+from tadp.files.automatic import cached
 from tadp.files.calibration import save
 from tadp.files.fingerprint import calibration_key, fingerprint
 from tadp.planning.calibration import Calibration
-from tadp.policy import Budget, Fixed, Staged, Static
+from tadp.policy import Budget, Complexity, Fixed, Staged, Static
 from tadp.precision import L8, Plan, Recipe
 from tests.calibrations import FOUND
 from tests.models import tiny_inputs, tiny_transformer
@@ -131,3 +133,43 @@ def test_a_calibration_is_read_from_its_file(tmp_path: Path) -> None:
     assert compiled.tadp.policy.ranges == FOUND.ranges
     with pytest.raises(ValueError, match="there is no calibration"):
         tadp.compile(tiny_transformer(), calibration=tmp_path / "missing.json")
+
+
+def test_a_calibration_beside_the_weights_is_used_without_being_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path / "cache"))
+    tiny_transformer().save_pretrained(tmp_path / "model")
+
+    def loaded() -> WanTransformer3DModel:
+        return WanTransformer3DModel.from_pretrained(tmp_path / "model", torch_dtype=torch.bfloat16)
+
+    assert tadp.compile(loaded()).tadp.calibration is None
+    known = _calibration(loaded())
+    save(known, tmp_path / "model" / "tadp-calibration.json")
+    found = tadp.compile(loaded(), policy=BUDGET)
+    assert found.tadp.calibration == known
+    assert found.tadp.policy == BUDGET.calibrated(known)
+    assert tadp.compile(found, policy="static:8").tadp.calibration == known  # compiled already: keeps what it has
+    assert tadp.compile(loaded(), calibration=None).tadp.calibration is None
+    other = loaded()
+    with torch.no_grad():
+        other.blocks[0].ffn.net[2].weight.add_(0.1)
+    assert tadp.compile(other).tadp.calibration is None
+    save(_calibration(tiny_transformer()), cached(fingerprint(tiny_transformer())))
+    assert tadp.compile(tiny_transformer()).tadp.calibration is not None
+
+
+def test_two_transformers_have_calibrations_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path))
+    first, second = tiny_transformer(), tiny_transformer()
+    with torch.no_grad():
+        second.blocks[0].ffn.net[2].weight.add_(0.1)
+    for model, samples in ((first, 8), (second, 9)):
+        save(replace(_calibration(model), samples=samples), cached(fingerprint(model)))
+    pipeline = SimpleNamespace(components={"transformer": first, "transformer_2": second})
+    compiled = tadp.compile(pipeline, policy="static:8")
+    assert first.tadp.calibration.samples == 8
+    assert second.tadp.calibration.samples == 9
+    compiled.tadp.use("complexity")
+    assert second.tadp.policy == Complexity().calibrated(second.tadp.calibration)

@@ -17,7 +17,9 @@ from tadp.files.channels import path_beside
 from tadp.files.fingerprint import calibration_key
 from tadp.planning.calibration import Calibration, Line, RoleSensitivity, Row
 from tadp.planning.costs import BlockCost, Costs
+from tadp.planning.reuse_costs import ReuseCosts
 from tadp.precision import L4, L8, L16, Level, Recipe, Role
+from tadp.version import VERSION
 from tests.calibrations import FOUND
 from tests.policy.costs_of import made_up_costs
 
@@ -39,6 +41,7 @@ def test_it_holds_for_its_versions_only() -> None:
     old = replace(FOUND, key={**FOUND.key, "versions": {"tadp": "0.0.1", "torch": "2.0"}})
     with pytest.raises(ValueError, match=r"tadp 0\.0\.1, torch 2\.0: calibrate again"):
         old.check("abc")
+    replace(FOUND, key={**FOUND.key, "versions": {"tadp": VERSION, "torch": "2.0"}}).check("abc")
 
 
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
@@ -86,6 +89,22 @@ def costs(draw: st.DrawFn) -> Costs:
         spread=draw(finite),
         other_seconds=draw(finite),
         other_bytes=draw(st.integers(0, 10**12)),
+        reuse=draw(st.none() | reuses(len(stages) + 1)),
+    )
+
+
+@st.composite
+def reuses(draw: st.DrawFn, stages: int) -> ReuseCosts:
+    bounds = draw(st.lists(finite, max_size=3, unique=True))
+    spans = st.tuples(*[st.tuples(finite, finite)] * stages)
+    return ReuseCosts(
+        shares=draw(st.tuples(*[finite] * stages)),
+        intercept=draw(finite),
+        slope=draw(finite),
+        factors={bound: draw(finite) for bound in bounds},
+        factor_at_16=draw(finite),
+        skipped={bound: draw(spans) for bound in bounds},
+        bytes=draw(st.integers(0, 10**12)),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tadp.complexity.score import DEFAULT_RANGES, ScoreWeights
 from tadp.planning.calibration import Calibration
 from tadp.planning.costs import BlockCost, Costs
+from tadp.planning.reuse_costs import ReuseCosts
 from tadp.precision import L4, L6, L8, L16, Level, Recipe, Role
 
 ATTENTION = ((Role.ATTENTION, L8),)
@@ -18,6 +19,17 @@ MENU: dict[Recipe, tuple[float, float, int]] = {  # error, seconds, bytes
     Recipe(L6): (2e-4, 7.0, 80),
     Recipe(L4): (3e-3, 6.0, 60),
 }
+
+
+REUSE = ReuseCosts(
+    shares=(0.0, 0.8, 0.1, 0.1),
+    intercept=-5.0,
+    slope=0.5,
+    factors={0.005: 1.0, 0.02: 3.0},
+    factor_at_16=1.0,
+    skipped={0.005: ((0.0, 0.0), *[(0.4, 0.1)] * 3), 0.02: ((0.0, 0.0), *[(0.5, 0.4)] * 3)},
+    bytes=500,
+)
 
 
 def made_up_costs(

@@ -9,10 +9,11 @@ from tadp.errors import QualityWarning
 from tadp.planning.blocks import ends
 from tadp.planning.costs import BlockCost, Costs, Schedule
 from tadp.planning.curve import curve_of
+from tadp.planning.reuse_costs import bound_of
 from tadp.policy import Budget, Policy, Seen
 from tadp.policy.plans import uniform_plan
-from tadp.precision import L4, L8, L16, Plan, Recipe
-from tests.policy.costs_of import BLOCKS, MENU, STAGES, at, made_up, made_up_costs
+from tadp.precision import L4, L8, L16, Plan, Recipe, Reuse
+from tests.policy.costs_of import BLOCKS, MENU, REUSE, STAGES, at, made_up, made_up_costs
 
 SCORES = (0.0, 0.3, 0.5, 1.0)
 FEW = BLOCKS[:3]
@@ -222,3 +223,93 @@ def test_the_curve_falls_from_slow_and_good_to_fast() -> None:
 def test_levels_of_the_menu_can_be_given_as_recipes() -> None:
     budget = Budget(latency=11.0, recipes_allowed=(Recipe(), at(L8), at(L16, True))).calibrated(made_up())
     assert {recipe for plan in budget.schedule(0.5) for _, recipe in plan} <= {Recipe(), at(L8), at(L16, True)}
+
+
+REUSING = replace(made_up_costs(), reuse=REUSE)
+
+
+def _reusing(**bounds: float) -> Budget:
+    return Budget(**bounds).calibrated(made_up(REUSING))  # type: ignore[arg-type]
+
+
+def _with_reuse(schedule: Schedule, *bounds: float) -> Schedule:
+    pairs = zip(schedule, bounds, strict=True)
+    return tuple(
+        Plan.of((block, replace(recipe, reuse=Reuse(bound))) for block, recipe in plan) for plan, bound in pairs
+    )
+
+
+def test_reuse_adds_an_error_of_its_own_and_saves_steps() -> None:
+    base = (uniform_plan(BLOCKS, REUSING.base, keep_ends=False),) * 4
+    reusing = _with_reuse(base, 0.0, 0.0, 0.02, 0.02)
+    assert REUSING.mse(reusing, 0.0) == pytest.approx(1e-5 + 1e-5 * 3.0 * 0.2)
+    assert REUSING.mse(reusing, 1.0) == pytest.approx(1e-3 + 10**-4.5 * 3.0 * 0.2)
+    assert REUSING.seconds(reusing, 0.0) == pytest.approx(0.5 + 6 * 0.05 * (8 + 12 * 0.5))
+    assert REUSING.seconds(reusing, 1.0) == pytest.approx(0.5 + 6 * 0.05 * (8 + 12 * 0.6))
+    assert REUSING.bytes(reusing) == REUSING.bytes(base) + 500
+
+
+def test_blocks_that_always_run_make_a_stage_without_reuse() -> None:
+    plan = uniform_plan(BLOCKS, Recipe(L8, reuse=Reuse(0.02)), keep_ends=False)
+    assert bound_of(plan) == 0.02
+    assert bound_of(plan.replaced("blocks.3", Recipe(L8))) == 0.0
+    assert bound_of(plan.replaced("blocks.3", Recipe(L8, reuse=Reuse(0.005)))) == 0.005
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("quality", [36.0, 42.0, 48.0])
+def test_where_reuse_begins_and_its_bound_are_those_of_brute_force(quality: float, score: float) -> None:
+    budget = _reusing(quality=quality)
+    rounded = math.ceil(score / 0.05 - 1e-9) * 0.05
+    found, within = budget._planner.solve(score)
+    possible = []
+    for first, bound in ((4, 0.0), *itertools.product((1, 2, 3), REUSE.bounds)):
+        bounds = [bound if stage >= first else 0.0 for stage in range(4)]
+        room = 10 ** (-quality / 10) - REUSE.mse(bounds, rounded)
+        if room > 0:  # what is left for widths: a budget without reuse, in fewer steps
+            costs = replace(REUSING, steps=REUSING.running_steps(bounds, rounded))
+            plain = replace(budget, quality=-10 * math.log10(room), reuse=0.0, costs=costs)._planner
+            plain.__dict__["probe"] = Plan.of((block, recipe.running) for block, recipe in budget.plan(Seen(BLOCKS)))
+            schedule, reached = plain.solve(score)
+            possible += [costs.seconds(schedule, rounded)] if reached else []
+    assert within == bool(possible)
+    if within:
+        assert REUSING.seconds(found, rounded) == pytest.approx(min(possible), rel=4e-3)
+        assert REUSING.psnr(found, rounded) >= quality - 1e-3
+    else:
+        assert not any(map(bound_of, found))
+
+
+def test_simple_content_is_reused_and_complex_content_less() -> None:
+    budget = _reusing(quality=42.0)
+    schedules = {score: budget.schedule(score) for score in (0.0, 1.0)}
+    bounds = {score: [bound_of(plan) for plan in schedule] for score, schedule in schedules.items()}
+    assert max(bounds[0.0]) > 0
+    assert sum(bounds[0.0]) >= sum(bounds[1.0])
+    first = [bound > 0 for bound in bounds[0.0]].index(True)
+    for stage, plan in enumerate(schedules[0.0]):  # stages before keep what it begins with
+        assert all((recipe.reuse is not None) for _, recipe in plan) == (stage <= first or bounds[0.0][stage] > 0)
+    assert all(schedule[0] == budget.plan(Seen(BLOCKS)) for schedule in schedules.values())
+
+
+def test_reuse_can_be_bounded_and_left_out() -> None:
+    none = replace(_reusing(quality=20.0), reuse=0.0)
+    assert all(recipe.reuse is None for plan in none.schedule(0.0) for _, recipe in plan)
+    assert none.schedule(0.0) == _budget(quality=20.0).schedule(0.0)
+    little = replace(_reusing(quality=20.0), reuse=0.01)
+    assert {bound_of(plan) for plan in little.schedule(0.0)} <= {0.0, 0.005}
+    assert {bound_of(plan) for plan in _reusing(quality=20.0).schedule(0.0)[1:]} == {0.02}
+    with pytest.raises(ValueError, match="bound of at least 0"):
+        Budget(quality=20.0, reuse=-1.0)
+
+
+def test_the_best_plan_of_a_time_reuses_only_where_time_is_short() -> None:
+    slow, fast = (_reusing(latency=latency).schedule(0.5) for latency in (100.0, 6.0))
+    assert not any(map(bound_of, slow))
+    assert any(map(bound_of, fast))
+    assert REUSING.seconds(fast, 0.5) <= 6.0 * (1 + 1e-6)
+
+
+def test_residuals_count_in_a_memory() -> None:
+    schedule = _reusing(quality=20.0, memory=2400.0).schedule(0.0)
+    assert REUSING.bytes(schedule) <= 2400

@@ -1,0 +1,80 @@
+"""What reuse saves and costs, from clips with reuse in single stages, in all of them, and on top of lower widths."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from tadp.calibration.clip_policies import BASE, BOUNDS, UNIT, reuse_windows, reusing
+from tadp.calibration.line import SMALLEST, fit_line
+from tadp.calibration.samples import Sample
+from tadp.extras import need
+from tadp.planning.reuse_costs import ReuseCosts, Span
+from tadp.precision import Recipe
+
+stats = need("scipy.stats", "calibrate", "fitting lines needs SciPy")
+
+
+def fit_reuse(
+    samples: Sequence[Sample], scores: Sequence[float], stages: tuple[float, ...], counts: Sequence[int]
+) -> ReuseCosts | None:
+    """Put clips together; None where nothing was left out in any of them.
+
+    Args:
+        samples: with outcomes of `clip_policies.of_all` and `of_some`.
+        scores: of their content.
+        stages: noise levels that part a generation.
+        counts: of steps in each stage.
+    """
+    at_base = {bound: reusing(BASE.recipe, bound, stages).key for bound in BOUNDS}
+    skipped = {
+        bound: tuple(_skipped(samples, scores, policy, steps) for steps in _steps(counts))
+        for bound, policy in at_base.items()
+    }
+    if not any(share for spans in skipped.values() for span in spans for share in span):
+        return None
+    single = [policy.key for policy in reuse_windows(stages)]
+    sums = [max(sum(sample.outcomes[policy].mse for policy in single), SMALLEST) for sample in samples]
+    line = fit_line(scores, [math.log10(total) for total in sums])
+    parts = [
+        statistics.median(sample.outcomes[policy].mse / total for sample, total in zip(samples, sums, strict=True))
+        for policy in single
+    ]
+    shares = (0.0, *(part / (sum(parts) or 1.0) for part in parts))
+
+    def factor(policy: str, without: str | None) -> float:
+        added = (
+            (sample.outcomes[policy].mse - (sample.outcomes[without].mse if without else 0.0)) / total
+            for sample, total in zip(samples, sums, strict=True)
+        )
+        return max(statistics.median(added), 0.0)
+
+    found = [factor(at_base[bound], BASE.key) for bound in BOUNDS]
+    return ReuseCosts(
+        shares=shares,
+        intercept=line.intercept,
+        slope=line.slope,
+        factors=dict(zip(BOUNDS, np.maximum.accumulate(found).tolist(), strict=True)),  # more leave errs no less
+        factor_at_16=factor(reusing(Recipe(), UNIT, stages).key, None),
+        skipped=skipped,
+        bytes=max(sample.outcomes[policy].kept_bytes for sample in samples for policy in at_base.values()),
+    )
+
+
+def _steps(counts: Sequence[int]) -> list[range]:
+    """Indices of the steps of every stage."""
+    ends = np.cumsum(counts).tolist()
+    return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+
+def _skipped(samples: Sequence[Sample], scores: Sequence[float], policy: str, steps: range) -> Span:
+    """Share of runs that are left out in a stage, for scores of 0 and 1: a line whose slope is a median."""
+    shares = [statistics.fmean(sample.outcomes[policy].reused[step] for step in steps) for sample in samples]
+    slope = float(stats.theilslopes(shares, scores)[0]) if np.ptp(scores) > 0 else 0.0
+    at_0 = statistics.fmean(share - slope * score for share, score in zip(shares, scores, strict=True))
+    return _share(at_0), _share(at_0 + slope)
+
+
+def _share(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
