@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -167,8 +167,11 @@ def test_two_transformers_have_calibrations_of_their_own(tmp_path: Path, monkeyp
         second.blocks[0].ffn.net[2].weight.add_(0.1)
     for model, samples in ((first, 8), (second, 9)):
         save(replace(_calibration(model), samples=samples), cached(fingerprint(model)))
-    pipeline = SimpleNamespace(components={"transformer": first, "transformer_2": second})
-    compiled = tadp.compile(pipeline, policy="static:8")
+
+    class Pipeline:
+        components: ClassVar = {"transformer": first, "transformer_2": second}
+
+    compiled = tadp.compile(Pipeline(), policy="static:8")
     assert first.tadp.calibration.samples == 8
     assert second.tadp.calibration.samples == 9
     compiled.tadp.use("complexity")
