@@ -34,7 +34,7 @@ PYTHON ?= $(shell first=; \
 BUILD_SOURCES := $(shell find csrc cmake -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
 FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
 PROGRAMS = $(shell grep -l '^if __name__ == "__main__"' bench/*/*.py 2>/dev/null)
-BENCHMARKS = $(filter-out bench/kernels/ratios.py bench/kernels/gpu.py bench/kernels/gpu_attention.py bench/quality/pareto.py bench/quality/bert_head.py,$(PROGRAMS))
+BENCHMARKS = $(filter-out bench/kernels/ratios.py bench/kernels/gpu.py bench/kernels/gpu_attention.py bench/quality/bert_head.py,$(PROGRAMS))
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \
@@ -80,7 +80,7 @@ lint: install ## Check style, types, import directions and the format of the C++
 	$(BIN)/lint-imports
 	$(if $(FORMATTED_SOURCES),$(BIN)/clang-format --dry-run -Werror $(FORMATTED_SOURCES),@echo 'no C++ sources to check')
 
-bench: install ## Run every benchmark but bench.quality.pareto and bench.quality.proof, which take hours, and bench.quality.bert_head, which needs an extra; results go to bench/results
+bench: install ## Run every benchmark but bench.quality.proof, which takes hours, and bench.quality.bert_head, which needs an extra; results go to bench/results
 	@for file in $(BENCHMARKS); do \
 	    module=$${file%.py}; module=$${module//\//.}; \
 	    echo "== $$module"; \

@@ -27,8 +27,8 @@ interleaved runs; on a shared machine only ratios within one table mean anything
 another machine, size or model: step@4096-tokens ran with `--tokens 4096`, alignment@few-steps with
 `--few-steps`. Some runs were shortened: accuracy and reuse with `--clips 5`, accuracy@sparse with `--clips 2` and
 policies of its own, linear with `--seconds 2`, sparse_attention with `--busy --seconds 8`. What accuracy and
-reuse say of `complexity` is of the default before decision 0018. Whether adapting pays has
-pages of its own: [results/proof.md](results/proof.md), and [results/pareto.md](results/pareto.md) for budgets.
+reuse say of `complexity` is of the default before decision 0018. Whether adapting pays has a page of its own:
+[results/proof.md](results/proof.md).
 """
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -11,8 +10,9 @@ from diffusers import WanPipeline, WanTransformer3DModel
 from torch.nn import functional
 
 from tadp.demo import PIPELINE_DIR
+from tadp.files.automatic import NAME
 from tadp.files.calibration import load
-from tadp.files.fingerprint import versions
+from tadp.files.fingerprint import fingerprint
 from tadp.planning.calibration import Calibration
 
 GENERATION: dict[str, Any] = {
@@ -45,13 +45,13 @@ def demo_pipeline(dtype: torch.dtype = torch.bfloat16) -> WanPipeline:
     return pipeline
 
 
-def demo_calibration(path: Path) -> Calibration:
-    """A calibration of the embedded pipeline, also one that an earlier version of tadp or torch measured.
+def demo_calibration(model: torch.nn.Module) -> Calibration:
+    """The calibration that the embedded pipeline ships, for its transformer in any floating type.
 
-    Benchmarks compare policies with each other, for which it need not be of this version; of these weights it must be.
+    It was measured in bfloat16. Benchmarks in float32 compare policies with each other, for which that is as good.
     """
-    found = load(path)
-    return replace(found, key={**found.key, "versions": versions()})
+    found = load(PIPELINE_DIR / f"{NAME}.json")
+    return replace(found, key={**found.key, "models": {"transformer": fingerprint(model)}})
 
 
 def demo_inputs(dtype: torch.dtype = torch.bfloat16, timestep: float = 900.0) -> dict[str, object]:

@@ -4,7 +4,6 @@ Ranges and weights of the calibrated score come from probes at 8 bits with the e
 would choose for content of medium complexity. The same prompts and noise are probed both ways.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tqdm import tqdm
 import tadp
 from bench.models.model import demo_calibration, demo_pipeline
 from bench.quality.correlation import spearman
-from bench.quality.pareto import ARGUMENTS, FIRST_SCENE
+from bench.quality.proof.clips import ARGUMENTS
 from bench.record import parser, record
 from tadp.calibration.clip_policies import PROBE
 from tadp.calibration.fit import candidates
@@ -27,16 +26,19 @@ from tadp.policy.complexity import PROBE_STEPS
 from tadp.policy.plans import scored
 from tadp.runtime.signals import features
 
+FIRST_SCENE = 8 * 10**9
+"""Scenes of calibration begin at 7e9."""
+
 
 def main() -> None:
     """Every feature that weighs, and the score, by either probe."""
     options = parser(__doc__)
-    options.add_argument("--calibration", type=Path, default=Path("bench/results/calibration.json"))
     options.add_argument("--prompts", type=int, default=16)
     options.add_argument("--policy", default="budget:quality=46,ends=free", help="whose probe is compared")
     chosen = options.parse_args()
-    calibration = demo_calibration(chosen.calibration)
-    pipeline = tadp.compile(demo_pipeline(torch.float32), policy="static:16", calibration=calibration)
+    plain = demo_pipeline(torch.float32)
+    calibration = demo_calibration(plain.transformer)
+    pipeline = tadp.compile(plain, policy="static:16", calibration=calibration)
     captions = [sample_scene(FIRST_SCENE + index, 1 + index % 5).caption for index in range(chosen.prompts)]
     found: list[list[dict[str, float]]] = []
     for policy in (PROBE, parse(chosen.policy)):
@@ -58,7 +60,7 @@ def main() -> None:
             {
                 "feature": name,
                 "weight": "" if name == "score" else abs(calibration.ranges[name].weight),
-                "mean at 8 bits": ours.mean(),
+                "mean at 16 bits": ours.mean(),
                 f"mean by {chosen.policy}": theirs.mean(),
                 "spread over prompts": ours.std(),
                 "mean difference": np.abs(ours - theirs).mean(),

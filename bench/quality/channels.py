@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import tadp
 from bench.models.model import demo_calibration, demo_pipeline
-from bench.quality.pareto import ARGUMENTS, FIRST_SCENE
+from bench.quality.proof.clips import ARGUMENTS
 from bench.record import parser, record
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.samples import SampleFile
@@ -29,20 +29,22 @@ UNIFORM = ("static:8", "static:8+attention", "static:6", "static:4")
 MIXED = ("static:7m", "static:6m", "static:5m")
 
 
+FIRST_SCENE = 8 * 10**9
+"""Scenes of calibration begin at 7e9."""
+
+
 def main() -> None:
     """PSNR of every level, with and without balancing."""
     options = parser(__doc__)
-    options.add_argument("--calibration", type=Path, default=Path("bench/results/calibration.json"))
     options.add_argument("--prompts", type=int, default=5)
     chosen = options.parse_args()
     prompts = [sample_scene(FIRST_SCENE + index, 1 + index % 5).caption for index in range(chosen.prompts)]
     learnt = CALIBRATION_PROMPTS.read_text().splitlines()[:2]
     pipeline = demo_pipeline(torch.float32)
     layers = {found.layer: found.module for found in block_linears(pipeline.transformer)}
+    shipped = demo_calibration(pipeline.transformer)
     subject = prepare(pipeline, learnt, ARGUMENTS, layers, lambda whole, policy: tadp.compile(whole, policy=policy))
-    calibration = replace(
-        demo_calibration(chosen.calibration), channel_peaks=subject.peaks, channel_widths=subject.channel_widths
-    )
+    calibration = replace(shipped, channel_peaks=subject.peaks, channel_widths=subject.channel_widths)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

@@ -12,9 +12,9 @@ import torch
 from tqdm import tqdm
 
 import tadp
-from bench.models.model import demo_pipeline
+from bench.models.model import demo_calibration, demo_pipeline
 from bench.quality.proof.caches import magnitudes
-from bench.quality.proof.clips import ARGUMENTS, ClipFile, contents, measure
+from bench.quality.proof.clips import ARGUMENTS, ClipFile, Subject, contents, measure
 from bench.quality.proof.report import write_report
 from bench.quality.proof.settings import ALL
 from bench.record import machine, parser, versions
@@ -45,15 +45,16 @@ def generate(pairs: list[tuple[str, int]], path: Path, dtype: torch.dtype) -> No
     missing = sum(len(file.missing(pair, ALL)) for pair in pairs)
     if not missing:
         return
-    compiled = tadp.compile(pipeline, policy="static:16")
-    ratios = magnitudes(compiled, RATIO_PROMPTS, ARGUMENTS)
+    calibration = demo_calibration(pipeline.transformer)
+    compiled = tadp.compile(pipeline, policy="static:16", calibration=None)
+    subject = Subject(compiled, calibration, magnitudes(compiled, RATIO_PROMPTS, ARGUMENTS))
     for setting in tqdm(ALL, desc="compiling", unit="setting"):
         if setting.cache is None:
-            compiled.tadp.use(setting.policy)
+            subject.use(setting)
             compiled(pairs[0][0], **{**ARGUMENTS, "num_inference_steps": 4, "output_type": "latent"})
     with tqdm(total=missing, desc="generating", unit="clip") as progress:
         for pair in pairs:
-            for _ in measure(compiled, file, pair, ALL, ratios):
+            for _ in measure(subject, file, pair, ALL):
                 progress.update()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.quality.correlation import draws
 from bench.quality.proof.clips import Clip
-from bench.quality.proof.settings import BASELINE, REFERENCE, Setting
+from bench.quality.proof.settings import BASELINE, REFERENCE, SCORED, Setting
 
 THIRDS = ("low", "medium", "high")
 TAIL = 5
@@ -29,7 +29,7 @@ class Found:
         settings: compared.
         mse, seconds, temporal_error, alignment, run: ``(contents,)`` by setting; seconds are multiples of the mean of
             `BASELINE` over the same file.
-        scores: complexity, ``(contents,)``.
+        scores: complexity by `SCORED`, ``(contents,)``; the first one parts contents into thirds.
         prompts: ``(contents,)``; the seeds of one prompt are not independent.
     """
 
@@ -39,13 +39,13 @@ class Found:
     temporal_error: Mapping[str, np.ndarray]
     alignment: Mapping[str, np.ndarray]
     run: Mapping[str, np.ndarray]
-    scores: np.ndarray
+    scores: Mapping[str, np.ndarray]
     prompts: np.ndarray
 
     @cached_property
     def thirds(self) -> np.ndarray:
         """0, 1 or 2 for every content: its third by score."""
-        order = np.argsort(np.argsort(self.scores, kind="stable"), kind="stable")
+        order = np.argsort(np.argsort(self.scores[SCORED[0]], kind="stable"), kind="stable")
         return order * len(THIRDS) // len(order)
 
     @property
@@ -90,7 +90,7 @@ def read(paths: Iterable[Path], settings: Sequence[Setting]) -> Found:
         temporal_error=by_setting(lambda clip: clip.temporal_error),
         alignment=by_setting(lambda clip: clip.alignment),
         run=by_setting(lambda clip: clip.run),
-        scores=np.array([clips["complexity"].score or 0.0 for clips in rows]),
+        scores={name: np.array([clips[name].score or 0.0 for clips in rows]) for name in SCORED if name in names},
         prompts=np.array([clips[REFERENCE].prompt for clips in rows]),
     )
 
@@ -145,8 +145,16 @@ def best_mix(found: Found, seconds: float, quality: Quality, chosen: np.ndarray)
         weights = np.concatenate([np.full(count, 1 - slow), np.full(count, slow)])
         reached = quality(errors, weights)
         if reached > best:
-            best, name = reached, other if slow == 1.0 else f"{1 - slow:.0%} {one}, {slow:.0%} {other}"
+            best, name = reached, _mix_name(one, other, slow)
     return best, name
+
+
+def _mix_name(fast: str, slow: str, share: float) -> str:
+    """A mix of two settings, the slow one for a share of the contents."""
+    percent = round(100 * share)
+    if percent in (0, 100):
+        return slow if percent else fast
+    return f"{100 - percent}% {fast}, {percent}% {slow}"
 
 
 def above_best_mix(found: Found, name: str, quality: Quality, chosen: np.ndarray) -> tuple[float, str]:

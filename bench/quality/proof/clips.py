@@ -17,6 +17,8 @@ from bench.quality.proof.settings import REFERENCE, Setting
 from tadp.calibration.journal import Journal
 from tadp.demo.captions.alignment import alignment
 from tadp.demo.scenes import sample_scene
+from tadp.planning.calibration import Calibration
+from tadp.policy import parse
 from tadp.precision import L0, Recipe
 from tadp.quality.fidelity import ssim
 from tadp.quality.temporal import temporal_error
@@ -83,29 +85,47 @@ class ClipFile:
         self._journal.add(asdict(clip))
 
 
-def measure(
-    pipeline: Any, file: ClipFile, pair: tuple[str, int], settings: Sequence[Setting], ratios: Sequence[float]
-) -> Iterator[Clip]:
+@dataclass(frozen=True)
+class Subject:
+    """What makes clips.
+
+    Attributes:
+        pipeline: compiled, without a calibration.
+        calibration: of settings that take one.
+        ratios: of MagCache.
+    """
+
+    pipeline: Any
+    calibration: Calibration
+    ratios: Sequence[float]
+
+    def use(self, setting: Setting) -> None:
+        """Follow the policy of a setting."""
+        policy = parse(setting.policy)
+        self.pipeline.tadp.use(policy.calibrated(self.calibration) if setting.calibrated else policy)
+
+
+def measure(subject: Subject, file: ClipFile, pair: tuple[str, int], settings: Sequence[Setting]) -> Iterator[Clip]:
     """Every setting that is missing of a prompt and seed. The order is another one each time, as machines drift."""
     missing = file.missing(pair, settings)
     reference = None
     for setting in sorted(missing, key=lambda one: (one.name != REFERENCE, _shuffled(one.name, pair))):
         if reference is None and setting.name != REFERENCE:
-            reference, _ = _generate(pipeline, Setting(REFERENCE), pair, None, ratios)
-        frames, clip = _generate(pipeline, setting, pair, reference, ratios)
+            reference, _ = _generate(subject, Setting(REFERENCE), pair, None)
+        frames, clip = _generate(subject, setting, pair, reference)
         reference = frames if reference is None else reference
         file.add(clip)
         yield clip
 
 
 def _generate(
-    pipeline: Any, setting: Setting, pair: tuple[str, int], reference: torch.Tensor | None, ratios: Sequence[float]
+    subject: Subject, setting: Setting, pair: tuple[str, int], reference: torch.Tensor | None
 ) -> tuple[torch.Tensor, Clip]:
-    prompt, seed = pair
-    pipeline.tadp.use(setting.policy)
+    (prompt, seed), pipeline = pair, subject.pipeline
+    subject.use(setting)
     around: AbstractContextManager[Sequence[Shell]] = nullcontext(())
     if setting.cache is not None:
-        around = cached(pipeline.transformer, with_magnitudes(setting.cache, ratios))
+        around = cached(pipeline.transformer, with_magnitudes(setting.cache, subject.ratios))
     with around as shells:
         started = time.perf_counter()
         arguments = {**ARGUMENTS, "num_inference_steps": setting.steps, "output_type": "np"}

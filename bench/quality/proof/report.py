@@ -50,7 +50,7 @@ def table_of_settings(found: Found) -> list[dict[str, object]]:
 
 def against_mixes(found: Found) -> list[dict[str, object]]:
     """Each of ours against the best mix of two rivals that takes as long."""
-    everything = np.arange(len(found.scores))
+    everything = np.arange(len(found.prompts))
     rows = []
     for setting in found.ours:
         row: dict[str, object] = {
@@ -89,18 +89,15 @@ def by_third(found: Found) -> list[dict[str, object]]:
 
 
 def score_and_error(found: Found) -> list[dict[str, object]]:
-    """Rank correlation of the score with the error of static settings."""
+    """Rank correlation of scores with the error of static settings."""
     rows = []
     for name in (BASELINE, "static:8+attention", "static:4", "static:16, 14 steps"):
         error = -decibels(found.mse[name])
-        low, high = interval(found.scores, error, found.prompts)
-        rows.append(
-            {
-                "error of": name,
-                "correlation with the score": spearman(found.scores, error),
-                "95 % of draws": f"{low:+.2f} to {high:+.2f}",
-            }
-        )
+        row: dict[str, object] = {"error of": name}
+        for scored, scores in found.scores.items():
+            low, high = interval(scores, error, found.prompts)
+            row |= {f"score of {scored}": spearman(scores, error), f"95 %, {scored}": f"{low:+.2f} to {high:+.2f}"}
+        rows.append(row)
     return rows
 
 
@@ -142,7 +139,7 @@ def write_report(files: Sequence[Path], out: Path, json: Path | None, planned: i
     }
     for title, rows in tables.items():
         record(title, rows, None)
-    facts = {"contents": len(found.scores), "of planned": planned, "prompts": len(set(found.prompts))}
+    facts = {"contents": len(found.prompts), "of planned": planned, "prompts": len(set(found.prompts))}
     if json is not None:
         record("proof", tables["Settings"], json, **facts, **dict(tables))
     draw(found, out / "proof.png")

@@ -22,6 +22,7 @@ class Setting:
         cache: of diffusers, around what the policy runs; None for none.
         name: in tables and files.
         kind: "static", "fewer steps", "cache", "adaptive" (a rival's rule) or "tadp".
+        calibrated: whether it takes what the embedded model ships of its calibration.
     """
 
     policy: str
@@ -29,6 +30,7 @@ class Setting:
     cache: Config | None = None
     name: str = ""
     kind: str = "static"
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.policy)
@@ -78,4 +80,17 @@ OURS = tuple(
         "static:8+attention+reuse:0.0075",
     )
 )
-ALL = (*STATIC, *FEWER, *CACHES, *RULES, *OURS)
+SCORED = ("complexity", "complexity, calibrated")
+"""Settings whose clips have scores."""
+CALIBRATED = (
+    Setting("complexity", name=SCORED[1], kind="tadp", calibrated=True),
+    *(
+        Setting(policy, kind="tadp", calibrated=True)
+        for policy in (
+            "budget:quality=40,ends=free",
+            "budget:quality=43,ends=free",
+            "budget:quality=46,ends=free",
+        )
+    ),
+)
+ALL = (*STATIC, *FEWER, *CACHES, *RULES, *OURS, *CALIBRATED)
