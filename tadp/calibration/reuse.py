@@ -37,22 +37,25 @@ def fit_reuse(
     single = [policy.key for policy in reuse_windows(stages)]
     sums = [max(sum(sample.outcomes[policy].mse for policy in single), SMALLEST) for sample in samples]
     line = fit_line(scores, [math.log10(total) for total in sums])
+    # A mean: reuse happens in a few steps or in none, so the median content may have no error in a stage at all.
     parts = [
-        statistics.median(sample.outcomes[policy].mse / total for sample, total in zip(samples, sums, strict=True))
+        statistics.fmean(sample.outcomes[policy].mse / total for sample, total in zip(samples, sums, strict=True))
         for policy in single
     ]
     shares = (0.0, *(part / (sum(parts) or 1.0) for part in parts))
 
     def factor(policy: str, without: str | None) -> float:
         added = (
-            (sample.outcomes[policy].mse - (sample.outcomes[without].mse if without else 0.0)) / total
-            for sample, total in zip(samples, sums, strict=True)
+            (sample.outcomes[policy].mse - (sample.outcomes[without].mse if without else 0.0))
+            / math.pow(10.0, line.intercept + line.slope * score)
+            for sample, score in zip(samples, scores, strict=True)
         )
         return max(statistics.median(added), 0.0)
 
     found = [factor(at_base[bound], BASE.key) for bound in BOUNDS]
     return ReuseCosts(
         shares=shares,
+        unit=UNIT,
         intercept=line.intercept,
         slope=line.slope,
         factors=dict(zip(BOUNDS, np.maximum.accumulate(found).tolist(), strict=True)),  # more leave errs no less

@@ -11,10 +11,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tadp.calibration.clip_policies import BASE, PROBE, SCORED, STATIC, of_all, of_some, windows
+from tadp.calibration.clip_policies import (
+    BASE,
+    MENU,
+    PROBE,
+    SCORED,
+    STATIC,
+    everywhere,
+    of_all,
+    of_few,
+    of_some,
+    windows,
+)
 from tadp.calibration.clips import ClipMeasurer
 from tadp.calibration.fit import ScoreFit, candidates, fit, normal_scores
-from tadp.calibration.line import fit_line, log_error
+from tadp.calibration.line import SMALLEST, fit_line, log_error
 from tadp.calibration.prediction_error import QUALITY_OF_ROLE, PredictionError, PredictionErrorFile, alone, predict
 from tadp.calibration.recording import stage_of
 from tadp.calibration.reuse import fit_reuse
@@ -24,18 +35,11 @@ from tadp.calibration.subject import Subject
 from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
 from tadp.planning.calibration import Calibration, Row
 from tadp.planning.costs import BlockCost, Costs, Schedule
-from tadp.policy import Policy, Seen, Static, parse
+from tadp.policy import Policy, Seen, parse
 from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
-from tadp.precision import KEPT_SHARES, L4, L6, L8, L16, Level, Recipe
+from tadp.precision import L8, L16, Recipe
 from tadp.writing import replacing
-
-MENU = (
-    *(Static(level, attention=attention).recipe for level in (L16, L8, L6, L4) for attention in (L16, L8)),
-    *(Static(L8, attention=Level.parse(f"sparse{kept}")).recipe for kept in KEPT_SHARES[:2]),
-    Recipe(Level.parse("w8a16")),
-)
-"""The recipes whose costs are measured, and that budgets choose from."""
 
 
 def calibrate(
@@ -71,10 +75,8 @@ def calibrate(
     found = _fit_score(samples)
     scores, scores_of_some = ([found.score(candidates(sample)) for sample in own] for own in (samples, some))
     base = fit_line(scores, [log_error(sample, BASE.key) for sample in samples])
-    per_stage = {
-        pair: tuple(_mean(of_step, subject, stage) for stage in range(len(subject.counts)))
-        for pair, of_step in errors.items()
-    }
+    shares = _shares(subject, some)
+    per_stage = _scaled({pair: _of_stages(of_step, subject) for pair, of_step in errors.items()}, shares, samples)
     costs = Costs(
         blocks={
             block: {
@@ -86,7 +88,7 @@ def calibrate(
         base=BASE.recipe,
         stages=subject.stages,
         steps=subject.counts,
-        shares=_shares(subject, some),
+        shares=shares,
         intercept=base.intercept,
         slope=base.slope,
         spread=base.spread,
@@ -113,7 +115,7 @@ def calibrate(
 
 @dataclass(frozen=True)
 class ClipWork:
-    """The clips that a calibration generates: by few policies on every prompt, by many on every second one.
+    """The clips that a calibration generates: by few policies on every prompt, by more on every second and fourth.
 
     Attributes:
         measurer: of clips.
@@ -132,8 +134,11 @@ class ClipWork:
         """
         file = SampleFile(work / "samples.jsonl", subject.key)
         measurer = ClipMeasurer(subject.pipeline, subject.arguments, file, work / "references", reference=PROBE)
-        few, many = of_all(), of_some(subject.stages)
-        wanted = {pair: (*few, *(() if index % 2 else many)) for index, pair in enumerate(prompts)}
+        by_turn = ((1, of_all()), (2, of_some(subject.stages)), (4, of_few()))
+        wanted = {
+            pair: tuple(policy for every, policies in by_turn if index % every == 0 for policy in policies)
+            for index, pair in enumerate(prompts)
+        }
         return ClipWork(measurer, wanted)
 
     @property
@@ -166,10 +171,35 @@ def _blocks(subject: Subject) -> tuple[str, ...]:
     return blocks
 
 
-def _mean(errors: Sequence[PredictionError], subject: Subject, stage: int) -> float:
-    """Mean visual error over the recorded steps of a stage."""
-    steps = zip(errors, subject.recorded, strict=True)
-    return statistics.fmean(error.visual for error, step in steps if stage_of(step.noise, subject.stages) == stage)
+def _of_stages(errors: Sequence[PredictionError], subject: Subject) -> tuple[float, ...]:
+    """Mean visual error over the recorded steps of each stage."""
+    stages = [stage_of(step.noise, subject.stages) for step in subject.recorded]
+    return tuple(
+        statistics.fmean(error.visual for error, found in zip(errors, stages, strict=True) if found == stage)
+        for stage in range(len(subject.counts))
+    )
+
+
+def _scaled(
+    errors: Mapping[tuple[str, Recipe], tuple[float, ...]], shares: Sequence[float], samples: Sequence[Sample]
+) -> dict[tuple[str, Recipe], tuple[float, ...]]:
+    """Errors of blocks, those of each recipe scaled by how far off clips at it are, compared with clips at the base.
+
+    Errors of single steps put recipes nearer together than clips do: a model that rounds to 16 bits rounds another way
+    after every change, which is in all of them alike. That part is new in every step and evens out over a clip; errors
+    of rounded weights are the same in all steps and add up.
+    """
+    by_recipe = {recipe: [own for (_, other), own in errors.items() if other == recipe] for recipe in MENU}
+    sums = {recipe: [sum(of_stage) for of_stage in zip(*own, strict=True)] for recipe, own in by_recipe.items()}
+    scales = {Recipe(): 1.0}
+    for recipe in MENU[1:]:
+        parts = zip(shares, sums[recipe], sums[BASE.recipe], strict=True)
+        told = sum(share * own / base for share, own, base in parts)
+        policy = everywhere(recipe).key
+        known = [sample.outcomes for sample in samples if policy in sample.outcomes]
+        found = [max(of[policy].mse, SMALLEST) / max(of[BASE.key].mse, SMALLEST) for of in known]
+        scales[recipe] = statistics.median(found) / told if told > 0 else 1.0
+    return {(block, recipe): tuple(scales[recipe] * error for error in own) for (block, recipe), own in errors.items()}
 
 
 def _shares(subject: Subject, samples: Sequence[Sample]) -> tuple[float, ...]:

@@ -119,7 +119,7 @@ def _parse(content: dict[str, Any]) -> Calibration:
 def _reuse_content(reuse: ReuseCosts) -> dict[str, Any]:
     """JSON knows no numbers as keys: bounds stand in rows."""
     by_bound = [[bound, reuse.factors[bound], reuse.skipped[bound]] for bound in reuse.bounds]
-    kept = {name: getattr(reuse, name) for name in ("shares", "intercept", "slope", "factor_at_16", "bytes")}
+    kept = {name: getattr(reuse, name) for name in ("shares", "unit", "intercept", "slope", "factor_at_16", "bytes")}
     return {**kept, "bounds": by_bound}
 
 
@@ -127,6 +127,7 @@ def _parse_reuse(content: dict[str, Any]) -> ReuseCosts:
     rows = content["bounds"]
     return ReuseCosts(
         shares=tuple(content["shares"]),
+        unit=content["unit"],
         intercept=content["intercept"],
         slope=content["slope"],
         factors={bound: factor for bound, factor, _ in rows},

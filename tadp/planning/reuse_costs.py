@@ -21,17 +21,19 @@ class ReuseCosts:
         leave out the share skipped_(b,s)(score)                                    of the runs of blocks in each s.
 
     Attributes:
-        shares: of the squared errors of clips at 16 bits that reuse in a single stage, what each stage has; the
-            bound is the middle one of `factors`. The probe has none.
+        shares: of the squared errors of clips at 16 bits that reuse in a single stage within `unit`, what each stage
+            has. The probe has none.
+        unit: that bound.
         intercept, slope: of the decimal logarithm of the sum of those errors over the score.
         factors: by bound: how much larger the error of a clip at the base recipe is with reuse than without, in units
             of that sum. This is how errors of widths and of reuse combine, as measured.
-        factor_at_16: the same at 16 bits, with the middle bound: 1 where the errors of single stages add up.
+        factor_at_16: the same at 16 bits, within `unit`: 1 where the errors of single stages add up.
         skipped: by bound: in each stage, the share of runs that are left out, for scores of 0 and 1.
         bytes: of the residuals that are kept.
     """
 
     shares: tuple[float, ...]
+    unit: float
     intercept: float
     slope: float
     factors: Mapping[float, float]

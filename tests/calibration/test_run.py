@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from tadp.calibration.clip_policies import BOUNDS, UNIT, windows
+from tadp.calibration.clip_policies import BOUNDS, MENU, UNIT, windows
 from tadp.calibration.prediction_error import PredictionErrorFile, alone
-from tadp.calibration.run import MENU, calibrate
+from tadp.calibration.run import calibrate
 from tadp.calibration.sensitivity import gradient_agreement
 from tadp.files.calibration import load, save
 from tadp.planning.blocks import ends

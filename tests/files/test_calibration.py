@@ -99,6 +99,7 @@ def reuses(draw: st.DrawFn, stages: int) -> ReuseCosts:
     spans = st.tuples(*[st.tuples(finite, finite)] * stages)
     return ReuseCosts(
         shares=draw(st.tuples(*[finite] * stages)),
+        unit=draw(finite),
         intercept=draw(finite),
         slope=draw(finite),
         factors={bound: draw(finite) for bound in bounds},

@@ -23,6 +23,7 @@ MENU: dict[Recipe, tuple[float, float, int]] = {  # error, seconds, bytes
 
 REUSE = ReuseCosts(
     shares=(0.0, 0.8, 0.1, 0.1),
+    unit=0.005,
     intercept=-5.0,
     slope=0.5,
     factors={0.005: 1.0, 0.02: 3.0},
