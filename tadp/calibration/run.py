@@ -16,7 +16,6 @@ from tadp.calibration.clip_policies import (
     MENU,
     PROBE,
     SCORED,
-    STATIC,
     everywhere,
     of_all,
     of_few,
@@ -34,7 +33,7 @@ from tadp.calibration.sensitivity import ROLE_LEVELS, role_sensitivity
 from tadp.calibration.subject import Subject
 from tadp.calibration.timing import seconds_of_recipes, seconds_outside_forwards
 from tadp.planning.calibration import Calibration, Row
-from tadp.planning.costs import BlockCost, Costs, Schedule
+from tadp.planning.costs import BlockCost, Costs
 from tadp.policy import Policy, Seen, parse
 from tadp.policy.fixed import Fixed
 from tadp.policy.plans import uniform_plan
@@ -96,7 +95,7 @@ def calibrate(
         other_bytes=memory["", Recipe()],
         reuse=fit_reuse(some, scores_of_some, subject.stages, subject.counts),
     )
-    measured = {policy: (samples, scores) if policy in SCORED else (some, scores_of_some) for policy in STATIC}
+    table = [_row(costs, everywhere(recipe).key, samples, scores, blocks) for recipe in MENU[1:]]
     return Calibration(
         key=subject.key,
         ranges=found.ranges,
@@ -104,10 +103,10 @@ def calibrate(
         correlations=found.correlations,
         left_out=found.left_out,
         costs=costs,
-        table=tuple(_row(costs, policy, *own, blocks) for policy, own in measured.items()),
+        table=tuple(row for row, _ in table),
         sensitivity=sensitivity,
         samples=len(samples),
-        bias={policy: _bias(costs, policy, *own, blocks) for policy, own in measured.items()},
+        bias={row.policy: bias for row, bias in table},
         channel_peaks=subject.peaks,
         channel_widths=subject.channel_widths,
     )
@@ -249,24 +248,13 @@ def _fit_score(samples: Sequence[Sample]) -> ScoreFit:
     return fit([candidates(sample) for sample in samples], np.mean(errors, axis=0).tolist())
 
 
-def _row(costs: Costs, policy: str, samples: Sequence[Sample], scores: Sequence[float], blocks: Sequence[str]) -> Row:
-    """A static policy in the lookup table."""
-    schedule = _schedule(costs, policy, blocks)
-    errors = [log_error(sample, policy) for sample in samples]
-    return Row(policy, fit_line(scores, errors), costs.seconds(schedule), costs.bytes(schedule))
-
-
-def _bias(
+def _row(
     costs: Costs, policy: str, samples: Sequence[Sample], scores: Sequence[float], blocks: Sequence[str]
-) -> float:
-    """Predicted minus measured PSNR in dB."""
-    schedule = _schedule(costs, policy, blocks)
-    return statistics.fmean(
-        costs.psnr(schedule, score) + 10 * log_error(sample, policy)
-        for score, sample in zip(scores, samples, strict=True)
-    )
-
-
-def _schedule(costs: Costs, policy: str, blocks: Sequence[str]) -> Schedule:
-    """A static policy in all stages."""
-    return (parse(policy).plan(Seen(tuple(blocks))),) * len(costs.steps)
+) -> tuple[Row, float]:
+    """A static policy in the lookup table, and predicted minus measured PSNR in dB."""
+    schedule = (parse(policy).plan(Seen(tuple(blocks))),) * len(costs.steps)
+    pairs = zip(samples, scores, strict=True)
+    own = [(score, log_error(sample, policy)) for sample, score in pairs if policy in sample.outcomes]
+    line = fit_line([score for score, _ in own], [error for _, error in own])
+    bias = statistics.fmean(costs.psnr(schedule, score) + 10 * error for score, error in own)
+    return Row(policy, line, costs.seconds(schedule), costs.bytes(schedule)), bias

@@ -1,13 +1,14 @@
 """`tadp calibrate`: measure errors and costs of lower levels on a model, and write them down."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tadp.calibration.run import calibrate
 from tadp.calibration.sensitivity import gradient_agreement
 from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
-from tadp.commands.model import call_arguments, compile_pipeline, is_embedded, load_pipeline
+from tadp.commands.model import NONE, call_arguments, compile_pipeline, is_embedded, load_pipeline
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
@@ -43,9 +44,8 @@ def write_calibration(settings: Settings) -> int:
     layers = {linear.layer: linear.module for linear in linears if not linear.reason}
     directory = settings.out / "calibration.work"
     try:
-        subject = prepare(
-            pipeline, prompts, arguments, layers, compile_pipeline, component=COMPONENT, seed=settings.seed
-        )
+        uncalibrated = partial(compile_pipeline, calibration=NONE)  # an earlier one is what this one replaces
+        subject = prepare(pipeline, prompts, arguments, layers, uncalibrated, component=COMPONENT, seed=settings.seed)
         found = calibrate(subject, prompts, directory, lambda text: console().print(text, highlight=False))
     except ValueError as error:
         raise InputError(str(error)) from error

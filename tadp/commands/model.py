@@ -187,6 +187,10 @@ def count_tokens(pipeline: Any, prompt: str) -> int | None:
     return None if tokenizer is None else len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
 
 
+NONE = Path("none")
+"""What names no calibration."""
+
+
 def compile_pipeline(
     pipeline: Any,
     policy: Policy,
@@ -198,7 +202,7 @@ def compile_pipeline(
 
     A calibration that is not named is found, if there is one; "none" uses none.
     """
-    named = "auto" if calibration is None else None if str(calibration) == "none" else calibration
+    named = "auto" if calibration is None else None if calibration == NONE else calibration
     try:
         return tadp.compile(pipeline, policy=policy, precompile=precompile, group_size=group_size, calibration=named)
     except (ValueError, TypeError) as error:

@@ -59,8 +59,23 @@ class Planner:
 
     @cached_property
     def probe(self) -> Plan:
-        """The first stage, the same for all content."""
-        found = self._solve(self._menu, MEDIUM)[0][0]
+        """The first stage, the same for all content: one recipe for all blocks that are not kept at 16 bits.
+
+        Errors of single blocks do not add up there. As long as a clip is not settled, the smallest rounding sends it
+        another way, so lowering few blocks costs what lowering all of them costs.
+
+        Raises:
+            ValueError: where no plan lies within the limits.
+        """
+        solved = [self._solve(first, MEDIUM) for first in self._first_menus]
+        possible = [(schedule, within) for schedule, within in solved if schedule]
+        if not possible:
+            raise ValueError("no plan lies within the limits of latency and memory")
+        if self.quality is not None and any(within for _, within in possible):
+            reached = [schedule for schedule, within in possible if within]
+            found = min(reached, key=lambda schedule: self.costs.seconds(schedule, MEDIUM))[0]
+        else:
+            found = min((schedule for schedule, _ in possible), key=lambda each: self.costs.mse(each, MEDIUM))[0]
         keeps = Reuse(0.0) if len(self._options) > 1 else None  # what later stages may begin to reuse with
         return Plan.of((block, replace(recipe, reuse=keeps)) for block, recipe in found)
 
@@ -81,8 +96,10 @@ class Planner:
         rounded = self.rounded(score)
         if rounded not in self._solved:
             settled = {block: (recipe.running,) for block, recipe in self.probe}
-            (_, *later), within = self._solve(settled, rounded)
-            self._solved[rounded] = (self.probe, *later), within
+            schedule, within = self._solve(settled, rounded)
+            if not schedule:
+                raise ValueError("no plan lies within the limits of latency and memory")
+            self._solved[rounded] = (self.probe, *schedule[1:]), within
         return self._solved[rounded]
 
     def rounded(self, score: float) -> float:
@@ -95,7 +112,7 @@ class Planner:
         Raises:
             ValueError: where no plan lies within latency and memory; the message says what is possible.
         """
-        problems = [self._problem(self._menu, bounds, MEDIUM) for bounds in self._options]
+        problems = [self._problem(first, bounds, MEDIUM) for first in self._first_menus for bounds in self._options]
         possible = {
             "latency": min(self.costs.seconds(problem.least(lambda cost: cost.seconds)) for problem in problems),
             "memory": min(self.costs.bytes(problem.least(lambda cost: cost.bytes)) for problem in problems),
@@ -115,6 +132,14 @@ class Planner:
         }
 
     @cached_property
+    def _first_menus(self) -> tuple[Menu, ...]:
+        """What the first stage may run at: one recipe for all blocks but those that are kept."""
+        return tuple(
+            {block: (Recipe(),) if block in self.kept else (recipe,) for block in self.costs.blocks}
+            for recipe in self.worthwhile
+        )
+
+    @cached_property
     def _options(self) -> tuple[Bounds, ...]:
         """Where reuse may be, and within which bound: nowhere, or from some stage after the probe on."""
         stages, reuse = range(len(self.costs.stages) + 1), self.costs.reuse
@@ -130,7 +155,7 @@ class Planner:
         return Problem(self.costs, menus, bounds, score, self.latency, self.memory)
 
     def _solve(self, first: Menu, score: float) -> tuple[Schedule, bool]:
-        """The best schedule, wherever reuse is, and whether it lies within the bound on quality."""
+        """The best schedule, wherever reuse is, and whether it lies within the bound on quality; () where none does."""
         problems = [self._problem(first, bounds, score) for bounds in self._options]
         if self.quality is not None:
             fastest = [self._fastest(problem, 10 ** (-self.quality / 10)) for problem in problems]
@@ -139,7 +164,7 @@ class Planner:
         best = [problem.best() for problem in problems]
         if found := [schedule for schedule in best if schedule is not None]:
             return min(found, key=lambda schedule: self.costs.mse(schedule, score)), self.quality is None
-        raise ValueError("no plan lies within the limits of latency and memory")
+        return (), False
 
     def _fastest(self, problem: Problem, mse: float) -> Schedule | None:
         """The fastest schedule of a problem whose squared error, overestimated, is at most `mse`."""

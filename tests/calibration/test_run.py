@@ -12,7 +12,7 @@ from tadp.planning.blocks import ends
 from tadp.planning.calibration import Calibration
 from tadp.policy import Budget, Complexity, Seen
 from tadp.precision import L4, L8, L16, Recipe, Role
-from tests.calibration.fake_subject import BLOCKS, PROMPTS, STAGES, fake_subject
+from tests.calibration.fake_subject import BLOCKS, PROMPTS, STAGES, error_of, fake_subject
 
 
 def _timeless(found: Calibration) -> Calibration:
@@ -78,7 +78,7 @@ def test_a_killed_calibration_goes_on_to_the_same_result(found: Calibration, tmp
         calibrate(fake_subject(interrupt=clips), PROMPTS, tmp_path)
     resumed = fake_subject()
     assert _timeless(calibrate(resumed, PROMPTS, tmp_path)) == _timeless(found)
-    assert resumed.pipeline.clips <= 10 * len(PROMPTS) + 1 - clips
+    assert resumed.pipeline.clips <= 114 + 1 - clips
 
 
 def test_prediction_errors_go_on_after_a_kill_and_refuse_other_steps(tmp_path: Path) -> None:
@@ -131,12 +131,20 @@ def test_reuse_is_measured_stage_by_stage_and_on_top_of_widths(found: Calibratio
     assert reuse.bytes == 500
 
 
+@pytest.mark.parametrize("recipe", MENU[1:], ids=str)
+def test_errors_of_a_recipe_are_those_of_clips_at_it(found: Calibration, recipe: Recipe) -> None:
+    costs = found.costs
+    told = sum(costs.error(block, recipe) for block in BLOCKS) / sum(costs.error(block, costs.base) for block in BLOCKS)
+    clip, base = error_of(recipe), error_of(costs.base)
+    assert told == pytest.approx((clip / base) ** 2, rel=1e-3)
+
+
 def test_how_long_it_takes_is_said_first(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         calibrate(fake_subject(interrupt=0), PROMPTS, tmp_path, said.append)
     assert "up to 0 minutes" in said[0]
-    assert "100 clips" in said[0]
+    assert "114 clips" in said[0]
     calibrate(fake_subject(), PROMPTS, tmp_path)
     calibrate(fake_subject(), PROMPTS, tmp_path, said.append)
     assert "0 clips and 0 single steps" in said[1]
