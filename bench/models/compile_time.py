@@ -83,7 +83,7 @@ def measure(case: str, blocks: int) -> dict[str, object]:
             model.compile_repeated_blocks(dynamic=False)
             model(**inputs)
         else:
-            tadp.compile(model, policy=case)(**inputs)
+            tadp.compile(model, policy=case, calibration=None)(**inputs)
             structures = len({layer.structure for layer in model.tadp.layers() if "." in layer.piece})
     return {"seconds": round(time.perf_counter() - started, 2), "block structures": structures}
 

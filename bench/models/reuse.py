@@ -48,7 +48,9 @@ def main() -> None:
     options.add_argument("--dtype", choices=("bfloat16", "float32"), default="float32")
     options.add_argument("--policies", nargs="+", default=list(POLICIES))
     chosen = options.parse_args()
-    pipeline: WanPipeline = tadp.compile(demo_pipeline(getattr(torch, chosen.dtype)), policy="static:16")
+    pipeline: WanPipeline = tadp.compile(
+        demo_pipeline(getattr(torch, chosen.dtype)), policy="static:16", calibration=None
+    )
     prompts = [sample_scene(6 * 10**9 + index, 1 + index % 5).caption for index in range(chosen.clips)]
     for policy in ("static:16", *chosen.policies):
         _generate(pipeline, prompts[0], 0, policy, num_inference_steps=4)  # compiles

@@ -39,7 +39,7 @@ def main() -> None:
 
 def probe(counts: list[int]) -> list[dict[str, float]]:
     """What two probe steps of the complexity policy measure for a caption of each number of objects."""
-    pipeline = tadp.compile(demo_pipeline(), policy="complexity")
+    pipeline = tadp.compile(demo_pipeline(), policy="complexity", calibration=None)
     return [
         features(signals_of_probe(pipeline, _caption(seed, count), seed))
         for seed, count in enumerate(tqdm(counts, desc="probing", unit="caption"))

@@ -35,7 +35,7 @@ SIGNALS: dict[str, Callable[[BlockSignals], Sequence[float]]] = {
 
 def draw(path: Path) -> None:
     """Measure all blocks in all steps at 8 bits and write the figure."""
-    pipeline = tadp.compile(demo_pipeline(), policy=Probing(shadow_budget=1.0))
+    pipeline = tadp.compile(demo_pipeline(), policy=Probing(shadow_budget=1.0), calibration=None)
     found = []
     for prompt in PROMPTS:
         before = pipeline.tadp.clock.generation

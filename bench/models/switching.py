@@ -16,7 +16,7 @@ POLICIES = ("static:16", "static:8", "static:6", "static:4", "complexity")
 def main() -> None:
     """Switch among all policies many times between forwards of the embedded model."""
     options = parser(__doc__).parse_args()
-    model = tadp.compile(demo_transformer(), policy="complexity")
+    model = tadp.compile(demo_transformer(), policy="complexity", calibration=None)
     inputs = demo_inputs()
     first_use = {}
     for policy in POLICIES:

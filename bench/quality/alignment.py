@@ -29,7 +29,9 @@ def main() -> None:
     options.add_argument("--policy", default="static:16")
     options.add_argument("--few-steps", action="store_true", help="the model of four steps without guidance")
     chosen = options.parse_args()
-    pipeline = tadp.compile(load_few_steps() if chosen.few_steps else demo_pipeline(), policy=chosen.policy)
+    pipeline = tadp.compile(
+        load_few_steps() if chosen.few_steps else demo_pipeline(), policy=chosen.policy, calibration=None
+    )
     pipeline.set_progress_bar_config(disable=True)
     changed = {"num_inference_steps": 4, "guidance_scale": 1.0} if chosen.few_steps else {}
     rows = []

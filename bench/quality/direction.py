@@ -17,7 +17,7 @@ def main() -> None:
     chosen = options.parse_args()
     drawn = (sample_scene(FIRST_SEED + 10**6 + index, 1).caption for index in itertools.count())
     captions = list(itertools.islice((caption for caption in drawn if goes_straight(caption)), chosen.clips))
-    scores = scores_of(tadp.compile(demo_pipeline(), policy="static:16"), captions)
+    scores = scores_of(tadp.compile(demo_pipeline(), policy="static:16", calibration=None), captions)
     rows = []
     for direction in (*sorted(DIRECTIONS), ""):
         picked = [score for score, caption in zip(scores, captions, strict=True) if direction in caption]

@@ -56,7 +56,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--clips", type=int, default=50)
     chosen = options.parse_args()
-    pipeline = tadp.compile(load_few_steps(), policy=REFERENCE)
+    pipeline = tadp.compile(load_few_steps(), policy=REFERENCE, calibration=None)
     pipeline.set_progress_bar_config(disable=True)
     prompts = [sample_scene(FIRST_SCENE + index, 1 + index % 5).caption for index in range(chosen.clips)]
     for policy in (REFERENCE, *POLICIES):

@@ -97,7 +97,7 @@ def _row(pipeline: WanPipeline, way: Way, captions: list[str], straight: list[st
 
 def _prepared(pipeline: WanPipeline) -> WanPipeline:
     pipeline.set_progress_bar_config(disable=True)
-    return tadp.compile(pipeline, policy="static:16")
+    return tadp.compile(pipeline, policy="static:16", calibration=None)
 
 
 def _straight() -> Iterator[str]:

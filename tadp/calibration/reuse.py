@@ -19,7 +19,7 @@ stats = need("scipy.stats", "calibrate", "fitting lines needs SciPy")
 def fit_reuse(
     samples: Sequence[Sample], scores: Sequence[float], stages: tuple[float, ...], counts: Sequence[int]
 ) -> ReuseCosts | None:
-    """Put clips together; None where nothing was left out in any of them.
+    """Put clips together; None where nothing was left out in any of them, or in none of those at 16 bits.
 
     Args:
         samples: with outcomes of `clip_policies.of_all` and `of_some`.
@@ -42,7 +42,9 @@ def fit_reuse(
         statistics.fmean(sample.outcomes[policy].mse / total for sample, total in zip(samples, sums, strict=True))
         for policy in single
     ]
-    shares = (0.0, *(part / (sum(parts) or 1.0) for part in parts))
+    if not sum(parts):
+        return None
+    shares = (0.0, *(part / sum(parts) for part in parts))
 
     def factor(policy: str, without: str | None) -> float:
         added = (
@@ -52,7 +54,13 @@ def fit_reuse(
         )
         return max(statistics.median(added), 0.0)
 
-    found = [factor(at_base[bound], BASE.key) for bound in BOUNDS]
+    measured = {bound: factor(at_base[bound], BASE.key) for bound in BOUNDS}
+    left_out = {bound: sum(n * sum(span) for n, span in zip(counts, skipped[bound], strict=True)) for bound in BOUNDS}
+    # Chance moves clips at 8 bits nearer to 16 as well as away, so a median may be 0. No run is left out for nothing:
+    # each costs what it costs at the bound where it costs least, or at 16 bits where it seems to cost nothing at all.
+    rates = [measured[bound] / left_out[bound] for bound in BOUNDS if measured[bound] > 0 < left_out[bound]]
+    rate = min(rates, default=1.0 / max(left_out[UNIT], 1e-9))
+    found = [max(measured[bound], rate * left_out[bound]) for bound in BOUNDS]
     return ReuseCosts(
         shares=shares,
         unit=UNIT,

@@ -1,4 +1,4 @@
-"""Calibrations that are found without being named: beside a model's weights, and in the cache by fingerprint."""
+"""Calibrations that are found without being named: in the cache by fingerprint, and beside a model's weights."""
 
 import json
 import warnings
@@ -17,23 +17,24 @@ NAME = "tadp-calibration"
 
 
 def find_calibration(fingerprint: str, directories: Iterable[Path]) -> Calibration | None:
-    """The calibration of a model, of the first file that was measured on it; None where there is none.
+    """The calibration of a model, from the first file that was measured on it; None where there is none.
 
-    A file of this model that cannot be used is warned of.
+    The cache comes first: what lies there was measured on this machine. A file of this model that cannot be used is
+    warned of, and so is one that does not say of which it is.
 
     Args:
         fingerprint: of the model.
         directories: where its weights lie.
     """
-    for path in (*_beside(directories), cached(fingerprint)):
-        if fingerprint in _models(path):
-            try:
+    own = cached(fingerprint)
+    for path in (*([own] if own.exists() else []), *_beside(directories)):
+        try:
+            if fingerprint in _models(path):
                 found = load(path)
                 found.check(fingerprint)
-            except ValueError as error:
-                warnings.warn(f"{path} is not used: {error}", CalibrationWarning, stacklevel=3)
-            else:
                 return found
+        except ValueError as error:
+            warnings.warn(f"{path} is not used: {error}", CalibrationWarning, stacklevel=3)
     return None
 
 
@@ -59,8 +60,12 @@ def _beside(directories: Iterable[Path]) -> Iterator[Path]:
 
 
 def _models(path: Path) -> tuple[str, ...]:
-    """Fingerprints that a file holds for, as far as it can be read; what is wrong with it is said when it is loaded."""
+    """Fingerprints that a file holds for.
+
+    Raises:
+        ValueError: where it does not say.
+    """
     try:
         return tuple(json.loads(path.read_text())["key"]["models"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is no calibration, or a damaged one ({type(error).__name__}: {error})") from error

@@ -142,10 +142,13 @@ class Costs:
         )
 
     def bytes(self, schedule: Sequence[Plan]) -> int:
-        """Predicted bytes in memory in the stage that needs most: of weights, and of residuals where there is reuse."""
-        residuals = self.reuse.bytes if self.reuse is not None and any(self._bounds(schedule)) else 0
-        weights = (sum(self.blocks[block][recipe.running].bytes for block, recipe in plan) for plan in schedule)
-        return self.other_bytes + residuals + max(weights)
+        """Predicted bytes in memory in the stage that needs most: of weights, and of residuals where they are kept."""
+        return self.other_bytes + max(self._bytes(plan) for plan in schedule)
+
+    def _bytes(self, plan: Plan) -> int:
+        keeps = self.reuse is not None and any(recipe.reuse is not None for _, recipe in plan)
+        residuals = self.reuse.bytes if self.reuse is not None and keeps else 0
+        return residuals + sum(self.blocks[block][recipe.running].bytes for block, recipe in plan)
 
     def _bounds(self, schedule: Sequence[Plan]) -> tuple[float, ...]:
         return tuple(0.0 if self.reuse is None else bound_of(plan) for plan in schedule)

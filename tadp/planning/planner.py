@@ -1,13 +1,13 @@
 """The schedule for content of a score: the fastest within a bound on the error, or the most precise within limits."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tadp.planning.blocks import ends
 from tadp.planning.costs import MEDIUM, Costs, Schedule
 from tadp.planning.problem import Menu, Problem
-from tadp.precision import Plan, Recipe, Reuse
+from tadp.precision import Plan, Recipe
 
 Bounds = tuple[float, ...]
 """Of reuse, in every stage; 0 for none."""
@@ -30,7 +30,7 @@ class Planner:
         quality: predicted PSNR against 16 bits, in dB, that is to be reached as fast as possible. None: as much as the
             limits allow.
         latency: seconds that a generation may take; None for no limit.
-        memory: bytes that weights may take; None for no limit.
+        memory: bytes that weights, and residuals for reuse, may take; None for no limit.
         deviations: how many standard deviations of its prediction the error is overestimated by.
         reuse: the largest bound of reuse to choose from, of those that were calibrated; 0 for none.
     """
@@ -76,8 +76,7 @@ class Planner:
             found = min(reached, key=lambda schedule: self.costs.seconds(schedule, MEDIUM))[0]
         else:
             found = min((schedule for schedule, _ in possible), key=lambda each: self.costs.mse(each, MEDIUM))[0]
-        keeps = Reuse(0.0) if len(self._options) > 1 else None  # what later stages may begin to reuse with
-        return Plan.of((block, replace(recipe, reuse=keeps)) for block, recipe in found)
+        return found
 
     def schedule(self, score: float) -> Schedule:
         """The plan of every stage for content of a score.
@@ -88,18 +87,23 @@ class Planner:
         return self.solve(score)[0]
 
     def solve(self, score: float) -> tuple[Schedule, bool]:
-        """The schedule for a score, and whether it lies within the bound on quality; if not, it is the best there is.
+        """The schedule for a score, and whether it lies within all bounds; if not, it is the best there is.
+
+        Complex content may take longer than a latency that content of medium complexity keeps, because less of it can
+        be reused: then the schedule is the fastest.
 
         Raises:
-            ValueError: where no plan lies within the limits.
+            ValueError: where no plan for content of medium complexity lies within the limits.
         """
         rounded = self.rounded(score)
         if rounded not in self._solved:
             settled = {block: (recipe.running,) for block, recipe in self.probe}
             schedule, within = self._solve(settled, rounded)
             if not schedule:
-                raise ValueError("no plan lies within the limits of latency and memory")
-            self._solved[rounded] = (self.probe, *schedule[1:]), within
+                unlimited = [self._problem(settled, bounds, rounded, latency=None) for bounds in self._options]
+                fastest = [found for problem in unlimited if (found := problem.fastest(None)) is not None]
+                schedule = min(fastest, key=lambda found: self.costs.seconds(found, rounded))
+            self._solved[rounded] = schedule, within
         return self._solved[rounded]
 
     def rounded(self, score: float) -> float:
@@ -134,29 +138,42 @@ class Planner:
     @cached_property
     def _first_menus(self) -> tuple[Menu, ...]:
         """What the first stage may run at: one recipe for all blocks but those that are kept."""
+        chosen = [menu for block, menu in self._menu.items() if block not in self.kept] or [(Recipe(),)]
         return tuple(
             {block: (Recipe(),) if block in self.kept else (recipe,) for block in self.costs.blocks}
-            for recipe in self.worthwhile
+            for recipe in dict.fromkeys(recipe for menu in chosen for recipe in menu)
         )
 
     @cached_property
     def _options(self) -> tuple[Bounds, ...]:
-        """Where reuse may be, and within which bound: nowhere, or from some stage after the probe on."""
-        stages, reuse = range(len(self.costs.stages) + 1), self.costs.reuse
-        bounds = () if reuse is None else tuple(bound for bound in reuse.bounds if bound <= self.reuse)
+        """Where reuse may be, and within which bound: nowhere, or from some stage after the probe on.
+
+        In a stage without a share of the error nothing was left out at 16 bits, so what reuse costs there is not known.
+        """
+        reuse, stages = self.costs.reuse, range(len(self.costs.stages) + 1)
+        none = tuple(0.0 for _ in stages)
+        if reuse is None:
+            return (none,)
+        known = [stage for stage in stages if reuse.shares[stage] > 0]
+        chosen = [bound for bound in reuse.bounds if bound <= self.reuse]
         return (
-            tuple(0.0 for _ in stages),
-            *(tuple(bound if stage >= first else 0.0 for stage in stages) for bound in bounds for first in stages[1:]),
+            none,
+            *(
+                tuple(bound if stage >= first and stage in known else 0.0 for stage in stages)
+                for bound in chosen
+                for first in known
+            ),
         )
 
-    def _problem(self, first: Menu, bounds: Bounds, score: float) -> Problem:
+    def _problem(self, first: Menu, bounds: Bounds, score: float, latency: float | None = None) -> Problem:
         """What there is to choose, given what the first stage may run at and where reuse is."""
         menus = (first, *[self._menu] * len(self.costs.stages))
-        return Problem(self.costs, menus, bounds, score, self.latency, self.memory)
+        keeps = len(self._options) > 1  # the probe is the same for all content: some of it begins to reuse after it
+        return Problem(self.costs, menus, bounds, score, latency, self.memory, keeps)
 
     def _solve(self, first: Menu, score: float) -> tuple[Schedule, bool]:
         """The best schedule, wherever reuse is, and whether it lies within the bound on quality; () where none does."""
-        problems = [self._problem(first, bounds, score) for bounds in self._options]
+        problems = [self._problem(first, bounds, score, self.latency) for bounds in self._options]
         if self.quality is not None:
             fastest = [self._fastest(problem, 10 ** (-self.quality / 10)) for problem in problems]
             if found := [schedule for schedule in fastest if schedule is not None]:

@@ -24,7 +24,8 @@ class Problem:
         bounds: of reuse in every stage, 0 for none.
         score: of the content, which tells how much reuse leaves out.
         latency: seconds of a generation; None for no limit.
-        memory: bytes of weights; likewise.
+        memory: bytes of weights and of residuals; likewise.
+        keeps: whether the first stage keeps residuals in any case.
     """
 
     costs: Costs
@@ -33,16 +34,22 @@ class Problem:
     score: float = MEDIUM
     latency: float | None = None
     memory: float | None = None
+    keeps: bool = False
 
-    def fastest(self, room: float) -> Schedule | None:
-        """The fastest schedule within the limits whose error is at most `room`, 1 being that of the base recipe."""
+    def fastest(self, room: float | None) -> Schedule | None:
+        """The fastest schedule within the limits.
+
+        Args:
+            room: what its error may come to, 1 being that of the base recipe; None for any error.
+        """
         errors, seconds = self._errors(), self._seconds()
         whole = max(sum(map(max, seconds)), 1e-12)
         objective = [
             [time / whole + _TIE * error for time, error in zip(*group, strict=True)]
             for group in zip(seconds, errors, strict=True)
         ]
-        return self._schedule(choose(objective, (Limit(errors, room), *self._limits())))
+        quality = () if room is None else (Limit(errors, room),)
+        return self._schedule(choose(objective, (*quality, *self._limits())))
 
     def best(self) -> Schedule | None:
         """The schedule of least error within the limits; None where there is none."""
@@ -89,7 +96,8 @@ class Problem:
                 [self.costs.blocks[block][recipe].bytes if stage == limited else 0 for recipe in menu]
                 for stage, block, menu in self._choices()
             ]
-            residuals = self.costs.reuse.bytes if self.costs.reuse is not None and any(self.bounds) else 0
+            keeps = self.costs.reuse is not None and self._reuse(limited) is not None
+            residuals = self.costs.reuse.bytes if keeps else 0  # type: ignore[union-attr]
             yield Limit(amounts, self.memory - self.costs.other_bytes - residuals)
 
     def _schedule(self, picks: tuple[int, ...] | None) -> Schedule | None:
@@ -102,5 +110,5 @@ class Problem:
 
     def _reuse(self, stage: int) -> Reuse | None:
         """Leave to reuse in a stage; stages before the first that has one keep what it begins with."""
-        keeps = self.bounds[stage] > 0 or any(self.bounds[stage:])
+        keeps = any(self.bounds[stage:]) or (stage == 0 and self.keeps)
         return Reuse(self.bounds[stage]) if keeps else None

@@ -44,7 +44,7 @@ class Budget(Policy):
         quality: predicted PSNR against 16 bits, in dB, that is to be reached as fast as possible. None: as much as the
             other limits allow.
         latency: seconds that a generation of the calibrated call may take.
-        memory: bytes that weights may take.
+        memory: bytes that weights, and residuals for reuse, may take.
         deviations: how many standard deviations of its prediction the error is overestimated by; 0 meets the bound
             on average, 1 for five contents out of six.
         keep_ends: leaves first and last block at 16 bits, attention included.
@@ -123,12 +123,7 @@ class Budget(Policy):
             return first.because((block, END if block in planner.kept else _MEASURED) for block, _ in first)
         schedule, within = planner.solve(score)
         if not within:
-            found = planner.costs.psnr(schedule, planner.rounded(score), self.deviations)
-            warnings.warn(
-                f"{self.quality:g} dB cannot be promised for this content: {found:.1f} dB is the best prediction",
-                QualityWarning,
-                stacklevel=2,
-            )
+            warnings.warn(self._missed(schedule, planner.rounded(score)), QualityWarning, stacklevel=2)
         chosen = dict(schedule[stage])
         return Plan.of((block, chosen[block]) for block in blocks).because(self._reasons(schedule[stage], stage))
 
@@ -157,6 +152,14 @@ class Budget(Policy):
             deviations=self.deviations,
             reuse=self.reuse,
         )
+
+    def _missed(self, schedule: Schedule, score: float) -> str:
+        """Which bound cannot be kept for this content, and what is predicted instead."""
+        seconds = self._known.seconds(schedule, score)
+        if self.latency is not None and seconds > self.latency * (1 + 1e-6):
+            return f"{self.latency:g} s cannot be promised for this content: {seconds:.2f} s is the best prediction"
+        found = self._known.psnr(schedule, score, self.deviations)
+        return f"{self.quality:g} dB cannot be promised for this content: {found:.1f} dB is the best prediction"
 
     def _check_blocks(self, blocks: tuple[str, ...]) -> None:
         unknown = [block for block in blocks if block not in self._known.blocks]

@@ -108,6 +108,8 @@ class ResidualStore:
         """
         self._leave = {block: recipe.reuse for block, recipe in plan if recipe.reuse is not None}
         self._tick, self._noise, self._running, self._now = tick, noise, None, {}
+        if not self._leave:  # nothing that is kept now will be used
+            self._tracks = {}
         if measuring or not self._leave:
             self._step = 0, {}
         elif self._step[0] != tick.step:

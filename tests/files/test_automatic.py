@@ -18,14 +18,14 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TADP_CACHE_DIR", str(tmp_path / "cache"))
 
 
-def test_what_lies_beside_the_weights_comes_before_the_cache(tmp_path: Path) -> None:
+def test_the_cache_comes_before_what_lies_beside_the_weights(tmp_path: Path) -> None:
     assert find_calibration("abc", [tmp_path]) is None
-    save(replace(FOUND, samples=2), cached("abc"))
-    found = find_calibration("abc", [tmp_path])
+    save(replace(FOUND, samples=2), tmp_path / "tadp-calibration-float32.json")
+    found = find_calibration("abc", [tmp_path / "nowhere", tmp_path])
     assert found is not None
     assert found.samples == 2
-    save(FOUND, tmp_path / "tadp-calibration-float32.json")
-    assert find_calibration("abc", [tmp_path / "nowhere", tmp_path]) == FOUND
+    save(FOUND, cached("abc"))
+    assert find_calibration("abc", [tmp_path]) == FOUND
 
 
 def test_calibrations_of_other_models_are_passed_over(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -37,9 +37,13 @@ def test_calibrations_of_other_models_are_passed_over(tmp_path: Path, recwarn: p
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"key": 3}', '{"key": {"models": []}}'])
-def test_files_that_say_no_model_are_passed_over(tmp_path: Path, text: str) -> None:
-    (tmp_path / "tadp-calibration.json").write_text(text)
-    assert find_calibration("abc", [tmp_path]) is None
+def test_files_that_say_no_model_are_warned_of(tmp_path: Path, text: str) -> None:
+    save(FOUND, tmp_path / "tadp-calibration-b.json")
+    for path in (tmp_path / "tadp-calibration-a.json", cached("abc")):
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+        with pytest.warns(CalibrationWarning, match=f"{path.name} is not used"):
+            assert find_calibration("abc", [tmp_path]) == FOUND
 
 
 def test_a_calibration_of_this_model_that_cannot_be_used_is_warned_of(tmp_path: Path) -> None:

@@ -170,6 +170,14 @@ def test_the_probe_is_the_same_for_all_content_and_explained() -> None:
         assert "measured by the probe" in plan.why("blocks.1")
 
 
+@pytest.mark.parametrize("quality", [20.0, 38.0, 42.0, 60.0])
+def test_blocks_of_a_probe_have_one_recipe(quality: float) -> None:
+    plan = _budget(quality=quality).plan(Seen(BLOCKS))
+    assert len({recipe for block, recipe in plan if block not in ends(BLOCKS)}) == 1
+    free = Budget(quality=quality, keep_ends=False).calibrated(made_up(REUSING)).plan(Seen(BLOCKS))
+    assert len({recipe for _, recipe in free}) == 1
+
+
 def test_harder_bounds_make_the_probe_more_precise() -> None:
     costs = made_up_costs()
     errors = [
