@@ -1,7 +1,8 @@
 """Does the score depend on the levels that a probe runs at?
 
-Ranges and weights of the calibrated score come from probes at 8 bits with the ends at 16. A budget probes at what it
-would choose for content of medium complexity. The same prompts and noise are probed both ways.
+Ranges and weights of the calibrated score come from probes at 16 bits; up to version 0.2 at 8 bits with the ends at 16.
+A budget probes at what it would choose for content of medium complexity. The same prompts and noise are probed both
+ways.
 """
 
 from typing import Any

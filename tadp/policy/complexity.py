@@ -44,7 +44,7 @@ class Complexity(Policy):
 
     | score | below `low` | below `high` | from `high` on |
     | --- | --- | --- | --- |
-    | 16 bits until the noise falls below `late` | 0.93 | 0.85 | 0.75 |
+    | 16 bits until the noise falls below `late` | 0.9 | 0.85 | 0.75 |
     | from then on | 8, attention at 8 | 8, attention at 8 | 8, attention at 8, key blocks at 16 |
 
     What a clip shows is settled in the first steps. An error there leads everything that follows astray, so these steps
@@ -97,7 +97,7 @@ class Complexity(Policy):
     sensitive: tuple[str, ...] = ()
     kept: frozenset[str] | None = None
     lowest: Level = L8
-    late: tuple[float, float, float] = (0.93, 0.85, 0.75)
+    late: tuple[float, float, float] = (0.9, 0.85, 0.75)
     early: Level = L16
     probe: Level | None = None
     reuse: float = 0.005

@@ -321,3 +321,41 @@ def test_the_best_plan_of_a_time_reuses_only_where_time_is_short() -> None:
 def test_residuals_count_in_a_memory() -> None:
     schedule = _reusing(quality=20.0, memory=2400.0).schedule(0.0)
     assert REUSING.bytes(schedule) <= 2400
+
+
+def test_complex_content_runs_as_fast_as_it_can_where_it_reuses_too_little_for_a_latency() -> None:
+    least = REUSING.seconds(_reusing(quality=1.0).schedule(0.5), 0.5)
+    budget = _reusing(latency=least * 1.02)
+    for score in SCORES:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            plan = budget.plan(Seen(BLOCKS, score, stage=1))
+        schedule, within = budget._planner.solve(score)
+        assert plan == schedule[1]
+        assert within == (REUSING.seconds(schedule, score) <= least * 1.02 * (1 + 1e-6))
+        assert ["s cannot be promised" in str(warning.message) for warning in said] == [True] * (not within)
+    assert not budget._planner.solve(1.0)[1]
+
+
+def test_a_probe_runs_at_what_is_allowed() -> None:
+    budget = Budget(latency=100.0, keep_ends=False, recipes_allowed=(at(L8),)).calibrated(made_up())
+    assert {recipe for _, recipe in budget.plan(Seen(BLOCKS))} == {at(L8)}
+    kept = Budget(latency=100.0, recipes_allowed=(at(L8),)).calibrated(made_up(made_up_costs(BLOCKS[:2])))
+    assert {recipe for _, recipe in kept.plan(Seen(BLOCKS[:2]))} == {Recipe()}
+
+
+def test_reuse_begins_only_where_its_error_is_known() -> None:
+    known = replace(REUSING, reuse=replace(REUSE, shares=(0.0, 0.0, 1.0, 0.0)))
+    schedule = Budget(quality=1.0).calibrated(made_up(known)).schedule(0.0)
+    assert [bound_of(plan) > 0 for plan in schedule] == [False, False, True, False]
+
+
+def test_residuals_of_the_probe_count_in_a_memory() -> None:
+    needed = REUSING.bytes(_reusing(quality=1.0).schedule(0.0))
+    for limit in (needed - 1.0, needed):
+        try:
+            found = _reusing(quality=1.0, memory=limit).schedule(0.0)
+        except ValueError:
+            assert limit < needed
+        else:
+            assert REUSING.bytes(found) <= limit

@@ -127,6 +127,15 @@ def test_a_bound_of_zero_keeps_and_never_reuses() -> None:
     assert model.ran == [], "what was kept before is there at once"
 
 
+def test_a_plan_without_leave_lets_go_of_what_was_kept() -> None:
+    model = _Model(reuse=Reuse(0.0))
+    model.measure()
+    kept = model.store.bytes
+    model.plan = Plan.of((name, Recipe(L8)) for name in model.names)
+    model.forward(0.7)
+    assert model.store.bytes == 0 < kept == model.store.peak
+
+
 def test_branches_have_residuals_of_their_own_and_are_reused_in_the_same_steps() -> None:
     model = _Model()
     for noise in (1.0, 0.9, 0.8):

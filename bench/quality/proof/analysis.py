@@ -62,12 +62,14 @@ class Found:
 def read(paths: Iterable[Path], settings: Sequence[Setting]) -> Found:
     """Put files together; contents that lack a setting are left out.
 
+    Calibrated settings were added later: they are left out themselves where some of the contents lack them.
+
     Raises:
-        ValueError: where no content has all settings.
+        ValueError: where no content has all other settings.
     """
-    names = [setting.name for setting in settings]
+    names = [setting.name for setting in settings if not setting.calibrated]
     rows: list[dict[str, Clip]] = []
-    relative: list[dict[str, float]] = []
+    bases: list[float] = []
     for path in paths:
         lines = path.read_text().splitlines()[1:]
         by_content: dict[tuple[str, int], dict[str, Clip]] = {}
@@ -76,9 +78,13 @@ def read(paths: Iterable[Path], settings: Sequence[Setting]) -> Found:
         whole = [clips for clips in by_content.values() if all(name in clips for name in names)]
         base = np.mean([clips[BASELINE].seconds for clips in whole]) if whole else 1.0
         rows += whole
-        relative += [{name: clips[name].seconds / float(base) for name in names} for clips in whole]
+        bases += [float(base)] * len(whole)
     if not rows:
         raise ValueError("no content was made at every setting so far")
+
+    settings = [setting for setting in settings if all(setting.name in clips for clips in rows)]
+    names = [setting.name for setting in settings]
+    relative = [{name: clips[name].seconds / base for name in names} for clips, base in zip(rows, bases, strict=True)]
 
     def by_setting(value: Callable[[Clip], float]) -> dict[str, np.ndarray]:
         return {name: np.array([value(clips[name]) for clips in rows]) for name in names}
