@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import tadp
 from bench.models.model import demo_calibration, demo_pipeline
+from bench.models.probes import FIRST_SCENE
 from bench.quality.proof.clips import ARGUMENTS
 from bench.record import parser, record
 from tadp.calibration.clips import ClipMeasurer
@@ -27,10 +28,6 @@ from tadp.policy import parse
 BALANCES = (None, 0.5, 0.75)
 UNIFORM = ("static:8", "static:8+attention", "static:6", "static:4")
 MIXED = ("static:7m", "static:6m", "static:5m")
-
-
-FIRST_SCENE = 8 * 10**9
-"""Scenes of calibration begin at 7e9."""
 
 
 def main() -> None:

@@ -105,3 +105,4 @@ def _print_reuse(costs: Costs, reuse: ReuseCosts) -> None:
         )
         rows.add_row(f"{bound:g}", f"{simple:.0%}", f"{complex_:.0%}", f"{reuse.factors[bound]:.2f}")
     console().print(rows)
+    console().print(f"at 16 bits, reuse in all stages errs {reuse.factor_at_16:.2f} times what single stages add up to")

@@ -58,11 +58,11 @@ class Problem:
     def least(self, cost: Callable[[BlockCost], float]) -> Schedule:
         """The schedule that takes least of something, whatever the limits."""
         blocks = self.costs.blocks
-        picks = (
-            min(range(len(menu)), key=lambda pick, block=block, menu=menu: cost(blocks[block][menu[pick]]))  # type: ignore[misc]
-            for _, block, menu in self._choices()
-        )
-        found = self._schedule(tuple(picks))
+
+        def cheapest(block: str, menu: tuple[Recipe, ...]) -> int:
+            return min(range(len(menu)), key=lambda pick: cost(blocks[block][menu[pick]]))
+
+        found = self._schedule(tuple(cheapest(block, menu) for _, block, menu in self._choices()))
         assert found is not None
         return found
 
@@ -96,8 +96,8 @@ class Problem:
                 [self.costs.blocks[block][recipe].bytes if stage == limited else 0 for recipe in menu]
                 for stage, block, menu in self._choices()
             ]
-            keeps = self.costs.reuse is not None and self._reuse(limited) is not None
-            residuals = self.costs.reuse.bytes if keeps else 0  # type: ignore[union-attr]
+            reuse = self.costs.reuse
+            residuals = 0 if reuse is None or self._reuse(limited) is None else reuse.bytes
             yield Limit(amounts, self.memory - self.costs.other_bytes - residuals)
 
     def _schedule(self, picks: tuple[int, ...] | None) -> Schedule | None:
