@@ -103,6 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="as --prompts-file (the embedded model has its own)",
     )
+    calibrate.add_argument(
+        "--roles",
+        action="store_true",
+        help="measure how sensitive the roles of every block are too (a fifth longer, and no policy reads it)",
+    )
     curve = commands.add_parser(
         "curve",
         help="draw what quality a model has left at which speed, from its calibration",
@@ -155,7 +160,7 @@ def _run(command: str, settings: Settings, given: Mapping[str, Any]) -> int:
     if command == "calibrate":
         from tadp.commands.calibrate import write_calibration
 
-        return write_calibration(settings)
+        return write_calibration(settings, roles=given["roles"])
     if command == "curve":
         from tadp.commands.curve import curve
 

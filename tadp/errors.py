@@ -22,4 +22,4 @@ class QualityWarning(UserWarning):
 
 
 class CalibrationWarning(UserWarning):
-    """There is a calibration of the model that is not used; the message says why."""
+    """A calibration is not used, or was measured on another kind of call; the message says why."""

@@ -12,7 +12,11 @@ MIXED_AVERAGES = (7, 6, 5)
 KEPT_SHARES = (50, 25, 10)
 """Percentages of the blocks of keys that block-sparse attention may keep."""
 
+KEPT_MASSES = (99, 95, 90)
+"""Percentages of the guessed attention weights that the blocks of keys which it keeps may hold instead."""
+
 _SPARSE_NAMES = ("sparse", *(f"sparse{kept}" for kept in KEPT_SHARES))
+_MASS_NAMES = tuple(f"mass{mass}" for mass in KEPT_MASSES)
 _LEVEL_NAMES = (
     "16",
     "8",
@@ -23,6 +27,7 @@ _LEVEL_NAMES = (
     "w6a16",
     "w4a16",
     *_SPARSE_NAMES,
+    *_MASS_NAMES,
     "0",
 )
 
@@ -37,16 +42,19 @@ class Level:
         mixed: whether output channels have 8, 6 or 4 bits each, by importance (SPEC A7): so many that over all layers
             of a model a weight has `weight` bits on average.
         kept: of attention products, the percentage of the blocks of keys that each block of queries sees.
+        mass: of attention products, the percentage of its guessed weights that the blocks hold which a block of queries
+            sees: few where attention is sharp, nearly all where it is flat. 0 for a level that does not ask for it.
     """
 
     weight: int
     activation: int
     mixed: bool = False
     kept: int = 100
+    mass: int = 0
 
     @staticmethod
     def parse(name: str | int) -> "Level":
-        """Read "16", "8" (with 8-bit activations), "6m" (mixed), "w8a16" (weights only), "sparse25" and their like.
+        """Read "16", "8" (8-bit activations), "6m" (mixed), "w8a16" (weights only), "sparse25", "mass95" and the like.
 
         "sparse" alone is "sparse50".
 
@@ -62,6 +70,8 @@ class Level:
             return Level(int(match[1]), 16)
         if text in _SPARSE_NAMES:
             return Level(8, 8, kept=int(text.removeprefix("sparse") or KEPT_SHARES[0]))
+        if text in _MASS_NAMES:
+            return Level(8, 8, mass=int(text.removeprefix("mass")))
         return Level(int(text[0]), 8, mixed=text.endswith("m"))
 
     @property
@@ -69,11 +79,21 @@ class Level:
         """The width of the widest channel."""
         return 8 if self.mixed else self.weight
 
+    @property
+    def dense(self) -> "Level":
+        """The level whose attention products see all keys, itself where they do."""
+        return replace(self, kept=100, mass=0)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether attention products may leave out blocks of keys."""
+        return self != self.dense
+
     def __str__(self) -> str:
         if self.mixed:
             return f"{self.weight}m"
-        if self.kept < 100:
-            return f"sparse{self.kept}"
+        if self.is_sparse:
+            return f"mass{self.mass}" if self.mass else f"sparse{self.kept}"
         plain = self.weight == self.activation or self.activation == 8
         return str(self.weight) if plain else f"w{self.weight}a{self.activation}"
 
@@ -184,7 +204,7 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "overrides", tuple(sorted(self.overrides)))
         levels = (self.default, *(level for role, level in self.overrides if role is not Role.ATTENTION))
-        if sparse := [level for level in levels if level.kept < 100]:
+        if sparse := [level for level in levels if level.is_sparse]:
             raise ValueError(f"{sparse[0]} is a level of the attention products, not of linear layers")
 
     @staticmethod
@@ -219,7 +239,7 @@ class Recipe:
 
 def _override(role: str, level: str) -> tuple[Role, Level]:
     """A role with its level. Of attention either may be left out: "attention" is at 8, "sparse25" is attention's."""
-    if role.startswith("sparse") and not level:
+    if role.startswith(("sparse", "mass")) and not level:
         role, level = Role.ATTENTION, role
     if role not in list(Role):
         raise ValueError(f"unknown role {role!r}; valid roles are {', '.join(Role)}")

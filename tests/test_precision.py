@@ -4,7 +4,7 @@ from tadp.precision import L4, L6, L8, L16, Level, Plan, Recipe, Role
 
 
 @pytest.mark.parametrize(
-    "name", ["16", "8", "6", "4", "7m", "6m", "5m", "w8a16", "w6a16", "w4a16", "sparse50", "sparse10"]
+    "name", ["16", "8", "6", "4", "7m", "6m", "5m", "w8a16", "w6a16", "w4a16", "sparse50", "sparse10", "mass95"]
 )
 def test_level_names_round_trip(name: str) -> None:
     assert str(Level.parse(name)) == name
@@ -20,11 +20,14 @@ def test_integer_levels_have_8_bit_activations() -> None:
 def test_sparse_levels_are_8_bits_of_attention_alone() -> None:
     assert Level.parse("sparse25") == Level(8, 8, kept=25)
     assert Level.parse("sparse") == Level.parse("sparse50") != L8
+    assert Level.parse("mass99") == Level(8, 8, mass=99)
+    assert [Level.parse(name).dense for name in ("sparse10", "mass90", "8")] == [L8] * 3
+    assert [Level.parse(name).is_sparse for name in ("sparse10", "mass90", "8")] == [True, True, False]
     recipe = Recipe.parse("8+attention:sparse25")
     assert str(recipe[Role.ATTENTION]) == "sparse25"
     assert str(recipe) == "8+attention:sparse25"
     assert not recipe.has(Level.parse("sparse25"))
-    for name in ("sparse", "8+ffn.up:sparse25"):
+    for name in ("sparse", "mass90", "8+ffn.up:sparse25", "8+ffn.up:mass95"):
         with pytest.raises(ValueError, match="a level of the attention products, not of linear layers"):
             Recipe.parse(name)
 
@@ -34,7 +37,7 @@ def test_mixed_levels_read_all_planes() -> None:
     assert L4.widest == 4
 
 
-@pytest.mark.parametrize("name", ["5", "", "w3a16", "w8a8a", "eight", "sparse30", "sparse100"])
+@pytest.mark.parametrize("name", ["5", "", "w3a16", "w8a8a", "eight", "sparse30", "sparse100", "mass", "mass100"])
 def test_unknown_level_names_the_valid_ones(name: str) -> None:
     with pytest.raises(ValueError, match="valid levels are 16, 8, 6, 4"):
         Level.parse(name)

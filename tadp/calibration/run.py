@@ -42,7 +42,12 @@ from tadp.writing import replacing
 
 
 def calibrate(
-    subject: Subject, prompts: Sequence[str], work: Path, tell: Callable[[str], object] = lambda _: None
+    subject: Subject,
+    prompts: Sequence[str],
+    work: Path,
+    tell: Callable[[str], object] = lambda _: None,
+    *,
+    roles: bool = False,
 ) -> Calibration:
     """Measure everything that is missing in a directory of earlier work, and put it together.
 
@@ -51,6 +56,7 @@ def calibrate(
         prompts: sample content, from simple to complex.
         work: where measurements are kept; an interrupted run goes on with them.
         tell: is given a sentence that says how long it will take.
+        roles: whether to measure the sensitivity of the roles of every block too, which no policy reads.
 
     Raises:
         ValueError: for too few prompts, and where the directory holds measurements of something else.
@@ -60,14 +66,15 @@ def calibrate(
     clips = ClipWork.open(subject, seeded, work)
     known = PredictionErrorFile(work / "blocks.jsonl", subject)
     plans = known.missing(alone(block, recipe) for block in blocks for recipe in MENU)
-    tell(_expected(subject, len(clips.missing), plans, len(blocks)))
+    of_roles = len(blocks) * len(QUALITY_OF_ROLE) * len(ROLE_LEVELS) if roles else 0
+    tell(_expected(subject, len(clips.missing), plans, of_roles))
     errors = {
         (block, recipe): known.of(alone(block, recipe))
         for block in tqdm(blocks, desc="lowering blocks one by one", unit="block")
         for recipe in MENU
     }
     first = replace(subject, recorded=subject.recorded[: len(subject.counts)])
-    sensitivity = role_sensitivity(first, blocks, PredictionErrorFile(work / "roles.jsonl", first))
+    sensitivity = role_sensitivity(first, blocks, PredictionErrorFile(work / "roles.jsonl", first)) if roles else ()
     seconds, outside = _seconds(subject, blocks, prompts[0], work / "seconds.json")
     memory = _bytes(subject, blocks)
     samples, some = clips.measure()
@@ -154,10 +161,9 @@ class ClipWork:
         return samples, samples[::2]
 
 
-def _expected(subject: Subject, clips: int, plans: int, blocks: int) -> str:
+def _expected(subject: Subject, clips: int, plans: int, of_roles: int) -> str:
     """How long calibrating takes, told from the clips that were recorded: at most, as most of it runs below 16 bits."""
-    of_roles = blocks * len(QUALITY_OF_ROLE) * len(ROLE_LEVELS)
-    steps = plans * len(subject.recorded) + (of_roles * len(subject.counts) if plans else 0)
+    steps = plans * len(subject.recorded) + of_roles * len(subject.counts)
     minutes = subject.clip_seconds * (clips + steps / sum(subject.counts)) / 60
     return (
         f"calibrating takes up to {minutes:.0f} minutes and what compiling takes: {clips} clips and {steps:,} single "

@@ -22,8 +22,12 @@ from tadp.report.console import console, table
 COMPONENT = "transformer"
 
 
-def write_calibration(settings: Settings) -> int:
+def write_calibration(settings: Settings, *, roles: bool = False) -> int:
     """Calibrate the model that the settings name on their prompts.
+
+    Args:
+        settings: of the command.
+        roles: whether to measure the sensitivity of the roles of every block too.
 
     Returns:
         The exit code.
@@ -46,7 +50,8 @@ def write_calibration(settings: Settings) -> int:
     try:
         uncalibrated = partial(compile_pipeline, calibration=NONE)  # an earlier one is what this one replaces
         subject = prepare(pipeline, prompts, arguments, layers, uncalibrated, component=COMPONENT, seed=settings.seed)
-        found = calibrate(subject, prompts, directory, lambda text: console().print(text, highlight=False))
+        tell = partial(console().print, highlight=False)
+        found = calibrate(subject, prompts, directory, tell, roles=roles)
     except ValueError as error:
         raise InputError(str(error)) from error
     path = settings.out / "calibration.json"
@@ -90,8 +95,9 @@ def _print(found: Calibration) -> None:
     console().print(plans)
     if found.costs.reuse is not None:
         _print_reuse(found.costs, found.costs.reuse)
-    agreement = gradient_agreement(found.sensitivity)
-    console().print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")
+    if found.sensitivity:
+        agreement = gradient_agreement(found.sensitivity)
+        console().print(f"gradient estimate against measured sensitivity, rank correlation over roles: {agreement}")
 
 
 def _print_reuse(costs: Costs, reuse: ReuseCosts) -> None:

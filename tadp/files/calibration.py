@@ -71,7 +71,7 @@ def load(path: Path) -> Calibration:
             raise ValueError("its content does not have its checksum")
         found = _parse(content)
         peaks, widths = load_channels(path_beside(path), found, content["channels"])
-        return replace(found, channel_peaks=peaks, channel_widths=widths)
+        return replace(found, channel_peaks=peaks, channel_widths=widths, path=path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"the calibration {path} is damaged ({type(error).__name__}: {error}): {REDO}") from error
 

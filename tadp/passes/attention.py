@@ -86,7 +86,7 @@ def kernel_for(node: fx.Node, level: Level) -> Kernel | str:
     if q is None or k is None or v is None or (mask is None and given.mask is not None):
         return "the shapes of its attention are not known"
     block_map = None
-    if level.kept < 100:
+    if level.is_sparse:
         obstacle = _dense_because(node, q, k, mask)
         if obstacle is not None:
             return obstacle
@@ -129,10 +129,11 @@ def write(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node], level:
         copies[argument] if isinstance(argument, fx.Node) else argument
         for argument in (given.q, given.k, given.v, given.mask, given.scale)
     )
-    if level.kept == 100:
+    if not level.is_sparse:
         return graph.call_function(kernel.target, (q, k, v, mask, scale, level.weight, kernel.name))
     device = torch.device(kernel.device)
-    chosen = graph.call_function(CHOOSER, (q, k, level.kept / 100, 0.0, scale, _query_block(device)))
+    share = 0.0 if level.mass else level.kept / 100  # the map takes whichever keeps more
+    chosen = graph.call_function(CHOOSER, (q, k, share, level.mass / 100, scale, _query_block(device)))
     return graph.call_function(kernel.target, (q, k, v, None, scale, level.weight, kernel.name, chosen))
 
 

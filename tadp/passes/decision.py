@@ -107,10 +107,9 @@ def _decide_attention(node: fx.Node, recipe: Recipe) -> tuple[Decision, Kernel |
     if level == L16:
         return plain, None
     kernel = attention.kernel_for(node, level)
-    dense = replace(level, kept=100)
-    if isinstance(kernel, str) and level != dense:
-        plain, level = replace(plain, reason=kernel), dense
-        kernel = attention.kernel_for(node, dense)
+    if isinstance(kernel, str) and level.is_sparse:
+        plain, level = replace(plain, reason=kernel), level.dense
+        kernel = attention.kernel_for(node, level)
     if isinstance(kernel, str):
         return replace(plain, reason=kernel), None
     return replace(plain, level=level, kernel=str(kernel)), kernel

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,6 +88,7 @@ class Calibration:
         channel_peaks: largest absolute values of input channels in each of the stages that `costs` names, by layer:
             ``(stages, columns)``.
         channel_widths: of output channels at mixed levels, by layer: ``(len(MIXED_AVERAGES), rows)`` uint8.
+        path: of the file that it was read from, for people; None for one that was not. It does not count in equality.
     """
 
     key: Mapping[str, Any]
@@ -101,19 +103,26 @@ class Calibration:
     bias: Mapping[str, float]
     channel_peaks: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
     channel_widths: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    path: Path | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Calibration):
             return NotImplemented
         tensors = ("channel_peaks", "channel_widths")
-        plain = (item.name for item in fields(self) if item.name not in tensors)
+        plain = (item.name for item in fields(self) if item.name not in (*tensors, "path"))
         return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
             _same(getattr(self, name), getattr(other, name)) for name in tensors
         )
 
     def __str__(self) -> str:
-        measured = ", ".join(f"{name} {version}" for name, version in self.key.get("versions", {}).items())
-        return f"{self.samples} contents, measured with {measured or 'unknown versions'}"
+        place = "" if self.path is None else f", from {self.path}"
+        return f"{self._measured}{place}"
+
+    @property
+    def _measured(self) -> str:
+        """On how much it was measured, with which versions."""
+        known = ", ".join(f"{name} {version}" for name, version in self.key.get("versions", {}).items())
+        return f"{self.samples} contents, measured with {known or 'unknown versions'}"
 
     def check(self, fingerprint: str) -> None:
         """Refuse a calibration of another model or of another version of tadp.
@@ -131,7 +140,7 @@ class Calibration:
             )
         measured = self.key.get("versions", {})
         if measured.get("tadp") != versions()["tadp"]:
-            raise ValueError(f"this calibration is of {self}: {REDO}")
+            raise ValueError(f"this calibration is of {self._measured}: {REDO}")
 
 
 def check_levels(recipes: Iterable[Recipe], calibration: Calibration | None) -> None:

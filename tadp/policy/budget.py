@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from tadp.complexity.score import DEFAULT_RANGES, FeatureRanges, ScoreWeights
-from tadp.errors import QualityWarning
+from tadp.errors import CalibrationWarning, QualityWarning
 from tadp.planning.calibration import Calibration
 from tadp.planning.costs import Costs, Schedule
 from tadp.planning.planner import Planner
@@ -118,6 +118,7 @@ class Budget(Policy):
     def plan(self, seen: Seen) -> Plan:
         blocks, score, stage, planner = seen.blocks, seen.score, seen.stage, self._planner
         self._check_blocks(blocks)
+        self._check_steps(seen.steps)
         if score is None:
             first = Plan.of((block, planner.probe[block]) for block in blocks)
             return first.because((block, END if block in planner.kept else _MEASURED) for block, _ in first)
@@ -160,6 +161,16 @@ class Budget(Policy):
             return f"{self.latency:g} s cannot be promised for this content: {seconds:.2f} s is the best prediction"
         found = self._known.psnr(schedule, score, self.deviations)
         return f"{self.quality:g} dB cannot be promised for this content: {found:.1f} dB is the best prediction"
+
+    def _check_steps(self, steps: int | None) -> None:
+        calibrated = sum(self._known.steps)
+        if steps not in (None, calibrated):
+            warnings.warn(
+                f"this generation takes {steps} steps and the calibration is of {calibrated}: predicted errors and "
+                "seconds are not of this call. Calibrate with --steps, or sample with as many",
+                CalibrationWarning,
+                stacklevel=3,
+            )
 
     def _check_blocks(self, blocks: tuple[str, ...]) -> None:
         unknown = [block for block in blocks if block not in self._known.blocks]

@@ -28,7 +28,7 @@ class Static(Policy):
     name: ClassVar[str] = "static"
     usage: ClassVar[str] = (
         '"static:LEVEL" with LEVEL one of 16, 8, 6, 4, 7m, 6m, 5m, w8a16, w6a16, w4a16, optionally followed by '
-        '"+attention" or "+sparse50" (25, 10), "+reuse:BOUND", ",ends=16" and ",probe=STEPS"'
+        '"+attention", "+sparse50" (25, 10) or "+mass95" (99, 90), "+reuse:BOUND", ",ends=16" and ",probe=STEPS"'
     )
     follows_steps: ClassVar[bool] = False
 
@@ -66,7 +66,7 @@ class Static(Policy):
 
     def written(self) -> str:
         own = "attention" if self.attention == L8 else f"attention:{self.attention}"
-        name = str(self.attention) if self.attention.kept < 100 else own
+        name = str(self.attention) if self.attention.is_sparse else own
         attention = "" if self.attention == L16 else f"+{name}"
         reuse = "" if self.reuse is None else f"+{self.reuse}"
         return ",".join([f"{self.level}{attention}{reuse}", *grammar.write(self, _SETTINGS)])

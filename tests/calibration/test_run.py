@@ -27,7 +27,7 @@ def _timeless(found: Calibration) -> Calibration:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
-    return calibrate(fake_subject(), PROMPTS, tmp_path_factory.mktemp("work"))
+    return calibrate(fake_subject(), PROMPTS, tmp_path_factory.mktemp("work"), roles=True)
 
 
 def test_every_block_has_costs_at_every_recipe(found: Calibration) -> None:
@@ -67,6 +67,10 @@ def test_roles_are_measured_by_their_quality(found: Calibration) -> None:
     assert gradient_agreement(found.sensitivity) == {"8": pytest.approx(1.0), "4": pytest.approx(1.0)}
 
 
+def test_roles_are_left_out_unless_asked_for(found: Calibration, tmp_path: Path) -> None:
+    assert _timeless(calibrate(fake_subject(), PROMPTS, tmp_path)) == replace(_timeless(found), sensitivity=())
+
+
 def test_a_calibration_is_saved_and_read(found: Calibration, tmp_path: Path) -> None:
     save(found, tmp_path / "calibration.json")
     assert load(tmp_path / "calibration.json") == found
@@ -75,9 +79,9 @@ def test_a_calibration_is_saved_and_read(found: Calibration, tmp_path: Path) -> 
 @pytest.mark.parametrize("clips", [0, 1, 40, 85])
 def test_a_killed_calibration_goes_on_to_the_same_result(found: Calibration, tmp_path: Path, clips: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        calibrate(fake_subject(interrupt=clips), PROMPTS, tmp_path)
+        calibrate(fake_subject(interrupt=clips), PROMPTS, tmp_path, roles=True)
     resumed = fake_subject()
-    assert _timeless(calibrate(resumed, PROMPTS, tmp_path)) == _timeless(found)
+    assert _timeless(calibrate(resumed, PROMPTS, tmp_path, roles=True)) == _timeless(found)
     assert resumed.pipeline.clips <= 114 + 1 - clips
 
 

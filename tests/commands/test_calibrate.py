@@ -32,8 +32,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         asked.update(prompts=prompts, arguments=arguments, **options)
         return SimpleNamespace()
 
-    def run(subject: Any, prompts: tuple[str, ...], work: Path, tell: Callable[[str], object]) -> Any:
-        asked["work"] = work
+    def run(subject: Any, prompts: tuple[str, ...], work: Path, tell: Callable[[str], object], *, roles: bool) -> Any:
+        asked.update(work=work, roles=roles)
         tell("takes up to 40 minutes")
         if "interrupted" in prompts:
             raise KeyboardInterrupt
@@ -55,6 +55,9 @@ def test_the_embedded_model_is_calibrated_on_prompts_of_its_own(asked: dict[str,
     assert asked["seed"] == 5
     assert load(tmp_path / "calibration.json") == load(cached("abc")) == FOUND
     assert asked["work"] == tmp_path / "calibration.work"
+    assert not asked["roles"]
+    main(["calibrate", "--out", str(tmp_path), "--roles"])
+    assert asked["roles"]
 
 
 def test_what_was_found_is_printed(asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

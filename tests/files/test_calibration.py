@@ -28,6 +28,7 @@ def test_a_calibration_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "calibration.json"
     save(FOUND, path)
     assert load(path) == FOUND
+    assert str(load(path)).endswith(f", from {path}")
     assert [entry.name for entry in path.parent.iterdir()] == ["calibration.json"]
 
 

@@ -46,7 +46,7 @@ def calls(graph: torch.fx.GraphModule, target: object) -> list[torch.fx.Node]:
     return [node for node in graph.graph.nodes if node.target is target]
 
 
-@pytest.mark.parametrize("level", ["sparse50", "sparse25", "sparse10"])
+@pytest.mark.parametrize("level", ["sparse50", "sparse25", "sparse10", "mass99", "mass90"])
 def test_self_attention_is_made_sparse_and_cross_attention_is_not(level: str) -> None:
     recipe = Recipe(L16, ((Role.ATTENTION, Level.parse(level)),))
     graph = quantize(block(), recipe).graph
@@ -54,7 +54,8 @@ def test_self_attention_is_made_sparse_and_cross_attention_is_not(level: str) ->
     assert len(calls(graph, CHOOSER)) == 1
     assert first.args[7] is calls(graph, CHOOSER)[0]
     assert len(second.args) == 7
-    assert calls(graph, CHOOSER)[0].args[2] == Level.parse(level).kept / 100
+    number = int(level[-2:]) / 100
+    assert calls(graph, CHOOSER)[0].args[2:4] == ((0.0, number) if level.startswith("mass") else (number, 0.0))
     sparse, dense = decisions(block(), Level.parse(level))
     assert (str(sparse.level), sparse.kernel, sparse.reason) == (level, "attention:int8", "")
     assert (dense.level, dense.kernel, dense.reason) == (L8, "attention:int8", "only self-attention is made sparse")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tadp.errors import QualityWarning
+from tadp.errors import CalibrationWarning, QualityWarning
 from tadp.planning.blocks import ends
 from tadp.planning.costs import BlockCost, Costs, Schedule
 from tadp.planning.curve import curve_of
@@ -150,6 +150,16 @@ def test_limits_go_before_quality() -> None:
     with pytest.warns(QualityWarning, match="60 dB cannot be promised"):
         budget.plan(Seen(BLOCKS, 1.0, stage=1))
     assert costs.seconds(budget.schedule(1.0)) <= 11.0 * (1 + 1e-6)
+
+
+def test_calls_of_other_steps_than_the_calibrated_one_are_warned_of() -> None:
+    budget, calibrated = _budget(quality=40.0), sum(made_up_costs().steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CalibrationWarning)
+        budget.plan(Seen(BLOCKS, steps=calibrated))
+        budget.plan(Seen(BLOCKS))
+    with pytest.warns(CalibrationWarning, match=f"takes 7 steps and the calibration is of {calibrated}"):
+        budget.plan(Seen(BLOCKS, steps=7))
 
 
 def test_caution_takes_time() -> None:

@@ -148,6 +148,7 @@ def test_the_order_of_costed_blocks_is_in_the_key() -> None:
         "static:8+attention",
         "static:8+attention:6",
         "static:8+sparse50",
+        "static:8+mass95",
         "static:16+sparse10,ends=16",
         "fixed:blocks.0=8+attention:sparse25",
         "static:8,ends=16",
@@ -173,6 +174,7 @@ def test_spaces_and_the_case_of_words_do_not_count() -> None:
     assert parse(" STATIC:8+Attention , Ends=16 ") == Static(L8, keep_ends=True, attention=L8)
     assert parse("static:8+Sparse") == Static(L8, attention=Level.parse("sparse50"))
     assert parse("static:8+attention:sparse10") == parse("static:8+sparse10")
+    assert parse("static:8+attention:mass90") == parse("static:8+mass90")
     assert parse("budget: Quality = 40, ends=FREE") == Budget(quality=40.0, keep_ends=False)
     assert parse("fixed: Blocks.0 = W8A16") == Fixed(Plan.of({"Blocks.0": Recipe(Level.parse("w8a16"))}))
 
