@@ -30,6 +30,9 @@ examples:
   tadp generate "a red circle bounces" --policy budget:quality=40 --calibration out/calibration.json
 """
 
+_OF_ONE_COMMAND = ("json", "tune", "roles", "file")
+"""Arguments that are no settings."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(library).setLevel(logging.ERROR)  # what they say at import is about kernels not used here
     arguments = vars(build_parser().parse_args(argv))
     command, show_traceback = arguments.pop("command"), arguments.pop("traceback")
-    given: dict[str, Any] = {name: arguments.pop(name) for name in ("json", "tune", "file") if name in arguments}
+    given: dict[str, Any] = {name: arguments.pop(name) for name in _OF_ONE_COMMAND if name in arguments}
     try:
         settings = merge(arguments, arguments.pop("config", None))
         with _plain_warnings():
