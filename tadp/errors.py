@@ -17,6 +17,10 @@ class PrecisionFallbackWarning(UserWarning):
     """A layer or a generation runs at 16 bits although the policy asked for less; the message names what and why."""
 
 
+class KernelWarning(UserWarning):
+    """A kernel failed, and another one runs in its place; the message names both and the error."""
+
+
 class QualityWarning(UserWarning):
     """The quality that was asked for cannot be promised."""
 

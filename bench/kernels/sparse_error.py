@@ -4,17 +4,22 @@ Self-attention of 1,280 tokens, 20 blocks, at several steps of a generation: mea
 products. "exact" leaves the blocks out and rounds nothing, "8 bits" is the kernel. The rule of shares keeps as many
 blocks for each block of queries; that of mass as many as its guessed weights ask for, and "share" says how many these
 were. "oracle" keeps as many blocks, but those with the largest true weights. The diagonal is pinned.
+
+The last columns say whether the entropy that probes measure would tell how much to keep: its rank correlation, over the
+products, with the error and with the share that the rule kept.
 """
 
 import statistics
 from collections.abc import Callable
 
 import torch
+from scipy import stats
 
 from bench.models.model import demo_attention
 from bench.record import parser, record
 from tadp.kernels import reference
 from tadp.kernels.block_map import KEY_BLOCK, choose_blocks, map_shape, pins
+from tadp.runtime.signals import attention_entropy
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 MASSES = (0.99, 0.95, 0.9, 0.8, 0.6)
@@ -41,6 +46,7 @@ def row_of(name: str, products: list[Product], rule: Rule) -> dict[str, object]:
     """Errors of a rule over all products."""
     errors: dict[str, list[float]] = {"exact": [], "oracle": [], "8 bits": []}
     shares: list[float] = []
+    entropies = [float(attention_entropy(q, k)[0, 0]) for q, k, _ in products]
     for q, k, v in products:
         exact = reference.attention(q, k, v, dtype=torch.float64)
         kept = rule(q, k)
@@ -54,7 +60,17 @@ def row_of(name: str, products: list[Product], rule: Rule) -> dict[str, object]:
             errors[way].append(float((found - exact).norm() / exact.norm()))
     means = {f"{way}, mean": statistics.mean(found) for way, found in errors.items()}
     largest = {f"{way}, largest": max(found) for way, found in errors.items()}
-    return {"rule": name, "share": statistics.mean(shares), **means, **largest}
+    told = {
+        "entropy with error": _rank_correlation(entropies, errors["exact"]),
+        "entropy with share": _rank_correlation(entropies, shares),
+    }
+    return {"rule": name, "share": statistics.mean(shares), **means, **largest, **told}
+
+
+def _rank_correlation(first: list[float], second: list[float]) -> float | str:
+    """Spearman's; "" where one of them never changes."""
+    changes = len(set(first)) > 1 < len(set(second))
+    return float(stats.spearmanr(first, second).statistic) if changes else ""
 
 
 def true_blocks(q: torch.Tensor, k: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

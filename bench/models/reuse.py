@@ -26,6 +26,9 @@ POLICIES = (
     "staged:16+reuse:0,0.8:16+reuse:inf+extrapolation:constant",
     "complexity",
     "complexity:reuse=0",
+    "complexity:reuse=0.01",
+    "complexity:guidance=0.01",
+    "complexity:guidance=0.02",
 )
 FEWER_STEPS = (16, 14)
 """The rival that every sampler offers; at 16 bits."""

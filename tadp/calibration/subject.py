@@ -1,7 +1,6 @@
 """What is calibrated: a compiled pipeline with steps of its generations, and what was seen before it was compiled."""
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,6 @@ class Subject:
         channel_widths: of output channels at mixed levels, by layer: ``(len(MIXED_AVERAGES), rows)`` uint8.
         peaks: of the input channels of every layer, by stage.
         seed: of the first prompt; the next ones follow.
-        clip_seconds: of a generation before anything was compiled.
     """
 
     pipeline: Compiled
@@ -53,7 +51,6 @@ class Subject:
     channel_widths: Mapping[str, torch.Tensor]
     peaks: Mapping[str, torch.Tensor]
     seed: int
-    clip_seconds: float
 
     @property
     def guidance_scale(self) -> float:
@@ -85,12 +82,10 @@ def prepare(
     """
     model = getattr(pipeline, component)
     key = calibration_key({component: fingerprint(model)}, arguments)
-    started = time.perf_counter()
     trails = [
         record(pipeline, model, prompt, seed + index, arguments)
         for index, prompt in enumerate(tqdm(prompts[:recorded], desc="recording steps", unit="clip"))
     ]
-    clip_seconds = (time.perf_counter() - started) / len(trails)
     noises = [step.noise for step in trails[0]]
     stages = stages_of(noises, PROBE_STEPS, STAGES)
     in_stage = [stage_of(noise, stages) for noise in noises]
@@ -112,7 +107,6 @@ def prepare(
         channel_widths=_channel_widths(estimates, layers),
         peaks=peaks,
         seed=seed,
-        clip_seconds=clip_seconds,
     )
 
 

@@ -13,6 +13,7 @@ from tadp.compiler.balancing import Balancing
 from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
 from tadp.compiler.layers import BlockLinear
+from tadp.compiler.options import inductor_options
 from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.compiler.reusing import through
 from tadp.compiler.variants import Variants
@@ -65,7 +66,8 @@ def compile(
             columns, all of a row do. Groups make 4 and 6 bits more precise and products slower.
         balance: how much of the difficulty of large activation channels goes into weights, 0 to 1, at all levels below
             16 bits; needs a calibration. For models with large outliers; None leaves channels as they are.
-        torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own.
+        torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own,
+            and CUDA graphs of a mode are left out, with a warning.
 
     Returns:
         The same object, with its `Controller` as attribute ``tadp``. A pipeline keeps one controller per transformer;
@@ -196,10 +198,9 @@ def _compile_module(
             "modules that attend, or of two or more of one class with linear layers; declare where they are with "
             "tadp.families.register(Family(name, classes=..., blocks=...))"
         )
-    options = dict(torch_compile_options.pop("options", None) or {})
-    guards = guard_filter(options.pop("guard_filter_fn", None))
-    if mode := torch_compile_options.pop("mode", None):
-        options |= torch._inductor.list_mode_options(mode)
+    given = dict(torch_compile_options.pop("options", None) or {})
+    guards = guard_filter(given.pop("guard_filter_fn", None))
+    options = inductor_options(torch_compile_options.pop("mode", None), given)
     pool = WeightPool(BitPlaneWeight.from_hp)
     linears = pack_blocks(model, family, pool, group_size, order.balancing)
     packed = tuple(linear for linear in linears if not linear.reason)

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from tadp import passes
 from tadp.errors import PrecisionFallbackWarning
+from tadp.kernels import failures
+from tadp.kernels.registry import architecture_of
 from tadp.kernels.table import lookup
 from tadp.passes.annotate import annotation
 from tadp.passes.decision import Decision, has_level
@@ -67,7 +69,7 @@ class Variants:
                 shape=decision.shape,
                 nonlinearity=decision.nonlinearity,
                 biased=decision.biased,
-                reason=decision.reason,
+                reason=decision.reason or _failure(decision.kernel, _device(piece.graph)),
             )
             for decision in self._decisions_of(piece, recipe)
         )
@@ -153,6 +155,12 @@ def _measures() -> passes.Measures:
     """What a probe measures inside a piece, as the signals are declared."""
     inside = {at: {signal.name: signal.measure for signal in signals_at(at)} for at in At}
     return passes.Measures(inside[At.ATTENTION], inside[At.LINEAR_INPUT], inside[At.BLOCK])
+
+
+def _failure(kernel: str, device: torch.device) -> str:
+    """That a kernel failed and does not run, with the error; "" where it runs."""
+    reason = failures.failure_of(kernel, architecture_of(device)) if failures.have_been() else None
+    return "" if reason is None else f"{kernel} failed and another one runs in its place: {reason}"
 
 
 def _device(graph: fx.GraphModule) -> torch.device:

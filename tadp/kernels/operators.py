@@ -29,15 +29,26 @@ values for heads of 64 in 16 bits.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from tadp.kernels import cuda, reference
+from tadp.errors import KernelWarning
+from tadp.kernels import cuda, failures, reference
 from tadp.kernels.block_map import check_block_map, choose_blocks, map_shape
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
-from tadp.kernels.registry import AnyRequest, AttentionRequest, Kernel, Request, candidates, find, unserved
+from tadp.kernels.registry import (
+    AnyRequest,
+    AttentionRequest,
+    Kernel,
+    Request,
+    architecture_of,
+    candidates,
+    find,
+    unserved,
+)
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
@@ -116,8 +127,15 @@ def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> Codes:
 def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
     activations, planes, epilogue, name = unflatten(operator, *flat, **named)
     device = (activations.codes if isinstance(activations, Codes) else activations).device
-    kernel = find(operator, device.type, name) if name else _first_product(operator, activations, planes, epilogue)
-    return kernel.run(activations, planes, epilogue)
+    asked = functools.partial(_request, activations, planes, epilogue)
+    kernel = find(operator, device.type, name) if name else _first(operator, asked())
+    return _run_or_next(
+        kernel,
+        device,
+        asked,
+        lambda chosen: chosen.run(activations, planes, epilogue),
+        lambda: failures.product(activations, planes, epilogue),
+    )
 
 
 def _run_attention(
@@ -131,18 +149,64 @@ def _run_attention(
     block_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
     check_attention(q, k, v, mask, level, block_map)
-    if kernel_name:
-        kernel = find("attention", q.device.type, kernel_name)
-    else:
-        kernel = _first("attention", AttentionRequest.of(q, k, v, mask, level, block_map))
-    if block_map is None:
-        return kernel.run(q, k, v, mask, scale)
-    torch._check(kernel.sparse, lambda: f"tadp: {kernel} takes no block_map")
-    return kernel.run(q, k, v, mask, scale, block_map=block_map)
+    asked = functools.partial(AttentionRequest.of, q, k, v, mask, level, block_map)
+    kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", asked())
+    torch._check(kernel.sparse or block_map is None, lambda: f"tadp: {kernel} takes no block_map")
+    sparse = {} if block_map is None else {"block_map": block_map}
+    return _run_or_next(
+        kernel,
+        q.device,
+        asked,
+        lambda chosen: chosen.run(q, k, v, mask, scale, **sparse),
+        lambda: failures.attention(q, k, v, mask, scale, block_map),
+    )
 
 
-def _first_product(operator: str, activations: Codes | torch.Tensor, planes: Planes, epilogue: Epilogue) -> Kernel:
-    """The first kernel of a product that serves arguments, which are checked: what does not fit makes no request."""
+def _run_or_next(
+    kernel: Kernel,
+    device: torch.device,
+    asked: Callable[[], AnyRequest],
+    run: Callable[[Kernel], torch.Tensor],
+    plain: Callable[[], torch.Tensor],
+) -> torch.Tensor:
+    """What a kernel returns, or, where it fails or has failed before, the next one that serves, or plain torch.
+
+    Args:
+        kernel: asked first.
+        device: where.
+        asked: makes the request, and raises for arguments that fit no kernel.
+        run: calls a kernel.
+        plain: is called where no kernel is left.
+
+    Raises:
+        torch.OutOfMemoryError: as it comes: other kernels need no less.
+        RuntimeError: of a kernel that was named though it does not serve the request, and for arguments that do not fit
+            each other.
+    """
+    reason = failures.failure_of(str(kernel), architecture_of(device)) if failures.have_been() else None
+    known = reason is not None
+    if not known:
+        try:
+            return run(kernel)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if kernel.obstacle(asked()) is not None:
+                raise
+            reason = failures.note(str(kernel), architecture_of(device), error)
+    following = next((one for one in candidates(asked()) if one.operator == kernel.operator), None)
+    if not known:
+        instead = "plain torch" if following is None else following
+        warnings.warn(
+            f"kernel {kernel} failed on {device}, and {instead} runs in its place until this process ends: {reason}",
+            KernelWarning,
+            stacklevel=2,
+        )
+    return plain() if following is None else _run_or_next(following, device, asked, run, plain)
+
+
+def _request(activations: Codes | torch.Tensor, planes: Planes, epilogue: Epilogue) -> Request:
+    """What the arguments of a product ask for, which are checked: what does not fit makes no request."""
     if isinstance(activations, Codes):
         check_linear(activations, planes, epilogue)
         dtype = epilogue.dtype
@@ -150,7 +214,7 @@ def _first_product(operator: str, activations: Codes | torch.Tensor, planes: Pla
     else:
         check_weight_only(activations, planes, epilogue)
         dtype = activations.dtype
-    return _first(operator, Request.of(activations, planes, dtype))
+    return Request.of(activations, planes, dtype)
 
 
 def _first(operator: str, request: AnyRequest) -> Kernel:

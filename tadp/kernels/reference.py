@@ -69,7 +69,6 @@ def linear(activations: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tens
         ``(..., rows)``.
     """
     codes, scale, _ = activations
-    restore = dequantize if planes.widths is None else _dequantize_rows
     weight = restore(planes, codes.shape[-1], torch.float64)
     return _finish(codes.double() @ weight.T * scale.double()[..., None], epilogue)
 
@@ -98,6 +97,11 @@ def dequantize(planes: Planes, columns: int, dtype: torch.dtype) -> torch.Tensor
     if not planes.groups:
         return (steps * scale[:, None]).to(dtype)
     return (steps * scale[:, group_of_columns(columns, planes.groups).to(scale.device)]).to(dtype)
+
+
+def restore(planes: Planes, columns: int, dtype: torch.dtype) -> torch.Tensor:
+    """As ``dequantize``, where rows have widths of their own each at its own."""
+    return dequantize(planes, columns, dtype) if planes.widths is None else _dequantize_rows(planes, columns, dtype)
 
 
 def _dequantize_rows(planes: Planes, columns: int, dtype: torch.dtype) -> torch.Tensor:

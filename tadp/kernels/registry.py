@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tadp.kernels.failures import failure_of
 from tadp.kernels.values import Codes, Planes
 from tadp.precision import Level
 
@@ -176,12 +177,13 @@ def register(kernel: Kernel) -> None:
 
 
 def candidates(request: AnyRequest) -> tuple[Kernel, ...]:
-    """All kernels that serve a request, in their order; those with sizes once for each size."""
+    """All kernels that serve a request and have not failed, in their order; those with sizes once for each size."""
     found: dict[str, Kernel] = {}
     for kernel in _asked(request):
         if kernel.obstacle(request) is None:
             for one in (kernel,) if kernel.sizes is None else map(kernel.sized, kernel.sizes(request)):
-                found.setdefault(str(one), one)
+                if failure_of(str(one), request.architecture) is None:
+                    found.setdefault(str(one), one)
     return tuple(found.values())
 
 
@@ -189,7 +191,8 @@ def unserved(request: AnyRequest) -> str:
     """Why no kernel serves a request."""
     reasons: dict[str, str] = {}
     for kernel in _asked(request):
-        reasons.setdefault(str(kernel), kernel.obstacle(request) or "")
+        failed = failure_of(str(kernel), request.architecture) or "it failed at every size"
+        reasons.setdefault(str(kernel), kernel.obstacle(request) or failed)
     if not reasons:
         return f"{request} has no kernel on {request.device}"
     if len(reasons) == 1:

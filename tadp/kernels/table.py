@@ -25,7 +25,7 @@ from tadp.precision import Level
 from tadp.version import VERSION
 from tadp.writing import replacing
 
-FORMAT = 2
+FORMAT = 3
 SIMILAR = 2.0
 """Measurements at up to so many times more or fewer tokens speak for a number of tokens that was not measured."""
 
@@ -36,10 +36,11 @@ class StaleTableError(ValueError):
 
 @dataclass(frozen=True)
 class Measurement:
-    """Milliseconds of each kernel, by name, on one request."""
+    """Milliseconds of each kernel, by name, on one request; and the kernels that failed at it."""
 
     request: Request
     milliseconds: tuple[tuple[str, float], ...]
+    failed: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:
@@ -62,13 +63,13 @@ class Table:
     def fastest(self, request: Request, offered: frozenset[str]) -> str | None:
         """Name of the kernel that was fastest on this request, or on it at the nearest number of tokens.
 
-        Another number of tokens speaks for this one only where the same kernels were timed as are ``offered`` here.
+        Another number of tokens speaks for this one only where the same kernels were tried as are ``offered`` here.
         """
         alike = [
             entry
             for entry in self.measurements
             if replace(entry.request, tokens=request.tokens) == request
-            and (entry.request == request or entry.names == offered)
+            and (entry.request == request or entry.names == offered - entry.failed)
         ]
         if not alike:
             return None
@@ -91,7 +92,8 @@ class Table:
             "device": self.device,
             "date": datetime.date.today().isoformat(),
             "measurements": [
-                _request_to_json(entry.request) | {"milliseconds": dict(entry.milliseconds)}
+                _request_to_json(entry.request)
+                | {"milliseconds": dict(entry.milliseconds), "failed": sorted(entry.failed)}
                 for entry in self.measurements
             ],
         }
@@ -166,9 +168,9 @@ def _request_to_json(request: Request) -> dict[str, Any]:
 
 
 def _measurement_from_json(row: dict[str, Any]) -> Measurement:
-    fields = {name: value for name, value in row.items() if name != "milliseconds"}
+    fields = {name: value for name, value in row.items() if name not in ("milliseconds", "failed")}
     fields |= {"level": Level.parse(row["level"]), "dtype": getattr(torch, row["dtype"])}
     times = tuple((str(name), float(value)) for name, value in row["milliseconds"].items())
     if not times or not isinstance(fields["dtype"], torch.dtype):
         raise ValueError("a row without times or type")
-    return Measurement(Request(**fields), times)
+    return Measurement(Request(**fields), times, frozenset(map(str, row["failed"])))

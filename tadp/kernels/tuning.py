@@ -7,8 +7,9 @@ from functools import partial
 
 import torch
 
+from tadp.errors import KernelWarning
 from tadp.interleaving import medians, timed
-from tadp.kernels import reference
+from tadp.kernels import failures, reference
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.registry import Kernel, Request, candidates, unserved
 from tadp.kernels.table import Measurement
@@ -50,24 +51,26 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     # What graphs for a GPU quantize with, though there it fuses into what comes before.
     quantize = torch.ops.tadp.quantize if device.type == "cpu" else torch.compile(reference.quantize, dynamic=False)
     calls: dict[str, Callable[[], object]] = {BASE: lambda: torch.nn.functional.linear(x, plain)}
-    offered = candidates(request)
-    if not offered:
-        raise LookupError(unserved(request))
-    for kernel in offered:
+    failed: set[str] = set()
+    for kernel in candidates(request):
         call = partial(apply, kernel, request.level, x, weight, quantize=quantize)
         try:
             call()  # compiles, and brings weights into the caches
-        except RuntimeError as error:
-            if kernel == offered[0]:
-                raise
-            warnings.warn(f"{kernel} is left out: {str(error).splitlines()[0]}", stacklevel=3)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            failed.add(str(kernel))
+            reason = failures.note(str(kernel), request.architecture, error)
+            warnings.warn(f"{kernel} is left out: {reason}", KernelWarning, stacklevel=3)
         else:
             calls[str(kernel)] = call
+    if len(calls) == 1:
+        raise LookupError(unserved(request))
     timer = _timed_on_gpu if device.type == "cuda" else timed
     seconds_by_name = medians(calls, seconds, slow=None, timer=timer, least=3, seed=seed)
     milliseconds = {name: median * 1e3 for name, median in seconds_by_name.items()}
     base = milliseconds.pop(BASE)
-    return Measurement(request, tuple(milliseconds.items())), base
+    return Measurement(request, tuple(milliseconds.items()), frozenset(failed)), base
 
 
 def apply(

@@ -24,15 +24,20 @@ STEPS_PER_PROBE_STEP = 4
 _W8A16 = Level.parse("w8a16")
 
 
-def _read_late(text: str) -> tuple[float, ...]:
-    """Three noise levels that slashes part, or one for all scores."""
+def _read_three(text: str) -> tuple[float, ...]:
+    """Three numbers that slashes part, or one for all scores."""
     found = tuple(map(grammar.number, text.split("/")))
     return found * 3 if len(found) == 1 else found
 
 
+def _write_three(numbers: tuple[float, ...]) -> str:
+    one = numbers[:1] if len(set(numbers)) == 1 else numbers
+    return "/".join(map(grammar.digits, one))
+
+
 _SETTINGS = {
-    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "reuse", "guidance"),
-    "late": grammar.Setting("late", _read_late, lambda late: "/".join(map(grammar.digits, late))),
+    **grammar.numbers("low", "high", "key_blocks", "shadow_budget", "guidance"),
+    **{name: grammar.Setting(name, _read_three, _write_three) for name in ("late", "reuse")},
     **{name: grammar.Setting(name, Level.parse, str) for name in ("early", "probe", "lowest")},
 }
 
@@ -72,8 +77,8 @@ class Complexity(Policy):
             `high` and above; they do not rise.
         early: level of the steps before.
         probe: level of the middle blocks while they are measured; None for `early`.
-        reuse: bound of reuse in late steps; 0 for none.
-        guidance: bound of leaving out the forward without the prompt, likewise (`tadp.runtime.guidance`).
+        reuse: bounds of reuse in late steps for the same three classes of scores, or one for all; 0 for none.
+        guidance: bound of leaving out the forward without the prompt (`tadp.runtime.guidance`); 0 never does.
         sensitive: middle blocks from the most to the least sensitive, from calibration.
         kept: first and last blocks that stay at 16 bits, from calibration; None for all of them.
         lowest: level below `low`; a calibration chooses it. 8 unless told: on no device are 6 or 4 bits known to be
@@ -100,7 +105,7 @@ class Complexity(Policy):
     late: tuple[float, float, float] = (0.9, 0.85, 0.75)
     early: Level = L16
     probe: Level | None = None
-    reuse: float = 0.005
+    reuse: float | tuple[float, ...] = (0.005, 0.005, 0.005)
     guidance: float = 0.0
     text_scorer: Callable[[str], text.TextScore] = text.score
 
@@ -111,9 +116,12 @@ class Complexity(Policy):
             raise ValueError(f"key_blocks must be a share between 0 and 1, got {self.key_blocks}")
         if len(self.late) != 3 or not 0 < self.late[2] <= self.late[1] <= self.late[0] <= 1:
             raise ValueError(f"late must be three noise levels in (0, 1] that do not rise, got {self.late}")
-        for name in ("reuse", "guidance"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be a bound of at least 0, got {getattr(self, name)}")
+        if not isinstance(self.reuse, tuple):
+            object.__setattr__(self, "reuse", (self.reuse,) * 3)
+        if len(self._bounds) != 3 or not all(bound >= 0 for bound in self._bounds):
+            raise ValueError(f"reuse must be a bound of at least 0, or three of them, got {self.reuse}")
+        if not self.guidance >= 0:
+            raise ValueError(f"guidance must be a bound of at least 0, got {self.guidance}")
         if not 0 <= self.shadow_budget <= 1:
             raise ValueError(f"shadow_budget must be a share between 0 and 1, got {self.shadow_budget}")
         if not callable(self.text_scorer):
@@ -144,6 +152,11 @@ class Complexity(Policy):
         )
 
     @property
+    def _bounds(self) -> tuple[float, ...]:
+        """Of reuse, by class of score."""
+        return self.reuse if isinstance(self.reuse, tuple) else (self.reuse,)
+
+    @property
     def probe_steps(self) -> int:
         return PROBE_STEPS
 
@@ -168,18 +181,19 @@ class Complexity(Policy):
         early = self.early if seen.masters_fit else _without_masters(self.early)
         room = "" if early == self.early else "; no room for 16-bit weights"
         if seen.score is None:
-            return self._early_plan(seen, self.probe or early, f"no score so far{room}")
+            return self._early_plan(seen, self.probe or early, f"no score so far{room}", max(self._bounds))
         of_class = (seen.score >= self.low) + (seen.score >= self.high)
         until = self.late[of_class]
         if seen.stage <= self.stages.index(until):
-            return self._early_plan(seen, early, f"score {seen.score:.2f}: until noise {until:g}{room}")
+            why = f"score {seen.score:.2f}: until noise {until:g}{room}"
+            return self._early_plan(seen, early, why, self._bounds[of_class])
         level = self.lowest if of_class == 0 else L8
         attention = L8 if seen.fast_attention else L16
         kept = ends(seen.blocks) if self.kept is None else self.kept
         middle = tuple(block for block in seen.blocks if block not in kept)
         keys = self._keys(middle, seen.signals) if of_class == 2 else {}
         levels = {block: level if block in middle and block not in keys else L16 for block in seen.blocks}
-        reuse, guidance = map(_leave, (self.reuse, self.guidance))
+        reuse, guidance = map(_leave, (self._bounds[of_class], self.guidance))
         recipes = tuple((block, _recipe(own, attention, reuse)) for block, own in levels.items())
         why = f"score {seen.score:.2f}: from noise {until:g} on"
         return Plan(recipes, tuple(self._reasons(seen.blocks, middle, keys, why)), guidance)
@@ -194,9 +208,9 @@ class Complexity(Policy):
         ranked = sorted(middle, key=lambda block: changes[block], reverse=True)
         return {block: f"key block: changes its input by {changes[block]:.0%}" for block in ranked[:count]}
 
-    def _early_plan(self, seen: Seen, level: Level, why: str) -> Plan:
-        """All blocks at one level, but the first and the last at 16 bits; residuals are kept for late steps."""
-        reuse, guidance = (None if bound <= 0 else Reuse(0.0) for bound in (self.reuse, self.guidance))
+    def _early_plan(self, seen: Seen, level: Level, why: str, bound: float) -> Plan:
+        """All blocks at one level, but the first and the last at 16 bits; late steps need residuals."""
+        reuse, guidance = (None if later <= 0 else Reuse(0.0) for later in (bound, self.guidance))
         plan = uniform_plan(seen.blocks, _recipe(level, reuse=reuse), keep_ends=True)
         reasons = ((block, why if recipe.default == level else END) for block, recipe in plan)
         return Plan(plan.recipes, tuple(reasons), guidance)

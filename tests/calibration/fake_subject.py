@@ -103,7 +103,6 @@ def fake_subject(interrupt: int | None = None) -> Subject:
         channel_widths={f"{block}.{Role.FFN_UP}": torch.full((3, 2), 8, dtype=torch.uint8) for block in BLOCKS},
         peaks={f"{block}.{Role.FFN_UP}": torch.full((4, 3), 1.0 + i) for i, block in enumerate(BLOCKS)},
         seed=0,
-        clip_seconds=0.01,
     )
 
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,9 +147,12 @@ def test_errors_of_a_recipe_are_those_of_clips_at_it(found: Calibration, recipe:
 def test_how_long_it_takes_is_said_first(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        calibrate(fake_subject(interrupt=0), PROMPTS, tmp_path, said.append)
-    assert "up to 0 minutes" in said[0]
-    assert "114 clips" in said[0]
-    calibrate(fake_subject(), PROMPTS, tmp_path)
+        calibrate(fake_subject(interrupt=1), PROMPTS, tmp_path, said.append)
+    assert "about 0 minutes" in said[0]
+    clips, steps = map(int, re.findall(r"(\d+) clips and (\d+) single steps", said[0])[0])
+    assert steps == len(BLOCKS) * (len(MENU) - 1) * 4
+    whole = fake_subject()
+    calibrate(whole, PROMPTS, tmp_path)  # one clip was made to tell the time, and one is for what lies outside forwards
+    assert whole.pipeline.clips == clips + 1
     calibrate(fake_subject(), PROMPTS, tmp_path, said.append)
-    assert "0 clips and 0 single steps" in said[1]
+    assert len(said) == 1

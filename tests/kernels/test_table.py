@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tadp.kernels import reference, registry, tuning
+from tadp.kernels import failures, reference, registry, tuning
 from tadp.kernels.table import Measurement, StaleTableError, Table, device_name, lookup, table_path
 from tadp.precision import L4
 from tests.kernels.requests import REQUEST
@@ -47,6 +47,15 @@ def test_a_neighbour_that_timed_other_kernels_does_not_speak() -> None:
     offered = frozenset({"linear:int8", "weight_only_linear:fused"})
     assert Table("here", (ROW,)).fastest(replace(REQUEST, tokens=1281), offered) is None
     assert Table("here", (ROW,)).fastest(REQUEST, offered) is not None
+
+
+def test_kernels_that_failed_count_as_tried(path: Path) -> None:
+    row = replace(ROW, failed=frozenset({"linear:broken"}))
+    Table(device_name(CPU), (row,)).save(path)
+    neighbour = replace(REQUEST, tokens=1281)
+    for offered in (ROW.names, ROW.names | row.failed):  # in the process where it failed, and in later ones
+        assert lookup(neighbour, CPU, offered) == "weight_only_linear:dequantize"
+    assert lookup(neighbour, CPU, ROW.names | {"linear:new"}) is None
 
 
 @pytest.mark.parametrize("change", [{"rows": 8}, {"level": L4}, {"dtype": torch.float32}, {"architecture": "avx2"}])
@@ -103,17 +112,24 @@ def test_measures_every_candidate() -> None:
     assert all(time > 0 for _, time in measured.milliseconds)
 
 
+class CompilationError(Exception):
+    """As those of Triton, which are no RuntimeErrors."""
+
+
 def test_a_kernel_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*values: object) -> torch.Tensor:
-        raise RuntimeError("it is broken")
+        raise CompilationError("it is broken")
+
+    monkeypatch.setattr(failures, "_FAILED", {})
 
     toy = registry.Kernel("broken", "linear", "cpu", lambda request: None, broken)
     offered = (*registry.candidates(REQUEST), toy)
-    monkeypatch.setattr(tuning, "candidates", lambda request: offered)
+    monkeypatch.setattr(tuning, "candidates", lambda request: offered[::-1])
     request = replace(REQUEST, tokens=4, columns=64, rows=32, dtype=torch.float32)
     with pytest.warns(UserWarning, match="linear:broken is left out"):
         measured, _ = tuning.measure(request, CPU, seconds=0.01)
     assert "linear:broken" not in measured.names
+    assert measured.failed == {"linear:broken"}
 
 
 def test_a_request_that_no_kernel_serves_is_refused() -> None:

@@ -49,7 +49,7 @@ def complexities(draw: st.DrawFn) -> Complexity:
         late=tuple(sorted(draw(st.tuples(*[st.floats(0.01, 1.0)] * 3)), reverse=True)),
         early=draw(LEVELS),
         probe=draw(st.none() | LEVELS),
-        reuse=draw(st.floats(0.0, 1.0)),
+        reuse=draw(st.floats(0.0, 1.0) | st.tuples(*[st.floats(0.0, 1.0)] * 3)),
     )
 
 

@@ -120,6 +120,18 @@ def test_blocks_are_reused_late(score: float | None, stage: int, bound: float) -
     assert plan.guidance == Reuse(bound)
 
 
+def test_every_class_of_content_may_have_a_bound_of_its_own() -> None:
+    policy = parse("complexity:reuse=0.02/0.01/0")
+    assert policy == Complexity(reuse=(0.02, 0.01, 0.0))
+    for score, bound in ((0.1, 0.02), (0.5, 0.01), (0.9, 0.0)):
+        late = policy.plan(Seen(BLOCKS, score, stage=3))
+        assert {recipe.reuse for _, recipe in late} == {Reuse(bound) if bound else None}
+        early = policy.plan(Seen(BLOCKS, score))
+        assert {recipe.reuse for _, recipe in early} == {Reuse(0.0) if bound else None}
+    assert {recipe.reuse for _, recipe in policy.plan(Seen(BLOCKS))} == {Reuse(0.0)}
+    assert str(parse("complexity:reuse=0.01/0.01/0.01")) == "complexity:reuse=0.01"
+
+
 def test_reuse_can_be_left_out() -> None:
     plan = Complexity(reuse=0).plan(Seen(BLOCKS, 0.5))
     assert {recipe.reuse for _, recipe in plan} == {None}
@@ -134,8 +146,8 @@ def test_impossible_late_steps_are_refused(late: tuple[float, float, float]) -> 
         Complexity(late=late)
 
 
-@pytest.mark.parametrize("reuse", [-0.1, float("nan")])
-def test_impossible_bounds_of_reuse_are_refused(reuse: float) -> None:
+@pytest.mark.parametrize("reuse", [-0.1, float("nan"), (0.1, 0.2), (0.1, 0.1, -0.1), ()])
+def test_impossible_bounds_of_reuse_are_refused(reuse: float | tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="reuse must be"):
         Complexity(reuse=reuse)
 

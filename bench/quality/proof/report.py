@@ -1,5 +1,6 @@
 """Tables and picture of the proof."""
 
+import string
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.quality.correlation import interval, spearman
 from bench.quality.proof.analysis import (
@@ -102,9 +104,10 @@ def score_and_error(found: Found) -> list[dict[str, object]]:
 
 
 def draw(found: Found, path: Path) -> None:
-    """Time against the worst clips, and against the mean error."""
+    """Time against the worst clips, and against the mean error. Ours have letters, whose names stand beside."""
+    letters = {setting.name: letter for setting, letter in zip(found.ours, string.ascii_lowercase, strict=False)}
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(12, 5), layout="constrained")
+        figure = Figure(figsize=(14, 5), layout="constrained")
         titles = (("worst 5 % of clips lie below, dB", tail), ("PSNR of the mean error, dB", of_mean_error))
         for axes, (title, quality) in zip(figure.subplots(1, len(titles)), titles, strict=True):
             for kind, color in COLORS.items():
@@ -119,11 +122,13 @@ def draw(found: Found, path: Path) -> None:
                 marker = "D" if kind == "tadp" else "o"
                 axes.scatter(times, reached, color=color, marker=marker, s=26, label=kind)
                 for time, level, name in zip(times, reached, names, strict=True) if kind in ("tadp", "static") else ():
-                    text = name.removeprefix("static:")
-                    axes.annotate(text, (time, level), fontsize=7, xytext=(4, 4), textcoords="offset points")
+                    text = letters.get(name, name.removeprefix("static:"))
+                    axes.annotate(text, (time, level), fontsize=8, xytext=(4, 4), textcoords="offset points")
             axes.set_ylabel(title)
             axes.set_xlabel(f"time of a clip, x {BASELINE}")
-        figure.axes[0].legend(frameon=False)
+        kinds, _ = figure.axes[0].get_legend_handles_labels()
+        ours = [Line2D([], [], linestyle="", label=f"{letter}  {name}") for name, letter in letters.items()]
+        figure.legend(handles=[*kinds, *ours], loc="outside right upper", frameon=False, fontsize=8)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
 
