@@ -25,10 +25,9 @@ INTRODUCTION = """# Results
 Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs all of it again. Timings are medians of
 interleaved runs; on a shared machine only ratios within one table mean anything. What follows an @ in a title is
 another machine, size or model: step@4096-tokens ran with `--tokens 4096`, alignment@few-steps with
-`--few-steps`. Some runs were shortened: accuracy and reuse with `--clips 5`, accuracy@sparse with `--clips 2` and
-policies of its own, linear with `--seconds 2`, sparse_attention with `--busy --seconds 8`. What accuracy and
-reuse say of `complexity` is of the default before decision 0018. Whether adapting pays has a page of its own:
-[results/proof.md](results/proof.md).
+`--few-steps`. Some runs were shortened: accuracy and reuse with `--clips 5`, the latter in bfloat16, accuracy@sparse
+with `--clips 2` and policies of its own, linear with `--seconds 2`. What accuracy says of `complexity` is of the
+default before decision 0018. Whether adapting pays has a page of its own: [results/proof.md](results/proof.md).
 """
 
 

@@ -10,7 +10,7 @@ import functools
 import torch
 
 from tadp.kernels.checks import check_linear, check_quantize
-from tadp.kernels.registry import Request
+from tadp.kernels.registry import Request, architecture_of
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 NAME = "cuda"
@@ -36,7 +36,7 @@ def serves(request: Request) -> str | None:
         return "it reads all rows at one width"
     if request.tokens > FEW_TOKENS:
         return f"it takes up to {FEW_TOKENS} tokens"
-    return None if is_used() else "the library holds no CUDA kernels for this GPU"
+    return None if _is_used_on(request.architecture) else "the library holds no CUDA kernels for this GPU"
 
 
 def serves_where_reading_lasts_longer(request: Request) -> str | None:
@@ -75,6 +75,14 @@ def linear(codes: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
     *weight, _ = planes
     bias, nonlinearity, dtype = epilogue
     return torch.ops.tadp.cuda_few_tokens_linear(*codes, *weight, bias, dtype, nonlinearity)
+
+
+def _is_used_on(architecture: str) -> bool:
+    """Whether these kernels run on the machine's GPUs of an architecture; where it has none at all, on any."""
+    if not torch.cuda.is_available():
+        return is_used()
+    devices = (torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    return any(is_used(device) for device in devices if architecture_of(device) == architecture)
 
 
 def _is_built() -> bool:

@@ -22,11 +22,11 @@ OPERATORS = (torch.ops.tadp.attention.default, torch.ops.tadp.registered_attenti
 _MODEL_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 _OPERATOR_ARGUMENTS = ("q", "k", "v", "mask", "scale", "level", "kernel_name", "block_map")
 
-MIN_KEY_BLOCKS = 16
+MIN_KEY_BLOCKS = 20
 """From so many blocks of keys on attention is made sparse.
 
-With 16 half of the blocks take 0.81 of the time of all, choosing them included, with 12 they take 0.93, with 8 more
-than all (`python -m bench.kernels.sparse_attention`).
+On two threads half of 20 blocks take as long as all, choosing them included, and a quarter 0.83 of it; of 16 a quarter
+takes 0.94, and half more than all (`python -m bench.kernels.sparse_attention`).
 """
 
 

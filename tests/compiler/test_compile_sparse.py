@@ -18,12 +18,12 @@ POLICIES = ("static:16+attention", "static:16+sparse", "static:16+sparse25", "st
 
 def inputs() -> dict[str, object]:
     generator = torch.Generator().manual_seed(2)
-    return tiny_inputs() | {"hidden_states": torch.randn(1, 4, 4, 16, 16, generator=generator).bfloat16()}
+    return tiny_inputs() | {"hidden_states": torch.randn(1, 4, 5, 16, 16, generator=generator).bfloat16()}
 
 
 @pytest.fixture(scope="module")
 def sparse_model() -> WanTransformer3DModel:
-    """Of 1,024 tokens, 16 blocks, compiled for all policies; no warning is given."""
+    """Of 1,280 tokens, 20 blocks, compiled for all policies; no warning is given."""
     model = tadp.compile(tiny_transformer(2), policy=POLICIES[0])
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error", tadp.PrecisionFallbackWarning)

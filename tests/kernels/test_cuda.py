@@ -44,6 +44,19 @@ def test_says_why_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda.serves(request) == "the library holds no CUDA kernels for this GPU"
 
 
+def test_asks_the_gpu_of_the_request_and_not_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = [(8, 9), (9, 0)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
+    monkeypatch.setattr(cuda, "_is_built", lambda: True)
+    monkeypatch.setattr(cuda, "_runs_on", lambda index: index == 1)
+    request = Request(L8, 1, 1536, 1536, 0, torch.bfloat16, "cuda", "sm_90")
+    assert cuda.serves(request) is None
+    assert cuda.serves(replace(request, architecture="sm_89")) == "the library holds no CUDA kernels for this GPU"
+
+
 def test_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     product = real_product(1, 17, 8, 64, None).values(8, torch.float32)
     with pytest.raises(RuntimeError, match="holds no kernel 'cuda' for cpu"):
