@@ -76,6 +76,7 @@ OURS = tuple(
         "complexity",
         "complexity:late=0.95/0.88/0.85,reuse=0.0075",
         "complexity:late=1/0.95/0.9,reuse=0.0075",
+        "complexity:late=1/0.95/0.9,reuse=0.015",
         "complexity:late=0.85/0.75/0.7,reuse=0.004",
         "static:8+attention+reuse:0.0075",
     )
@@ -84,6 +85,12 @@ SCORED = ("complexity", "complexity, calibrated")
 """Settings whose clips have scores."""
 CALIBRATED = (
     Setting("complexity", name=SCORED[1], kind="tadp", calibrated=True),
+    Setting(
+        "complexity:late=1/0.95/0.9,reuse=0.015/0.0075/0.005",
+        name="complexity, calibrated:late=1/0.95/0.9,reuse=0.015/0.0075/0.005",
+        kind="tadp",
+        calibrated=True,
+    ),
     *(
         Setting(policy, kind="tadp", calibrated=True)
         for policy in (
