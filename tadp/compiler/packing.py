@@ -1,7 +1,7 @@
 """Packing a model's blocks, and moving packed weights from device to device."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -12,8 +12,10 @@ from tadp.compiler.balancing import Balancing
 from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.errors import PrecisionFallbackWarning
 from tadp.families.family import Family
+from tadp.files.automatic import weight_directories
 from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
-from tadp.runtime.masters import Masters, SpillWriter
+from tadp.runtime.checkpoint import CheckpointMasters, find_places
+from tadp.runtime.masters import SpillWriter, WrittenMasters
 from tadp.runtime.pool import WeightPool
 
 
@@ -26,9 +28,9 @@ def pack_blocks(
 ) -> tuple[BlockLinear, ...]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
-    The masters are written first: a full disk is met before anything has changed. Then layer after layer is packed, so
-    that at no time more than one of them is in memory twice. `group_size` is that of pack_linear_; with `balancing`
-    difficulty moves from activations into weights.
+    Masters that the model's own files do not hold are written first: a full disk is met before anything has changed.
+    Then layer after layer is packed, so that at no time more than one of them is in memory twice. `group_size` is that
+    of pack_linear_; with `balancing` difficulty moves from activations into weights.
 
     Returns:
         All linear layers of the blocks. One with a reason stays as it is, and a warning names it.
@@ -42,21 +44,31 @@ def pack_blocks(
         if linear.reason:
             message = f"{linear.layer} stays at 16 bits: {linear.reason}"
             warnings.warn(message, PrecisionFallbackWarning, stacklevel=5)
-    masters = _spill(linears)
+    masters = _masters(model, linears)
     factors = {} if balancing is None else balancing.factors({linear.layer: linear.module.weight for linear in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
         pack_linear_(linear.module, group_size, factors.get(linear.layer))
+    if any(linear.module.weight.device.type == "cuda" for linear in linears):
+        torch.cuda.empty_cache()  # the allocator keeps the room of the 16-bit weights otherwise
     pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
     return found
 
 
-def _spill(linears: Sequence[BlockLinear]) -> Masters:
+def _masters(model: torch.nn.Module, linears: Sequence[BlockLinear]) -> CheckpointMasters:
+    """The weights of layers as they are: in the files that the model was loaded from, else written."""
+    weights = {linear.layer: linear.module.weight for linear in linears}
+    places = find_places(weight_directories(model)[:1], weights)
+    others = {layer: weight for layer, weight in weights.items() if layer not in places}
+    return CheckpointMasters(places, _spill(others) if others else None)
+
+
+def _spill(weights: Mapping[str, torch.Tensor]) -> WrittenMasters:
     directory = cache_directory() / "masters"
     writer: SpillWriter | None = None
     try:
-        writer = SpillWriter(directory, {linear.layer: linear.module.weight for linear in linears})
-        for linear in tqdm(linears, desc="writing masters", unit="layer", leave=False):
-            writer.write(linear.layer, linear.module.weight)
+        writer = SpillWriter(directory, weights)
+        for layer, weight in tqdm(weights.items(), desc="writing masters", unit="layer", leave=False):
+            writer.write(layer, weight)
         return writer.finish()
     except OSError as error:
         if writer is not None:

@@ -51,13 +51,13 @@ class SpillWriter:
         """Give the file up."""
         _remove(self.path, self._file, os.getpid())
 
-    def finish(self) -> "Masters":
+    def finish(self) -> "WrittenMasters":
         """Close the file for writing and map it."""
         self._file.flush()
-        return Masters(self.path, self._file)
+        return WrittenMasters(self.path, self._file)
 
 
-class Masters:
+class WrittenMasters:
     """Read access to a file of masters; `get` maps a tensor in, dropping the tensor lets its pages go again.
 
     Attributes:

@@ -12,7 +12,6 @@ import torch
 
 from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import MASTER, MIXED_AVERAGES, Part
-from tadp.runtime.masters import Masters
 
 
 @runtime_checkable
@@ -27,6 +26,19 @@ class PlaneWeight(Protocol):
 
     @property
     def shape(self) -> torch.Size: ...
+
+
+class Masters(Protocol):
+    """The 16-bit weights of packed layers, in files.
+
+    Attributes:
+        nbytes: of all of them.
+    """
+
+    nbytes: int
+
+    def get(self, key: str, device: torch.device) -> torch.Tensor:
+        """That of a layer, which a device without memory of its own does not copy."""
 
 
 NOT_CAPTURED = "torch.compile did not capture the code that calls it"
@@ -62,7 +74,7 @@ class WeightPool:
         self._channel_widths = dict(widths)
 
     def adopt(self, weights: Iterable[tuple[str, str, PlaneWeight]], masters: Masters) -> None:
-        """Take in packed weights, each with its block's and its layer's path, and the file of their masters."""
+        """Take in packed weights, each with its block's and its layer's path, and their masters."""
         self._masters = masters
         self.replace(weights)
 

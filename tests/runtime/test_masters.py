@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tadp.runtime.masters import Masters, SpillWriter, remove_abandoned
+from tadp.runtime.masters import SpillWriter, WrittenMasters, remove_abandoned
 from tadp.runtime.pool import WeightPool
 
 WEIGHTS = {"a": torch.randn(3, 5), "b": torch.randn(4, 2).bfloat16(), "c": torch.randn(1, 1).half()}
 
 
-def _spill(directory: Path) -> Masters:
+def _spill(directory: Path) -> WrittenMasters:
     writer = SpillWriter(directory, WEIGHTS)
     for key, tensor in WEIGHTS.items():
         writer.write(key, tensor)
