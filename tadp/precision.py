@@ -99,6 +99,8 @@ class Level:
 
 
 L16, L8, L6, L4, L0 = (Level.parse(name) for name in ("16", "8", "6", "4", "0"))
+W8A16 = Level.parse("w8a16")
+"""What comes nearest to 16 bits without a 16-bit weight."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,14 @@ class Recipe:
     def running(self) -> "Recipe":
         """What runs where the piece does run."""
         return self if self.reuse is None else Recipe(self.default, self.overrides)
+
+    @cached_property
+    def without_masters(self) -> "Recipe":
+        """The same with weights at 8 bits where they were at 16; activations stay."""
+        overrides = tuple(
+            (role, W8A16 if level == L16 and role is not Role.ATTENTION else level) for role, level in self.overrides
+        )
+        return Recipe(W8A16 if self.default == L16 else self.default, overrides, self.reuse)
 
     def __getitem__(self, role: Role) -> Level:
         return dict(self.overrides).get(role, L16 if role is Role.ATTENTION else self.default)

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch._dynamo.exc import TorchDynamoException, TorchRuntimeError
 
+from tadp.compiler.timesteps import TimestepReader
 from tadp.complexity import image as pictures
-from tadp.families.family import TIMESTEP_NAMES, Family
+from tadp.families.family import Family
 from tadp.runtime.controller import Controller
 
 CAPTURES_PER_BLOCK_CLASS = 256
@@ -51,6 +52,7 @@ def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Reloc
     """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``."""
     names = tuple(inspect.signature(model.forward).parameters)
     base = type(model)
+    timesteps = TimestepReader(family.timestep)
     settings = torch._dynamo.config.patch(**DYNAMO)  # one for all calls: making it takes longer than entering it
 
     @functools.wraps(base.__call__)
@@ -59,9 +61,9 @@ def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Reloc
         tensors = _floating(given)
         try:
             with torch.no_grad(), settings:
-                timestep = timestep_of(given, family.timestep)
+                timestep = timesteps.read(given)
                 result = controller.step(timestep, lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors)
-            controller.warn_if_nothing_is_captured()
+            controller.warn_of_what_is_missing()
             return result
         except RuntimeError as error:
             inside_compiler = isinstance(error, TorchDynamoException) and not isinstance(error, TorchRuntimeError)
@@ -109,17 +111,6 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
 
     members = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
     pipeline.__class__ = type(base.__name__, (base,), members)
-
-
-def timestep_of(arguments: Mapping[str, object], names: tuple[str, ...] = TIMESTEP_NAMES) -> float | None:
-    """The timestep among a forward's arguments; of several, one per sample or token, the largest."""
-    for name in names:
-        value = arguments.get(name)
-        if isinstance(value, torch.Tensor) and value.numel():
-            return float(value.max() if value.numel() > 1 else value)
-        if isinstance(value, (int, float)):
-            return float(value)
-    return None
 
 
 def _observed_cache_context(base: type, controller: Controller) -> object:

@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from tadp import passes
-from tadp.compiler.adoption import timestep_of
+from tadp.compiler.timesteps import TimestepReader
 from tadp.compiler.variants import Variants
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.bitplanes import BitPlaneWeight
@@ -31,12 +31,12 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
     dispatcher = controller.attach(found)
     if not blocks:
         _warn("no repeated blocks in this graph, it runs at 16 bits: use tadp.compile(model) for models that break")
-    timestep = _timestep_input(graph)
+    timestep, timesteps = _timestep_input(graph), TimestepReader()
 
     def call(*arguments: object) -> object:
         given = {} if timestep is None else {"timestep": arguments[timestep]}
         with torch.no_grad():
-            return controller.step(timestep_of(given), lambda: dispatcher(*arguments))
+            return controller.step(timesteps.read(given), lambda: dispatcher(*arguments))
 
     return call
 

@@ -14,14 +14,13 @@ from tadp.policy.plans import END, uniform_plan
 from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.policy.static import Static
-from tadp.precision import L6, L8, L16, Level, Plan, Recipe, Reuse
+from tadp.precision import L6, L8, L16, W8A16, Level, Plan, Recipe, Reuse
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
 PROBE_STEPS = 2
 STEPS_PER_PROBE_STEP = 4
 """A probe takes at most one step in so many. Generations of fewer steps have none: their prompt has to tell."""
-_W8A16 = Level.parse("w8a16")
 
 
 def _read_three(text: str) -> tuple[float, ...]:
@@ -236,7 +235,7 @@ def _leave(bound: float) -> Reuse | None:
 
 def _without_masters(level: Level) -> Level:
     """What runs instead where there is no room for 16-bit weights."""
-    return _W8A16 if level == L16 else level
+    return W8A16 if level == L16 else level
 
 
 def _recipe(level: Level, attention: Level = L16, reuse: Reuse | None = None) -> Recipe:

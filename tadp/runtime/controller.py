@@ -16,6 +16,7 @@ from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
 from tadp.policy.plans import uniform_plan
 from tadp.precision import L16, Plan, Recipe, Role
+from tadp.runtime.captures import Captures
 from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.device_memory import available_bytes, free_bytes
 from tadp.runtime.dispatcher import Dispatcher
@@ -29,7 +30,7 @@ from tadp.runtime.planner import Planner
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.record import History, StepRecord
 from tadp.runtime.reuse import ResidualStore, ReuseFailed
-from tadp.runtime.shadows import ShadowRotation, price_at_16
+from tadp.runtime.shadows import ShadowRotation, price_at_16, worth_trying
 from tadp.runtime.signals import HasBlockMap, Signals, prediction_of, read_block_maps
 
 RESIDUAL_SHARE = 2
@@ -73,7 +74,7 @@ class Controller:
         self._turns: tuple[Controller, ...] = (self,)
         self._dispatchers: list[Dispatcher[Any]] = []
         self._history = History()
-        self._warned = False
+        self._captures = Captures()
         self._runs = 0  # the last generation that this model ran in
         self._masters_fit = True
         self._planner = Planner()
@@ -216,17 +217,13 @@ class Controller:
         order = {block: index for index, block in enumerate(self.blocks)}
         return tuple(sorted(rows, key=lambda row: order.get(row.piece, len(order))))
 
-    def warn_if_nothing_is_captured(self) -> None:
-        """Say once, after the first forward, that no policy has any effect, where that is so."""
-        if self._dispatchers or self._warned:
+    def warn_of_what_is_missing(self) -> None:
+        """Say once, after a forward, that a policy has no effect on blocks, or none on attention, where that is so."""
+        if self._captures.are_checked(self._policy):
             return
-        self._warned = True
-        warnings.warn(
-            f"nothing of the {len(self.blocks)} blocks was captured, so everything runs at 16 bits: the forward does "
-            "not call them, calls other methods than their forward, or torch.compile is switched off",
-            PrecisionFallbackWarning,
-            stacklevel=3,
-        )
+        missing = self._captures.check(self._policy, len(self.blocks), self.layers())
+        if missing is not None:
+            warnings.warn(missing, PrecisionFallbackWarning, stacklevel=3)
 
     def explain(self) -> Explanation:
         """A table of `layers`."""
@@ -330,7 +327,8 @@ class Controller:
         plan = self._planner.plan(policy, replace(seen, masters_fit=self._masters_fit, fast_attention=fast_attention))
         if not probing or step is None:
             return Order(plan, probing)
-        return Order(plan, probing, self._shadow_rotation.choose(plan, policy.recipes(), policy.shadow_budget))
+        tried = worth_trying(policy.recipes(), self._pool.device)
+        return Order(plan, probing, self._shadow_rotation.choose(plan, tried, policy.shadow_budget))
 
     def _take_signals(self, tick: Tick, prediction: torch.Tensor | None) -> Signals:
         """Take what the dispatchers measured; numbers that are none put the rest of the generation at 16 bits."""

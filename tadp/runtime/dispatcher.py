@@ -9,12 +9,14 @@ from typing import Generic
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
-from tadp.precision import MASTER, Plan, Recipe
+from tadp.precision import L16, MASTER, W8A16, Plan, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.order import Order
 from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Variant, layer_in_block
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
+
+NO_ROOM = "the device has no room for its 16-bit weights"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Dispatcher(Generic[PieceT]):
         self._measured: list[_Measured] = []
         self._served: dict[tuple[str, str], tuple[PieceT, _Names]] = {}
         self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
+        self._no_room: set[str] = set()
         self._current: list[dict[int, _Bound]] = [{} for _ in partition.pieces]
 
     def follow(self, order: Order) -> None:
@@ -131,8 +134,11 @@ class Dispatcher(Generic[PieceT]):
             why = plan.why(names.block)
             recipe = recipes.get(names.block, Recipe())
             reuse = "" if recipe.reuse is None else str(recipe.reuse)
-            for row in self._variants.layers(piece, recipe.running):
-                yield replace(row, piece=names.block, layer=names.of(row.layer), why=why, reuse=reuse)
+            lowered = names.block in self._no_room and recipe.has(L16)
+            runs = recipe.running.without_masters if lowered else recipe.running
+            for row in self._variants.layers(piece, runs):
+                reason = row.reason or (NO_ROOM if lowered and row.level == W8A16 else "")
+                yield replace(row, piece=names.block, layer=names.of(row.layer), reason=reason, why=why, reuse=reuse)
 
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""
@@ -156,7 +162,20 @@ class Dispatcher(Generic[PieceT]):
         block = self._pool.block_of(key) or piece.block
         names = self._names(piece, block, environment)
         self._served[names.block, self._pool.layer_of(key) or ""] = piece, names
-        return self._bind_variant(piece, names, key, environment, *self._order.variant_of(block))
+        recipe, probing = self._order.variant_of(block)
+        try:
+            bound = self._bind_variant(piece, names, key, environment, recipe, probing)
+        except torch.OutOfMemoryError:
+            if block is None or recipe.without_masters == recipe:
+                raise
+        else:
+            self._no_room.discard(names.block)
+            return bound
+        self._let_go_of_masters(block)
+        if block not in self._no_room:
+            self._no_room.add(block)
+            warnings.warn(f"{block} runs at {W8A16}: {NO_ROOM}", PrecisionFallbackWarning, stacklevel=2)
+        return self._bind_variant(piece, names, key, environment, recipe.without_masters, probing)
 
     def _names(self, piece: PieceT, block: str | None, environment: Sequence[object]) -> _Names:
         known = {layer: self._pool.layer_of(environment[slot]) for layer, slot in piece.layers}

@@ -67,6 +67,15 @@ def price_at_16() -> int:
     return 10 if slow else 2
 
 
+def worth_trying(recipes: Sequence[Recipe], device: torch.device | None) -> tuple[Recipe, ...]:
+    """The recipes that shadow runs may try on a device; None stands for a CPU.
+
+    Weights at 16 bits would be copied to a GPU for one run, which takes several times as long as the run.
+    """
+    on_gpu = device is not None and device.type != "cpu"
+    return tuple(recipe for recipe in recipes if not (on_gpu and recipe.has(L16)))
+
+
 def turns(plan: Plan, recipes: Sequence[Recipe]) -> list[tuple[str, Recipe]]:
     """Every measured block with every candidate that it does not run at, in the order of their turns.
 

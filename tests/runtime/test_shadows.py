@@ -5,7 +5,7 @@ import torch
 
 from tadp import processor
 from tadp.precision import L4, L6, L8, Plan, Recipe
-from tadp.runtime.shadows import ShadowRotation, price_at_16, turns
+from tadp.runtime.shadows import ShadowRotation, price_at_16, turns, worth_trying
 
 R8, R6, R4, R16 = Recipe(L8), Recipe(L6), Recipe(L4), Recipe()
 CANDIDATES = (R8, R6, R16)
@@ -81,3 +81,9 @@ def test_a_change_of_plan_keeps_the_turn_in_range() -> None:
 def test_a_budget_is_a_share(budget: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         ShadowRotation(2).choose(_plan(6), CANDIDATES, budget)
+
+
+def test_weights_at_16_bits_are_not_copied_to_a_gpu_for_a_shadow_run() -> None:
+    recipes = tuple(map(Recipe.parse, ("16", "8", "8+attention:8", "8+ffn.down:16")))
+    assert worth_trying(recipes, None) == worth_trying(recipes, torch.device("cpu")) == recipes
+    assert worth_trying(recipes, torch.device("cuda", 1)) == recipes[1:3]

@@ -17,6 +17,8 @@ WIDTHS = (8, 6, 4)
 
 The same as in kernels/formats.py, which this file must not import; a test compares them.
 """
+KEY_ELEMENTS = 1 << 24
+"""Elements of keys that are held in float32 at a time, 64 MB: all heads of a long video would take gigabytes."""
 HIDDEN_BELOW = -1e3
 """Additive masks use minus infinity or some large negative number; scores do not get there."""
 SMALLEST_PEAK = 127 * torch.finfo(torch.float32).tiny
@@ -69,19 +71,16 @@ def attention_entropy(
     step = stride(count, samples)
     if key.shape[1] != query.shape[1]:
         key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    # In float32, which scores rounded to 16 bits would lose, and which some processors multiply faster than bfloat16.
-    scores = torch.matmul(query[..., ::step, :].float(), key.float().transpose(-1, -2))
-    scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if mask is None:
-        share = _entropy_of_rows(scores, None) / math.log(max(key.shape[-2], 2))
-        counted = torch.ones_like(share)
-    else:
-        rows = mask[..., ::step, :] if mask.shape[-2] == count else mask
-        seen = (rows if rows.dtype == torch.bool else rows > HIDDEN_BELOW).expand(scores.shape)
-        number = seen.sum(-1)
-        counted = (number > 1).float()
-        share = _entropy_of_rows(scores if rows.dtype == torch.bool else scores + rows, seen)
-        share = counted * share / number.clamp(min=2).float().log()
+    rows = query[..., ::step, :]
+    if mask is not None:
+        sampled = mask[..., ::step, :] if mask.shape[-2] == count else mask
+        mask = sampled.expand(*rows.shape[:-1], key.shape[-2])
+    at_once = max(1, KEY_ELEMENTS * key.shape[1] // max(key.numel(), 1))
+    parts = []
+    for first in range(0, key.shape[1], at_once):
+        own = slice(first, first + at_once)
+        parts.append(_entropy_of_heads(rows[:, own], key[:, own], None if mask is None else mask[:, own], scale))
+    share, counted = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     value, weight = share.sum(1), counted.sum(1)  # a row per sample, a column per query
     whole = weight.sum(1, keepdim=True).clamp(min=1)
     mean = value.sum(1, keepdim=True) / whole
@@ -89,6 +88,25 @@ def attention_entropy(
     spread = (value - mean * weight).square().sum(1, keepdim=True) * queries / (queries - 1).clamp(min=1)
     error = (spread * (1 - share.shape[-1] / count)).sqrt() / whole
     return torch.cat([mean, error], dim=1)
+
+
+def _entropy_of_heads(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scale: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Entropy of each row over the logarithm of the keys that it sees, and whether it counts, 1 or 0.
+
+    In float32, which scores rounded to 16 bits would lose, and which some processors multiply faster than bfloat16.
+    """
+    scores = torch.matmul(query.float(), key.float().transpose(-1, -2))
+    scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is None:
+        share = _entropy_of_rows(scores, None) / math.log(max(key.shape[-2], 2))
+        return share, torch.ones_like(share)
+    seen = mask if mask.dtype == torch.bool else mask > HIDDEN_BELOW
+    number = seen.sum(-1)
+    counted = (number > 1).float()
+    share = _entropy_of_rows(scores if mask.dtype == torch.bool else scores + mask, seen)
+    return counted * share / number.clamp(min=2).float().log(), counted
 
 
 def _entropy_of_rows(scores: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:

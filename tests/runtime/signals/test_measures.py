@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tadp.runtime.signals import (
     activation_moments,
     attention_entropy,
     block_map_entropy,
+    measures,
     quantization_error,
     relative_change,
 )
@@ -144,6 +146,31 @@ def test_shared_heads_and_another_scale() -> None:
     query, key = torch.randn(1, 4, 64, 8), torch.randn(1, 2, 50, 8)
     assert 0 < attention_entropy(query, key)[0, 0].item() < 1
     assert attention_entropy(query, key, scale=0.0)[0, 0].item() == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("masked", [None, "bool", "additive"])
+@pytest.mark.parametrize("key_heads", [6, 2])
+def test_many_heads_are_measured_a_few_at_a_time(
+    masked: str | None, key_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 6, 70, 8, generator=generator), torch.randn(2, key_heads, 50, 8, generator=generator)
+    seen = torch.rand(2, 6, 70, 50, generator=generator) > 0.5
+    mask = {None: None, "bool": seen, "additive": torch.zeros(seen.shape).masked_fill(~seen, -math.inf)}[masked]
+    whole, heads = attention_entropy(query, key, mask), []
+    of_heads = measures._entropy_of_heads
+
+    def noted(query: torch.Tensor, key: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        heads.append(key.shape[1])
+        return of_heads(query, key, *rest)
+
+    monkeypatch.setattr(measures, "_entropy_of_heads", noted)
+    monkeypatch.setattr(measures, "KEY_ELEMENTS", 4 * 2 * 50 * 8 + 1)  # room for four heads
+    torch.testing.assert_close(attention_entropy(query, key, mask), whole)
+    assert heads == [4, 2]
+    monkeypatch.setattr(measures, "KEY_ELEMENTS", 1)
+    torch.testing.assert_close(attention_entropy(query, key, mask), whole)
+    assert heads[2:] == [1] * 6
 
 
 def test_entropy_of_a_block_map() -> None:
