@@ -8,7 +8,7 @@ from tadp.calibration.run import calibrate
 from tadp.calibration.sensitivity import gradient_agreement
 from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
-from tadp.commands.model import NONE, call_arguments, compile_pipeline, is_embedded, load_pipeline
+from tadp.commands.model import NONE, call_arguments, compile_pipeline, device_of, is_embedded, load_pipeline
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
@@ -40,7 +40,9 @@ def write_calibration(settings: Settings, *, roles: bool = False) -> int:
     if settings.prompts_file is None:
         raise InputError("calibration needs sample prompts of this model, simple and complex ones: --prompts FILE")
     prompts = collect_prompts(settings)
-    pipeline = load_pipeline(settings)
+    pipeline, device = load_pipeline(settings), device_of(settings)
+    if device.type != "cpu":
+        pipeline.to(device)  # steps are recorded before anything is compiled
     arguments = call_arguments(pipeline, settings)
     _check_components(pipeline)
     pipeline.set_progress_bar_config(disable=True)

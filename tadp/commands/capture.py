@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 import torch
 
 from tadp.commands.errors import InputError
-from tadp.commands.model import call_arguments, compile_pipeline, controllers, is_embedded, load_pipeline, read_policies
+from tadp.commands.model import (
+    call_arguments,
+    compile_pipeline,
+    controllers,
+    device_of,
+    is_embedded,
+    load_pipeline,
+    read_policies,
+)
 from tadp.commands.settings import Settings
 from tadp.policy import Policy
 
@@ -35,7 +43,12 @@ def capture(settings: Settings, precompile: bool) -> Captured:
     pipeline = load_pipeline(settings)
     request = {**call_arguments(pipeline, settings), "num_inference_steps": 1, "output_type": "latent"}
     compiled = compile_pipeline(
-        pipeline, policy, precompile=precompile, group_size=settings.group_size, calibration=settings.calibration
+        pipeline,
+        policy,
+        precompile=precompile,
+        group_size=settings.group_size,
+        calibration=settings.calibration,
+        device=device_of(settings),
     )
     compiled.set_progress_bar_config(disable=True)
     try:

@@ -19,6 +19,7 @@ from tadp.commands.model import (
     compile_pipeline,
     controllers,
     count_tokens,
+    device_of,
     directory_of,
     floating_type,
     is_embedded,
@@ -81,7 +82,11 @@ def generate(settings: Settings) -> int:
     arguments = call_arguments(pipeline, settings)
     tokens = warn_of_long_prompts(pipeline, prompts, arguments)
     compiled = compile_pipeline(
-        pipeline, policies[names[0]], group_size=settings.group_size, calibration=settings.calibration
+        pipeline,
+        policies[names[0]],
+        group_size=settings.group_size,
+        calibration=settings.calibration,
+        device=device_of(settings),
     )
     document = new_document(settings, _describe_model(pipeline, settings, arguments), names)
     rows = list[Row]()

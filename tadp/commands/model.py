@@ -57,7 +57,9 @@ def directory_of(model: str | None) -> Path:
 
 
 def load_pipeline(settings: Settings) -> Any:
-    """Load the pipeline that the settings name onto the device that they name, not compiled yet.
+    """Load the pipeline that the settings name into main memory, not compiled yet.
+
+    It goes to the device that they name once it is compiled (`compile_pipeline`): a GPU then holds packed weights only.
 
     Raises:
         InputError: if there is no such model, one of its files is missing or damaged, or the device is absent.
@@ -78,8 +80,7 @@ def load_pipeline(settings: Settings) -> Any:
         )
     if few_steps:
         _check_few_steps()
-    device = _device(settings.device)
-    dtype = floating_type(settings.dtype, device)
+    dtype = floating_type(settings.dtype, device_of(settings))
     try:
         with warnings.catch_warnings():
             # Its successor `dtype` is unknown to the older releases of diffusers that tadp supports.
@@ -91,7 +92,7 @@ def load_pipeline(settings: Settings) -> Any:
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load {source}: {error}\n{redo}") from error
-    return pipeline.to(device)
+    return pipeline
 
 
 def floating_type(name: str, device: torch.device) -> torch.dtype:
@@ -197,16 +198,19 @@ def compile_pipeline(
     precompile: bool = True,
     group_size: int | None = None,
     calibration: Path | None = None,
+    device: torch.device | None = None,
 ) -> Any:
     """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks.
 
-    A calibration that is not named is found, if there is one; "none" uses none.
+    A calibration that is not named is found, if there is one; "none" uses none. The pipeline moves to `device` when its
+    weights are packed.
     """
     named = "auto" if calibration is None else None if calibration == NONE else calibration
     try:
-        return tadp.compile(pipeline, policy=policy, precompile=precompile, group_size=group_size, calibration=named)
+        found = tadp.compile(pipeline, policy=policy, precompile=precompile, group_size=group_size, calibration=named)
     except (ValueError, TypeError) as error:
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
+    return found if device is None or device.type == "cpu" else found.to(device)
 
 
 def controllers(pipeline: Any) -> dict[str, Control]:
@@ -221,7 +225,13 @@ def _component_dtypes(pipeline_class: str, dtype: torch.dtype) -> torch.dtype | 
     return {**{name: getattr(torch, own) for name, own in declared.items()}, "default": dtype} if declared else dtype
 
 
-def _device(name: str) -> torch.device:
+def device_of(settings: Settings) -> torch.device:
+    """The device that settings name.
+
+    Raises:
+        InputError: where it cannot be used here.
+    """
+    name = settings.device
     try:
         device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         torch.empty(1, device=device)

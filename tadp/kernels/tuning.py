@@ -1,8 +1,10 @@
 """Measuring the kernels of a linear layer on a device."""
 
 import contextlib
+import itertools
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -19,6 +21,7 @@ from tadp.precision import Level
 BASE = "16 bits"
 """The product that PyTorch runs on a 16-bit weight: measured beside the kernels, never chosen."""
 
+_MOST_COPIES = 32
 _CALLS = 10
 """Between two events on a GPU, so that launching one call overlaps with running the one before."""
 
@@ -47,15 +50,17 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     x = torch.randn(request.tokens, request.columns, generator=generator).to(device, request.dtype)
     plain = (torch.randn(request.rows, request.columns, generator=generator) * 0.05).to(device, request.dtype)
     group_size = request.columns // request.groups if request.groups else None
-    weight = BitPlaneWeight.from_hp(plain, group_size)
+    copies = copies_to_rotate(plain.nbytes, _cache_bytes(device))
+    plains = itertools.cycle([plain, *(plain.clone() for _ in range(copies - 1))])
+    weights = itertools.cycle([BitPlaneWeight.from_hp(plain, group_size) for _ in range(copies)])
     # What graphs for a GPU quantize with, though there it fuses into what comes before.
     quantize = torch.ops.tadp.quantize if device.type == "cpu" else torch.compile(reference.quantize, dynamic=False)
-    calls: dict[str, Callable[[], object]] = {BASE: lambda: torch.nn.functional.linear(x, plain)}
+    calls: dict[str, Callable[[], object]] = {BASE: lambda: torch.nn.functional.linear(x, next(plains))}
     failed: set[str] = set()
     for kernel in candidates(request):
-        call = partial(apply, kernel, request.level, x, weight, quantize=quantize)
+        call = partial(_apply_next, weights, kernel, request.level, x, quantize)
         try:
-            call()  # compiles, and brings weights into the caches
+            call()  # compiles
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -71,6 +76,33 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     milliseconds = {name: median * 1e3 for name, median in seconds_by_name.items()}
     base = milliseconds.pop(BASE)
     return Measurement(request, tuple(milliseconds.items()), frozenset(failed)), base
+
+
+def copies_to_rotate(weight_bytes: int, cache_bytes: int) -> int:
+    """How many copies of a weight to time kernels on in turn, so that none is found in a cache.
+
+    In a model every weight comes from memory, as all others were read since the last step.
+
+    Args:
+        weight_bytes: of the weight at 16 bits.
+        cache_bytes: of the device's last cache; 0 where it does not matter.
+    """
+    return min(max(math.ceil(4 * cache_bytes / weight_bytes), 1), _MOST_COPIES)
+
+
+def _cache_bytes(device: torch.device) -> int:
+    """Of a GPU's second-level cache. A CPU's is not rotated out: its few kernels differ by arithmetic."""
+    return torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 0
+
+
+def _apply_next(
+    weights: Iterator[BitPlaneWeight],
+    kernel: Kernel,
+    level: Level,
+    x: torch.Tensor,
+    quantize: Callable[..., tuple[torch.Tensor, ...]],
+) -> torch.Tensor:
+    return apply(kernel, level, x, next(weights), quantize=quantize)
 
 
 def apply(

@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import tadp
 from tadp import processor
 from tadp.commands import model
 from tadp.commands.errors import InputError
 from tadp.commands.model import floating_type
 from tadp.commands.settings import Settings
 from tadp.demo import FEW_STEP_DIR, PIPELINE_DIR
+from tadp.policy import parse
 from tests.fakes import FakePipeline
 
 
@@ -121,6 +123,25 @@ def test_what_is_neither_directory_nor_hub_id_is_refused(name: str) -> None:
 def test_an_absent_device_is_refused(saved: Path) -> None:
     with pytest.raises(InputError, match="--device: 'quantum' cannot be used here"):
         model.load_pipeline(Settings(model=str(saved), device="quantum"))
+
+
+def test_a_pipeline_moves_to_a_gpu_when_its_weights_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Pipeline:
+        def to(self, device: torch.device) -> "Pipeline":
+            done.append(f"to {device}")
+            return self
+
+    def compile_fake(pipeline: Pipeline, **_: object) -> Pipeline:
+        done.append("compile")
+        return pipeline
+
+    monkeypatch.setattr(tadp, "compile", compile_fake)
+    model.compile_pipeline(Pipeline(), parse("static:8"), device=torch.device("cuda"))
+    assert done == ["compile", "to cuda"]
+    model.compile_pipeline(Pipeline(), parse("static:8"), device=torch.device("cpu"))
+    assert done == ["compile", "to cuda", "compile"]
 
 
 def test_other_models_keep_their_own_defaults() -> None:

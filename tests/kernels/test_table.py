@@ -8,6 +8,7 @@ import torch
 
 from tadp.kernels import failures, reference, registry, tuning
 from tadp.kernels.table import Measurement, StaleTableError, Table, device_name, lookup, table_path
+from tadp.kernels.values import Codes, Epilogue, Planes
 from tadp.precision import L4
 from tests.kernels.requests import REQUEST
 
@@ -136,6 +137,29 @@ def test_a_request_that_no_kernel_serves_is_refused() -> None:
     request = replace(REQUEST, tokens=4, columns=64, rows=32, device="mps", dtype=torch.float32)
     with pytest.raises(LookupError, match="no kernel on mps"):
         tuning.measure(request, CPU, seconds=0.01)
+
+
+@pytest.mark.parametrize(
+    ("weight", "cache", "copies"),
+    [(10**6, 0, 1), (10**9, 50 * 10**6, 1), (26 * 10**6, 50 * 10**6, 8), (1000, 10**8, 32)],
+)
+def test_weights_are_rotated_through_a_cache_that_would_hold_them(weight: int, cache: int, copies: int) -> None:
+    assert tuning.copies_to_rotate(weight, cache) == copies
+
+
+def test_kernels_are_timed_on_all_copies_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+
+    def noted(codes: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+        seen.add(planes.high.data_ptr())
+        return reference.linear(codes, planes, epilogue)
+
+    monkeypatch.setattr(tuning, "_cache_bytes", lambda device: 4096)
+    toy = registry.Kernel("toy", "linear", "cpu", lambda request: None, noted)
+    monkeypatch.setattr(tuning, "candidates", lambda request: (toy,))
+    request = replace(REQUEST, tokens=4, columns=64, rows=32, dtype=torch.float32)  # 8,192 bytes
+    tuning.measure(request, CPU, seconds=0.01)
+    assert len(seen) == 2
 
 
 def test_a_registered_kernel_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
