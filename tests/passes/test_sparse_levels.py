@@ -22,10 +22,10 @@ TOKENS = 64 * MIN_KEY_BLOCKS
 
 
 def inputs(tokens: int, text: int = 16) -> dict[str, object]:
-    """Of a clip of one frame of rows of 32 tokens."""
+    """Of a clip with frames of two rows of 32 tokens."""
     generator = torch.Generator().manual_seed(2)
     return tiny_inputs() | {
-        "hidden_states": torch.randn(1, 4, 1, tokens // 32, 32, generator=generator).bfloat16(),
+        "hidden_states": torch.randn(1, 4, tokens // 64, 2, 32, generator=generator).bfloat16(),
         "encoder_hidden_states": torch.randn(1, text, 32, generator=generator).bfloat16(),
     }
 
@@ -84,13 +84,13 @@ def test_the_graph_computes_attention_over_the_chosen_blocks() -> None:
     one, other = found(*arguments), expected(*arguments)
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert seen[0].shape == map_shape(*(torch.empty(1, 2, TOKENS, 32) for _ in range(2)), 64)
-    assert (seen[0].sum(-1) == 4).all()
+    assert (seen[0].sum(-1) == MIN_KEY_BLOCKS // 4).all()
 
 
 def test_few_tokens_stay_dense() -> None:
     first, _ = decisions(block(TOKENS - 64))
     assert first.level == L8
-    assert first.reason == "attention over 960 tokens, 15 blocks, is not made sparse: it pays from 16 on"
+    assert first.reason == "attention over 1216 tokens, 19 blocks, is not made sparse: it pays from 20 on"
 
 
 def test_attention_to_a_text_as_long_as_the_clip_stays_dense() -> None:
