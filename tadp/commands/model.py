@@ -59,7 +59,7 @@ def directory_of(model: str | None) -> Path:
 def load_pipeline(settings: Settings) -> Any:
     """Load the pipeline that the settings name into main memory, not compiled yet.
 
-    It goes to the device that they name once it is compiled (`compile_pipeline`): a GPU then holds packed weights only.
+    It goes to the device that they name once it is compiled (`compile_pipeline`): then packing takes no room there.
 
     Raises:
         InputError: if there is no such model, one of its files is missing or damaged, or the device is absent.

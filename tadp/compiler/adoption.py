@@ -96,15 +96,18 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
     @functools.wraps(base.__call__)
     def call(self: object, *args: object, **kwargs: object) -> object:
         given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
-        prompt, steps = given.get("prompt"), given.get("num_inference_steps")
-        scale = given.get("guidance_scale", getattr(signature.parameters.get("guidance_scale"), "default", None))
+        prompt = given.get("prompt")
+        steps, scale = (
+            given.get(name, getattr(signature.parameters.get(name), "default", None))
+            for name in ("num_inference_steps", "guidance_scale")
+        )
         _check_prompt(prompt)
         image = _scorable(given.get("image"))
         for controller in {id(controller.clock): controller for controller in controllers}.values():
             controller.begin(
                 prompt=prompt,
                 image=image,
-                num_steps=steps,
+                num_steps=steps if isinstance(steps, int) else None,
                 guidance_scale=scale if isinstance(scale, (int, float)) else None,
             )
         return base.__call__(self, *args, **kwargs)

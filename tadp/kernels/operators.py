@@ -179,7 +179,7 @@ def _run_or_next(
         plain: is called where no kernel is left.
 
     Raises:
-        torch.OutOfMemoryError: as it comes: other kernels need no less.
+        torch.OutOfMemoryError: and other errors of the device, as they come: other kernels need no less.
         RuntimeError: of a kernel that was named though it does not serve the request, and for arguments that do not fit
             each other.
     """
@@ -188,10 +188,8 @@ def _run_or_next(
     if not known:
         try:
             return run(kernel)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
-            if kernel.obstacle(asked()) is not None:
+            if failures.is_of_device(error) or kernel.obstacle(asked()) is not None:
                 raise
             reason = failures.note(str(kernel), architecture_of(device), error)
     following = next((one for one in candidates(asked()) if one.operator == kernel.operator), None)

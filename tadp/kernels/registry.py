@@ -178,12 +178,16 @@ def register(kernel: Kernel) -> None:
 
 def candidates(request: AnyRequest) -> tuple[Kernel, ...]:
     """All kernels that serve a request and have not failed, in their order; those with sizes once for each size."""
+    return tuple(kernel for kernel in serving(request) if failure_of(str(kernel), request.architecture) is None)
+
+
+def serving(request: AnyRequest) -> tuple[Kernel, ...]:
+    """The same with those that failed in this process."""
     found: dict[str, Kernel] = {}
     for kernel in _asked(request):
         if kernel.obstacle(request) is None:
             for one in (kernel,) if kernel.sizes is None else map(kernel.sized, kernel.sizes(request)):
-                if failure_of(str(one), request.architecture) is None:
-                    found.setdefault(str(one), one)
+                found.setdefault(str(one), one)
     return tuple(found.values())
 
 

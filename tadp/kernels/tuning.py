@@ -13,7 +13,7 @@ from tadp.errors import KernelWarning
 from tadp.interleaving import medians, timed
 from tadp.kernels import failures, reference
 from tadp.kernels.bitplanes import BitPlaneWeight
-from tadp.kernels.registry import Kernel, Request, candidates, unserved
+from tadp.kernels.registry import Kernel, Request, candidates, serving, unserved
 from tadp.kernels.table import Measurement
 from tadp.kernels.values import Codes, Epilogue
 from tadp.precision import Level
@@ -21,7 +21,8 @@ from tadp.precision import Level
 BASE = "16 bits"
 """The product that PyTorch runs on a 16-bit weight: measured beside the kernels, never chosen."""
 
-_MOST_COPIES = 32
+_MOST_BYTES = 1 << 31
+"""Of all copies of a weight at 16 bits."""
 _CALLS = 10
 """Between two events on a GPU, so that launching one call overlaps with running the one before."""
 
@@ -50,20 +51,21 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     x = torch.randn(request.tokens, request.columns, generator=generator).to(device, request.dtype)
     plain = (torch.randn(request.rows, request.columns, generator=generator) * 0.05).to(device, request.dtype)
     group_size = request.columns // request.groups if request.groups else None
-    copies = copies_to_rotate(plain.nbytes, _cache_bytes(device))
+    copies = copies_to_rotate(plain.numel() * request.level.weight // 8, plain.nbytes, _cache_bytes(device))
     plains = itertools.cycle([plain, *(plain.clone() for _ in range(copies - 1))])
     weights = itertools.cycle([BitPlaneWeight.from_hp(plain, group_size) for _ in range(copies)])
     # What graphs for a GPU quantize with, though there it fuses into what comes before.
     quantize = torch.ops.tadp.quantize if device.type == "cpu" else torch.compile(reference.quantize, dynamic=False)
     calls: dict[str, Callable[[], object]] = {BASE: lambda: torch.nn.functional.linear(x, next(plains))}
-    failed: set[str] = set()
+    quantize(x, request.groups)  # compiles, and where it fails no kernel is to blame
+    failed = {str(kernel) for kernel in serving(request)} - {str(kernel) for kernel in candidates(request)}
     for kernel in candidates(request):
         call = partial(_apply_next, weights, kernel, request.level, x, quantize)
         try:
             call()  # compiles
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if failures.is_of_device(error):
+                raise
             failed.add(str(kernel))
             reason = failures.note(str(kernel), request.architecture, error)
             warnings.warn(f"{kernel} is left out: {reason}", KernelWarning, stacklevel=3)
@@ -78,16 +80,17 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
     return Measurement(request, tuple(milliseconds.items()), frozenset(failed)), base
 
 
-def copies_to_rotate(weight_bytes: int, cache_bytes: int) -> int:
+def copies_to_rotate(read_bytes: int, weight_bytes: int, cache_bytes: int) -> int:
     """How many copies of a weight to time kernels on in turn, so that none is found in a cache.
 
     In a model every weight comes from memory, as all others were read since the last step.
 
     Args:
-        weight_bytes: of the weight at 16 bits.
+        read_bytes: of a weight that a kernel reads.
+        weight_bytes: of the weight at 16 bits, of which there are as many copies.
         cache_bytes: of the device's last cache; 0 where it does not matter.
     """
-    return min(max(math.ceil(4 * cache_bytes / weight_bytes), 1), _MOST_COPIES)
+    return max(min(math.ceil(4 * cache_bytes / read_bytes), _MOST_BYTES // weight_bytes), 1)
 
 
 def _cache_bytes(device: torch.device) -> int:

@@ -60,6 +60,11 @@ class Planes(NamedTuple):
         mid, low = (plane if name in read else None for name, plane in (("mid", self.mid), ("low", self.low)))
         return self._replace(mid=mid, low=low)
 
+    def of_rows(self, first: int, end: int) -> "Planes":
+        """Those of some rows."""
+        mid, low, widths = (None if part is None else part[first:end] for part in (self.mid, self.low, self.widths))
+        return Planes(self.high[first:end], mid, low, self.scale[first:end], widths)
+
     @property
     def groups(self) -> int:
         """Scales that share a row; 0 for one scale a row."""

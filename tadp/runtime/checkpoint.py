@@ -3,9 +3,11 @@
 All processes that loaded the same files then share these pages, too.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,21 +15,44 @@ from safetensors import SafetensorError, safe_open
 from tadp.runtime.masters import WrittenMasters
 
 
-@dataclass(frozen=True)
-class Place:
-    """A tensor of a safetensors file.
+class CheckpointFile:
+    """A safetensors file that stays open: it can be moved, replaced and removed, but not written over.
 
     Attributes:
-        path: of the file.
-        key: of the tensor in it.
-        nbytes: of the tensor.
-        stamp: size of the file, and when it was changed last.
+        path: that it was found at.
     """
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        """Raises OSError or SafetensorError for a file that cannot be read."""
+        self.path = path.resolve()
+        self._handle: BinaryIO = self.path.open("rb")
+        self._stamp = self._now()
+        self._content: Any = safe_open(self.path, framework="pt", device="cpu")
+        self.keys = frozenset(self._content.keys())
+
+    def get(self, key: str) -> torch.Tensor:
+        """A tensor, which is backed by the file.
+
+        Raises:
+            OSError: where it was written over.
+        """
+        if self._now() != self._stamp:
+            raise OSError("it was written over")
+        tensor: torch.Tensor = self._content.get_tensor(key)
+        return tensor
+
+    def _now(self) -> tuple[int, int]:
+        known = os.fstat(self._handle.fileno())
+        return known.st_size, known.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor of a file, and its size in bytes."""
+
+    file: CheckpointFile
     key: str
     nbytes: int
-    stamp: tuple[int, int]
 
 
 def find_places(directories: Iterable[Path], weights: Mapping[str, torch.Tensor]) -> dict[str, Place]:
@@ -40,12 +65,11 @@ def find_places(directories: Iterable[Path], weights: Mapping[str, torch.Tensor]
     found: dict[str, Place] = {}
     for path in (path for directory in directories for path in sorted(directory.glob("*.safetensors"))):
         try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                keys = set(file.keys())
-                for layer, weight in weights.items():
-                    key = f"{layer}.weight"
-                    if layer not in found and key in keys and _is(file.get_tensor(key), weight):
-                        found[layer] = Place(path, key, weight.numel() * weight.element_size(), _stamp(path))
+            file = CheckpointFile(path)
+            for layer, weight in weights.items():
+                key = f"{layer}.weight"
+                if layer not in found and key in file.keys and _is(file.get(key), weight):
+                    found[layer] = Place(file, key, weight.numel() * weight.element_size())
         except (OSError, SafetensorError):
             continue  # what cannot be read is written instead
     return found
@@ -68,28 +92,19 @@ class CheckpointMasters:
         """The master of a layer; on CPUs it is backed by its file, not by memory.
 
         Raises:
-            RuntimeError: where the file is gone, damaged, or another one than the model was loaded from.
+            RuntimeError: where the file was written over since the model was loaded.
         """
         place = self._places.get(key)
         if place is None:
             assert self._others is not None
             return self._others.get(key, device)
         try:
-            if _stamp(place.path) != place.stamp:
-                raise OSError("it was changed")
-            with safe_open(place.path, framework="pt", device="cpu") as file:
-                tensor: torch.Tensor = file.get_tensor(place.key)
+            return place.file.get(place.key).to(device)
         except (OSError, SafetensorError) as error:
             raise RuntimeError(
-                f"the 16-bit weight of {key} cannot be read from {place.path} ({error}), which the model was loaded "
-                "from: load the model and compile it again, or stay below 16 bits"
+                f"the 16-bit weight of {key} cannot be read from {place.file.path} ({error}), which the model was "
+                "loaded from: load the model and compile it again, or stay below 16 bits"
             ) from error
-        return tensor.to(device)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    known = path.stat()
-    return known.st_size, known.st_mtime_ns
 
 
 def _is(stored: torch.Tensor, weight: torch.Tensor) -> bool:

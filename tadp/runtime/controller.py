@@ -218,10 +218,10 @@ class Controller:
         return tuple(sorted(rows, key=lambda row: order.get(row.piece, len(order))))
 
     def warn_of_what_is_missing(self) -> None:
-        """Say once, after a forward, that a policy has no effect on blocks, or none on attention, where that is so."""
-        if self._captures.are_checked(self._policy):
+        """Say once, after a forward, that plans have no effect on blocks, or none on attention, where that is so."""
+        if self._captures.are_checked(self.plan):
             return
-        missing = self._captures.check(self._policy, len(self.blocks), self.layers())
+        missing = self._captures.check(self.plan, len(self.blocks), self.layers())
         if missing is not None:
             warnings.warn(missing, PrecisionFallbackWarning, stacklevel=3)
 
@@ -346,6 +346,9 @@ class Controller:
 
     def _record(self, tick: Tick, probed: bool, signals: Signals | None, seconds: float) -> None:
         """Add a forward that has just ended to the history."""
+        executed = self._order.executed
+        for dispatcher in self._dispatchers:
+            executed = dispatcher.ran(executed)
         self._history.append(
             StepRecord(
                 generation=tick.generation,
@@ -355,7 +358,7 @@ class Controller:
                 timestep=tick.timestep,
                 signals=signals,
                 score=None if self.score is None else self.score.total,
-                plan=self._order.executed,
+                plan=executed,
                 seconds=seconds,
             )
         )

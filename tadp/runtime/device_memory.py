@@ -4,6 +4,9 @@ import os
 
 import torch
 
+FOR_ACTIVATIONS = 0.1
+"""Share of a GPU's memory that 16-bit weights leave to everything else."""
+
 
 def free_bytes(device: torch.device | None) -> int | None:
     """Bytes that the driver of a GPU reports as free; None for other devices and where the device is not known."""
@@ -11,6 +14,18 @@ def free_bytes(device: torch.device | None) -> int | None:
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return free
+
+
+def fits(nbytes: int, device: torch.device) -> bool:
+    """Whether a GPU has room for so many bytes more and still a tenth of its memory for activations.
+
+    What PyTorch's allocator holds and nothing uses counts as free. Other devices always have room.
+    """
+    if device.type != "cuda":
+        return True
+    free, total = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + unused - nbytes >= FOR_ACTIVATIONS * total
 
 
 def available_bytes(device: torch.device | None) -> int:

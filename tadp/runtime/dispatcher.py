@@ -13,7 +13,7 @@ from tadp.precision import L16, MASTER, W8A16, Plan, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.order import Order
 from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Variant, layer_in_block
-from tadp.runtime.pool import WeightPool
+from tadp.runtime.pool import NoRoomError, WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
 
 NO_ROOM = "the device has no room for its 16-bit weights"
@@ -122,6 +122,11 @@ class Dispatcher(Generic[PieceT]):
         self._kept = {}
         self._current = [{} for _ in self.partition.pieces]
 
+    def ran(self, plan: Plan) -> Plan:
+        """A plan that was executed, with what blocks ran at whose 16-bit weights found no room."""
+        recipes = ((block, recipe.without_masters if block in self._no_room else recipe) for block, recipe in plan)
+        return Plan(tuple(recipes), plan.reasons) if self._no_room else plan
+
     def take_measured(self) -> list[BlockSignals]:
         """What probing variants measured since the order was given or this was last called; waits for the device."""
         measured, self._measured = self._measured, []
@@ -163,9 +168,10 @@ class Dispatcher(Generic[PieceT]):
         names = self._names(piece, block, environment)
         self._served[names.block, self._pool.layer_of(key) or ""] = piece, names
         recipe, probing = self._order.variant_of(block)
+        self._variants.variant(piece, recipe, probing)  # what compiling needs is no matter of weights
         try:
             bound = self._bind_variant(piece, names, key, environment, recipe, probing)
-        except torch.OutOfMemoryError:
+        except (NoRoomError, torch.OutOfMemoryError):
             if block is None or recipe.without_masters == recipe:
                 raise
         else:

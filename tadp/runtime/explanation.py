@@ -19,13 +19,14 @@ class ExplainedLayer:
         role: what the operation is in its block; None where that is not known.
         layer: path of its module.
         level: what it runs at.
-        kernel: what runs it.
+        kernel: what runs it, unless `reason` says that it failed.
         bytes: of the weight that are read at this level.
         tokens: rows of the activation; None where the graph does not tell.
         shape: of the weight, ``(rows, columns)``; None for attention.
         nonlinearity: what the product applies, "none" for nothing.
         biased: whether it has a bias.
-        reason: why the level is not the one that the policy asked for; "" where it is.
+        reason: why the level is not the one that the policy asked for, or the kernel not the one that was chosen; ""
+            where they are.
         reuse: when the piece need not run, as it stands in the name of a recipe, or why it always does though it might
             be left to; "" where the policy does not ask for it.
         why: what the policy chose the piece's levels for; "" where it does not say.

@@ -12,6 +12,7 @@ import torch
 
 from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import MASTER, MIXED_AVERAGES, Part
+from tadp.runtime.device_memory import fits
 
 
 @runtime_checkable
@@ -44,6 +45,10 @@ class Masters(Protocol):
 NOT_CAPTURED = "torch.compile did not capture the code that calls it"
 
 Pack = Callable[[torch.Tensor], PlaneWeight]
+
+
+class NoRoomError(RuntimeError):
+    """A device has no room for a 16-bit weight."""
 
 
 MEMORY_MARGIN = 0.2
@@ -167,6 +172,7 @@ class WeightPool:
             return weight
         if named not in self._mapped:
             assert self._masters is not None
+            _check_room(weight)
             started = time.perf_counter()
             self._mapped[named] = self._masters.get(named[1], weight.device)
             self.seconds_mapping += time.perf_counter() - started
@@ -180,3 +186,14 @@ class WeightPool:
             known = (weakref.ref(weight), weight._version, self._pack(weight.detach()))
             self._packed[id(weight)] = known
         return known[2]
+
+
+def _check_room(weight: torch.Tensor) -> None:
+    """That the 16-bit form of a weight fits beside what activations need.
+
+    Raises:
+        NoRoomError: where it does not.
+    """
+    nbytes = weight.numel() * weight.element_size()
+    if not fits(nbytes, weight.device):
+        raise NoRoomError(f"{weight.device} has no room for {nbytes:,} bytes")

@@ -11,7 +11,7 @@ from tests.models import tiny_inputs, tiny_transformer
 
 pytestmark = pytest.mark.compiles
 
-MISSED = "asks for attention products below 16 bits, and none was found in the 3 blocks"
+MISSED = "the plan asks for attention products below 16 bits, and none was found in the 3 blocks"
 
 
 def own_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **_: object) -> torch.Tensor:

@@ -54,6 +54,8 @@ def test_a_block_without_room_runs_at_w8a16_until_there_is_some() -> None:
     assert levels == {"blocks.0": L16, "blocks.1": W8A16, "blocks.2": L16}
     reasons = {row.reason for row in model.tadp.layers() if row.piece == "blocks.1" and row.level == W8A16}
     assert reasons == {"the device has no room for its 16-bit weights"}
+    assert model.tadp.history[-1].plan["blocks.1"].default == W8A16
+    assert model.tadp.history[-1].plan["blocks.2"].default == L16
     model.tadp.use("fixed:blocks.0=16,blocks.1=w8a16,blocks.2=16")
     assert torch.equal(told(model)[0], crowded)
     masters.full = False

@@ -119,10 +119,15 @@ def test_attention_that_fails_runs_in_plain_torch(masked: str) -> None:
     assert found.stride() == exact.stride()
 
 
-def test_memory_that_runs_out_is_no_failure_of_a_kernel() -> None:
-    failing = fail("linear", torch.OutOfMemoryError("no memory"))
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("no memory"), RuntimeError("Triton Error [CUDA]: out of memory")],
+    ids=["torch", "triton"],
+)
+def test_memory_that_runs_out_is_no_failure_of_a_kernel(error: Exception) -> None:
+    failing = fail("linear", error)
     for _ in range(2):
-        with pytest.raises(torch.OutOfMemoryError):
+        with pytest.raises(type(error), match="memory"):
             product()
     assert failing.calls == 2
 

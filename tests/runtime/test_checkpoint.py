@@ -32,7 +32,7 @@ def written() -> list[Path]:
 def test_weights_are_found_bit_for_bit(tmp_path: Path) -> None:
     path = saved(tmp_path)
     places = find_places([tmp_path], WEIGHTS)
-    assert {layer: (place.path, place.key) for layer, place in places.items()} == {
+    assert {layer: (place.file.path, place.key) for layer, place in places.items()} == {
         layer: (path, f"{layer}.weight") for layer in WEIGHTS
     }
     masters = CheckpointMasters(places, None)
@@ -70,18 +70,31 @@ def test_damaged_and_absent_files_are_passed_over(tmp_path: Path) -> None:
     assert find_places([], WEIGHTS) == {}
 
 
-@pytest.mark.parametrize("change", ["written anew", "removed", "cut off"])
-def test_a_file_that_changes_is_not_read(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["same size", "cut off"])
+def test_a_file_that_is_written_over_is_not_read(tmp_path: Path, change: str) -> None:
     path = saved(tmp_path)
     masters = CheckpointMasters(find_places([tmp_path], WEIGHTS), None)
-    if change == "written anew":
-        saved(tmp_path, a=WEIGHTS["a"] + 1)
-    elif change == "removed":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-4])
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + (b"" if change == "cut off" else bytes(4)))
     with pytest.raises(RuntimeError, match=r"the 16-bit weight of a cannot be read .*compile it again"):
         masters.get("a", CPU)
+
+
+@pytest.mark.parametrize("change", ["removed", "replaced", "moved", "another directory"])
+def test_a_file_may_go_elsewhere(tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = saved(Path())
+    masters = CheckpointMasters(find_places([Path()], WEIGHTS), None)
+    if change == "removed":
+        path.unlink()
+    elif change == "replaced":
+        (tmp_path / "new").mkdir()
+        saved(tmp_path / "new", a=WEIGHTS["a"] + 1).replace(path)
+    elif change == "moved":
+        path.rename(tmp_path / "elsewhere")
+    else:
+        monkeypatch.chdir("/")
+    assert torch.equal(masters.get("a", CPU), WEIGHTS["a"])
 
 
 @pytest.mark.compiles
