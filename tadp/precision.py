@@ -85,9 +85,14 @@ class Level:
         return replace(self, kept=100, mass=0)
 
     @property
+    def without_master(self) -> "Level":
+        """What comes nearest to the level without a 16-bit weight, itself where it has none."""
+        return W8A16 if self == L16 else self
+
+    @property
     def is_sparse(self) -> bool:
         """Whether attention products may leave out blocks of keys."""
-        return self != self.dense
+        return self.kept < 100 or self.mass > 0
 
     def __str__(self) -> str:
         if self.mixed:
@@ -100,7 +105,6 @@ class Level:
 
 L16, L8, L6, L4, L0 = (Level.parse(name) for name in ("16", "8", "6", "4", "0"))
 W8A16 = Level.parse("w8a16")
-"""What comes nearest to 16 bits without a 16-bit weight."""
 
 
 @dataclass(frozen=True)
@@ -231,9 +235,9 @@ class Recipe:
     def without_masters(self) -> "Recipe":
         """The same with weights at 8 bits where they were at 16; activations stay."""
         overrides = tuple(
-            (role, W8A16 if level == L16 and role is not Role.ATTENTION else level) for role, level in self.overrides
+            (role, level if role is Role.ATTENTION else level.without_master) for role, level in self.overrides
         )
-        return Recipe(W8A16 if self.default == L16 else self.default, overrides, self.reuse)
+        return Recipe(self.default.without_master, overrides, self.reuse)
 
     def __getitem__(self, role: Role) -> Level:
         return dict(self.overrides).get(role, L16 if role is Role.ATTENTION else self.default)

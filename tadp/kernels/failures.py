@@ -40,11 +40,6 @@ def note(kernel: str, architecture: str, error: BaseException) -> str:
     return _FAILED.setdefault((kernel, architecture), reason)
 
 
-def forget() -> None:
-    """Let all kernels be asked again."""
-    _FAILED.clear()
-
-
 def is_of_device(error: BaseException) -> bool:
     """Whether an error is one of the device, for which no kernel is to blame: memory that ran out, a broken context."""
     of_device = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))

@@ -14,7 +14,7 @@ from tadp.policy.plans import END, uniform_plan
 from tadp.policy.policy import Policy, Scoring, register
 from tadp.policy.seen import Seen
 from tadp.policy.static import Static
-from tadp.precision import L6, L8, L16, W8A16, Level, Plan, Recipe, Reuse
+from tadp.precision import L6, L8, L16, Level, Plan, Recipe, Reuse
 from tadp.runtime.shadows import DEFAULT_BUDGET
 from tadp.runtime.signals import Signals
 
@@ -171,13 +171,13 @@ class Complexity(Policy):
         return tuple(sorted({*self.late}, reverse=True))
 
     def recipes(self) -> tuple[Recipe, ...]:
-        early = (self.early, _without_masters(self.early), *([] if self.probe is None else [self.probe]))
+        early = (self.early, self.early.without_master, *([] if self.probe is None else [self.probe]))
         late = (L8, self.lowest, L16)
         recipes = (*map(_recipe, early), *(_recipe(level, attention) for level in late for attention in (L8, L16)))
         return tuple(dict.fromkeys(recipes))
 
     def plan(self, seen: Seen) -> Plan:
-        early = self.early if seen.masters_fit else _without_masters(self.early)
+        early = self.early if seen.masters_fit else self.early.without_master
         room = "" if early == self.early else "; no room for 16-bit weights"
         if seen.score is None:
             return self._early_plan(seen, self.probe or early, f"no score so far{room}", max(self._bounds))
@@ -231,11 +231,6 @@ class Complexity(Policy):
 def _leave(bound: float) -> Reuse | None:
     """Leave to reuse in late steps; None where there is none."""
     return None if bound <= 0 else Reuse(bound)
-
-
-def _without_masters(level: Level) -> Level:
-    """What runs instead where there is no room for 16-bit weights."""
-    return W8A16 if level == L16 else level
 
 
 def _recipe(level: Level, attention: Level = L16, reuse: Reuse | None = None) -> Recipe:

@@ -8,6 +8,7 @@ from diffusers import WanTransformer3DModel
 
 import tadp
 from tadp.precision import L16, W8A16
+from tadp.runtime.pool import Masters
 from tests.models import tiny_inputs, tiny_transformer
 
 pytestmark = pytest.mark.compiles
@@ -20,14 +21,13 @@ class Crowded:
         full: whether none fits that is asked for from here on.
     """
 
-    def __init__(self, inner: object) -> None:
+    def __init__(self, inner: Masters) -> None:
         self.inner, self.full, self.nbytes = inner, False, 0
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:
         if self.full and key.startswith("blocks.1."):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        found: torch.Tensor = self.inner.get(key, device)  # type: ignore[attr-defined]
-        return found
+        return self.inner.get(key, device)
 
 
 def told(model: WanTransformer3DModel) -> tuple[torch.Tensor, list[str]]:
