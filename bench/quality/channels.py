@@ -7,6 +7,7 @@ channels come from two other prompts, as `tadp calibrate` finds them; costs and 
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +24,16 @@ from tadp.calibration.subject import prepare
 from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
 from tadp.demo.scenes import sample_scene
-from tadp.policy import parse
+from tadp.policy import Policy, parse
+from tadp.precision import Role
 
 BALANCES = (None, 0.5, 0.75)
 UNIFORM = ("static:8", "static:8+attention", "static:6", "static:4")
 MIXED = ("static:7m", "static:6m", "static:5m")
+
+
+def _compiled(pipeline: Any, policy: Policy, rotated: tuple[Role, ...]) -> Any:
+    return tadp.compile(pipeline, policy=policy, rotate=rotated)
 
 
 def main() -> None:
@@ -38,9 +44,11 @@ def main() -> None:
     prompts = [sample_scene(FIRST_SCENE + index, 1 + index % 5).caption for index in range(chosen.prompts)]
     learnt = CALIBRATION_PROMPTS.read_text().splitlines()[:2]
     pipeline = demo_pipeline(torch.float32)
-    layers = {found.layer: found.module for found in block_linears(pipeline.transformer)}
+    linears = block_linears(pipeline.transformer)
+    layers = {found.layer: found.module for found in linears}
+    roles = {found.layer: found.role for found in linears if found.role is not None}
     shipped = demo_calibration(pipeline.transformer)
-    subject = prepare(pipeline, learnt, ARGUMENTS, layers, lambda whole, policy: tadp.compile(whole, policy=policy))
+    subject = prepare(pipeline, learnt, ARGUMENTS, layers, roles, _compiled)
     calibration = replace(shipped, channel_peaks=subject.peaks, channel_widths=subject.channel_widths)
     rows = []
     with tempfile.TemporaryDirectory() as name:

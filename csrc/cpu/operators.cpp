@@ -18,6 +18,7 @@ std::string force_cpu_isa(std::string name) { return force_isa(name); }
 
 STABLE_TORCH_LIBRARY_IMPL(tadp, CPU, library) {
   library.impl("quantize", TORCH_BOX(&tadp::quantize));
+  library.impl("rotate", TORCH_BOX(&tadp::rotate));
   library.impl("linear", TORCH_BOX(&tadp::linear));
   library.impl("weight_only_linear", TORCH_BOX(&tadp::weight_only_linear));
   library.impl("dequantize", TORCH_BOX(&tadp::dequantize));

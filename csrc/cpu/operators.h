@@ -9,7 +9,9 @@
 
 namespace tadp {
 
-std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups);
+std::tuple<Tensor, Tensor, Tensor> quantize(const Tensor& x, int64_t groups, int64_t rotation);
+
+Tensor rotate(const Tensor& x, int64_t size);
 
 Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const Tensor& high,
               const std::optional<Tensor>& mid, const std::optional<Tensor>& low, const Tensor& weight_scale,

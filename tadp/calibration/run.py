@@ -117,6 +117,7 @@ def calibrate(
         bias={row.policy: bias for row, bias in table},
         channel_peaks=subject.peaks,
         channel_widths=subject.channel_widths,
+        rotated=subject.rotated,
     )
 
 

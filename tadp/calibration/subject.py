@@ -13,10 +13,11 @@ from tadp.calibration.channels import channel_peaks
 from tadp.calibration.clips import REFERENCE
 from tadp.calibration.gradient import Estimate, estimate
 from tadp.calibration.recording import Step, record, stage_of, stages_of
+from tadp.calibration.rotation import roles_that_gain, rotation_gains
 from tadp.files.fingerprint import calibration_key, fingerprint
 from tadp.policy import Policy
 from tadp.policy.complexity import PROBE_STEPS
-from tadp.precision import MIXED_AVERAGES
+from tadp.precision import MIXED_AVERAGES, Role
 from tadp.runtime.compiled import Compiled
 
 STAGES = 4  # after the probe
@@ -37,6 +38,7 @@ class Subject:
         estimates: squared relative errors by layer and width, from gradients.
         channel_widths: of output channels at mixed levels, by layer: ``(len(MIXED_AVERAGES), rows)`` uint8.
         peaks: of the input channels of every layer, by stage.
+        rotated: roles that gain by rotations, as the model is compiled.
         seed: of the first prompt; the next ones follow.
     """
 
@@ -50,6 +52,7 @@ class Subject:
     estimates: Mapping[str, Mapping[int, Estimate]]
     channel_widths: Mapping[str, torch.Tensor]
     peaks: Mapping[str, torch.Tensor]
+    rotated: tuple[Role, ...]
     seed: int
 
     @property
@@ -62,7 +65,8 @@ def prepare(
     prompts: Sequence[str],
     arguments: Mapping[str, Any],
     layers: Mapping[str, torch.nn.Linear],
-    compile_pipeline: Callable[[Any, Policy], Any],
+    roles: Mapping[str, Role],
+    compile_pipeline: Callable[[Any, Policy, tuple[Role, ...]], Any],
     *,
     component: str = "transformer",
     recorded: int = 2,
@@ -75,7 +79,8 @@ def prepare(
         prompts: of which the first are recorded.
         arguments: of the pipeline's call, but for prompt and generator.
         layers: linear layers of the blocks, by path.
-        compile_pipeline: `tadp.compile`.
+        roles: of the layers.
+        compile_pipeline: `tadp.compile` at a policy, with rotations in some roles.
         component: the transformer's name in the pipeline.
         recorded: how many prompts are recorded.
         seed: of the first prompt.
@@ -94,7 +99,8 @@ def prepare(
     chosen = tuple(trail[index] for trail in trails for index in middle)
     estimates = _estimates(model, layers, chosen[: len(counts)])
     peaks = channel_peaks(model, layers, chosen, stages)
-    compiled = compile_pipeline(pipeline, REFERENCE)
+    rotated = roles_that_gain(rotation_gains(model, layers, chosen), roles)
+    compiled = compile_pipeline(pipeline, REFERENCE, rotated)
     return Subject(
         pipeline=compiled,
         model=getattr(compiled, component),
@@ -106,6 +112,7 @@ def prepare(
         estimates=estimates,
         channel_widths=_channel_widths(estimates, layers),
         peaks=peaks,
+        rotated=rotated,
         seed=seed,
     )
 

@@ -17,6 +17,8 @@ from tadp.files.calibration import save
 from tadp.planning.calibration import Calibration
 from tadp.planning.costs import Costs
 from tadp.planning.reuse_costs import ReuseCosts
+from tadp.policy import Policy
+from tadp.precision import Role
 from tadp.report.console import console, table
 
 COMPONENT = "transformer"
@@ -48,10 +50,12 @@ def write_calibration(settings: Settings, *, roles: bool = False) -> int:
     pipeline.set_progress_bar_config(disable=True)
     linears = block_linears(getattr(pipeline, COMPONENT))
     layers = {linear.layer: linear.module for linear in linears if not linear.reason}
+    role_of = {linear.layer: linear.role for linear in linears if linear.role is not None}
     directory = settings.out / "calibration.work"
     try:
-        uncalibrated = partial(compile_pipeline, calibration=NONE)  # an earlier one is what this one replaces
-        subject = prepare(pipeline, prompts, arguments, layers, uncalibrated, component=COMPONENT, seed=settings.seed)
+        subject = prepare(
+            pipeline, prompts, arguments, layers, role_of, _compile, component=COMPONENT, seed=settings.seed
+        )
         tell = partial(console().print, highlight=False)
         found = calibrate(subject, prompts, directory, tell, roles=roles)
     except ValueError as error:
@@ -68,6 +72,11 @@ def write_calibration(settings: Settings, *, roles: bool = False) -> int:
         highlight=False,
     )
     return 0
+
+
+def _compile(pipeline: Any, policy: Policy, rotated: tuple[Role, ...]) -> Any:
+    """Compile without a calibration: an earlier one is what this one replaces."""
+    return compile_pipeline(pipeline, policy, calibration=NONE, rotate=rotated)
 
 
 def _check_components(pipeline: Any) -> None:
@@ -95,6 +104,8 @@ def _print(found: Calibration) -> None:
         bias = f"{found.bias[row.policy]:+.1f}" if row.policy in found.bias else ""
         plans.add_row(row.policy, *expected, bias, f"{row.seconds:.2f}", f"{row.bytes / 1e6:.1f}")
     console().print(plans)
+    rotated = ", ".join(map(str, found.rotated or ())) or "none"
+    console().print(f"roles that gain by rotating columns before they are rounded: {rotated}")
     if found.costs.reuse is not None:
         _print_reuse(found.costs, found.costs.reuse)
     if found.sensitivity:

@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tadp.demo.few_steps import few_step_parts
 from tadp.families import component_dtypes
 from tadp.pipelines import call_parameters
 from tadp.policy import Complexity, Policy, parse
+from tadp.precision import Role
 from tadp.runtime.compiled import Control
 
 EMBEDDED_DEFAULTS: Mapping[str, Any] = {
@@ -199,15 +200,24 @@ def compile_pipeline(
     group_size: int | None = None,
     calibration: Path | None = None,
     device: torch.device | None = None,
+    rotate: Collection[Role] | str = AUTO,
 ) -> Any:
     """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks.
 
-    A calibration that is not named is found, if there is one; "none" uses none. The pipeline moves to `device` when its
+    A calibration that is not named is found, if there is one; "none" uses none. `rotate` is that of
+    `tadp.compile`. The pipeline moves to `device` when its
     weights are packed.
     """
-    named = "auto" if calibration is None else None if calibration == NONE else calibration
+    named = AUTO if calibration is None else None if calibration == NONE else calibration
     try:
-        found = tadp.compile(pipeline, policy=policy, precompile=precompile, group_size=group_size, calibration=named)
+        found = tadp.compile(
+            pipeline,
+            policy=policy,
+            calibration=named,
+            precompile=precompile,
+            group_size=group_size,
+            rotate=rotate,
+        )
     except (ValueError, TypeError) as error:
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
     return found if device is None or device.type == "cpu" else found.to(device)

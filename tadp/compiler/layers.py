@@ -9,6 +9,7 @@ from tadp.families import family_of
 from tadp.families.blocks import block_paths
 from tadp.families.family import Family
 from tadp.kernels.bitplanes import DTYPES
+from tadp.precision import Role
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,14 @@ class BlockLinear:
     """A linear layer inside a block, both by their paths from the model.
 
     Attributes:
+        role: as far as its name and shape tell; None where they do not.
         reason: why its weight has to stay as it is; "" where it can be packed.
     """
 
     block: str
     layer: str
     module: torch.nn.Linear
+    role: Role | None = None
     reason: str = ""
 
 
@@ -37,20 +40,23 @@ def block_linears(model: torch.nn.Module, family: Family | None = None) -> tuple
     owners: dict[int, list[str]] = {}
     for _, layer, module in found:
         owners.setdefault(id(module.weight), []).append(layer)
+    roles = [family.role(layer[len(block) + 1 :], *module.weight.shape) for block, layer, module in found]
     return tuple(
-        BlockLinear(block, layer, module, _obstacle(layer[len(block) + 1 :], module.weight, family, owners))
-        for block, layer, module in found
+        BlockLinear(block, layer, module, role, _obstacle(layer[len(block) + 1 :], module.weight, role, family, owners))
+        for (block, layer, module), role in zip(found, roles, strict=True)
     )
 
 
-def _obstacle(name: str, weight: torch.Tensor, family: Family, owners: Mapping[int, list[str]]) -> str:
+def _obstacle(
+    name: str, weight: torch.Tensor, role: Role | None, family: Family, owners: Mapping[int, list[str]]
+) -> str:
     if declared := family.reason_at_16(name):
         return declared
     if len(owners[id(weight)]) > 1:
         return f"its weight is shared by {' and '.join(owners[id(weight)])}"
     if type(weight) is not torch.nn.Parameter or weight.dtype not in DTYPES:
         return f"its weight is a {type(weight).__name__} of {weight.dtype}, not a plain floating parameter"
-    if family.role(name, *weight.shape) is None:
+    if role is None:
         return "neither its name nor its shape tells its role"
     if not weight.isfinite().all():
         return "its weight holds NaN or infinity"

@@ -1,7 +1,7 @@
 """`tadp.compile`: from a model to packed weights and a controller."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from tadp.compiler.layers import BlockLinear
 from tadp.compiler.options import inductor_options
 from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.compiler.reusing import through
+from tadp.compiler.rotating import measured_roles, roles_of
 from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
@@ -28,6 +29,7 @@ from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import GROUP_SIZES
 from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
+from tadp.precision import Role
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller, ModelFacts
 from tadp.runtime.pool import WeightPool
@@ -46,6 +48,7 @@ def compile(
     precompile: bool = True,
     group_size: int | None = None,
     balance: float | None = None,
+    rotate: Collection[Role | str] | str | None = AUTO,
     **torch_compile_options: Any,
 ) -> Model:
     """Compile a diffusion transformer for adaptive precision, in place.
@@ -66,6 +69,10 @@ def compile(
             columns, all of a row do. Groups make 4 and 6 bits more precise and products slower.
         balance: how much of the difficulty of large activation channels goes into weights, 0 to 1, at all levels below
             16 bits; needs a calibration. For models with large outliers; None leaves channels as they are.
+        rotate: roles of layers whose columns are mixed by rotations before they are rounded, in the weight and in what
+            it multiplies, such as ``("ffn.down", "self_attn.out")``, see `tadp.kernels.rotation`. "auto" takes those
+            that a calibration found to gain by it, and without one those behind an activation function, "ffn.down";
+            None rotates nothing.
         torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own,
             and CUDA graphs of a mode are left out, with a warning.
 
@@ -75,7 +82,7 @@ def compile(
 
     Raises:
         UnsupportedModelError: where no repeated blocks with linear layers are found.
-        ValueError: for an unknown policy, level or group size, for ``dynamic=True``, for a calibration that is
+        ValueError: for an unknown policy, level, group size or role, for ``dynamic=True``, for a calibration that is
             damaged, of another model or of another version of tadp, and for what needs one where there is none.
     """
     chosen = parse(policy)
@@ -85,7 +92,8 @@ def compile(
     if group_size is not None and group_size not in GROUP_SIZES:
         raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
     transformers = _transformers(model)
-    orders = [_order_for(module, chosen, given, group_size, balance) for module in transformers]
+    rotated = rotate if rotate == AUTO else roles_of(rotate or ())
+    orders = [_order_for(module, chosen, given, group_size, balance, rotated) for module in transformers]
     controllers: list[Controller] = []
     for module, order in zip(transformers, orders, strict=True):
         controller = getattr(module, "tadp", None)
@@ -148,12 +156,14 @@ class _Order:
         policy: with what was measured.
         measured: its calibration; None for none, or for the one that it has already.
         balancing: of its channels.
+        rotated: roles whose layers are rotated.
     """
 
     fingerprint: str
     policy: Policy
     measured: Calibration | None
     balancing: Balancing | None
+    rotated: frozenset[Role]
 
 
 def _order_for(
@@ -162,6 +172,7 @@ def _order_for(
     calibration: Calibration | str | None,
     group_size: int | None,
     balance: float | None,
+    rotate: str | frozenset[Role],
 ) -> _Order:
     """Check everything that can be before anything changes.
 
@@ -169,8 +180,8 @@ def _order_for(
         ValueError: see `compile`.
     """
     if isinstance(getattr(module, "tadp", None), Controller):
-        _check_packing(module, group_size, balance)
-        return _Order("", policy, calibration if isinstance(calibration, Calibration) else None, None)
+        _check_packing(module, group_size, balance, rotate)
+        return _Order("", policy, calibration if isinstance(calibration, Calibration) else None, None, frozenset())
     identity = fingerprint(module)
     if isinstance(calibration, Calibration):
         calibration.check(identity)
@@ -180,7 +191,8 @@ def _order_for(
     own = policy if measured is None else policy.calibrated(measured)
     check_levels(own.recipes(), measured)  # a policy that needs a calibration says so here
     balancing = None if balance is None else Balancing(measured.channel_peaks if measured else {}, balance)
-    return _Order(identity, own, measured, balancing)
+    rotated = measured_roles(measured) if isinstance(rotate, str) else rotate
+    return _Order(identity, own, measured, balancing, rotated)
 
 
 def _compile_module(
@@ -202,7 +214,7 @@ def _compile_module(
     guards = guard_filter(given.pop("guard_filter_fn", None))
     options = inductor_options(torch_compile_options.pop("mode", None), given)
     pool = WeightPool(BitPlaneWeight.from_hp)
-    linears = pack_blocks(model, family, pool, group_size, order.balancing)
+    linears = pack_blocks(model, family, pool, group_size, order.balancing, order.rotated)
     packed = tuple(linear for linear in linears if not linear.reason)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     inside = tuple(f"{block}." for block in blocks)
@@ -239,13 +251,17 @@ def _compile_module(
     return controller
 
 
-def _check_packing(model: torch.nn.Module, group_size: int | None, balance: float | None) -> None:
+def _check_packing(
+    model: torch.nn.Module, group_size: int | None, balance: float | None, rotate: str | frozenset[Role]
+) -> None:
     """That a model which is compiled already was packed as is asked for, if it is."""
     packed = [weight for weight in model.parameters() if isinstance(weight, BitPlaneWeight)]
     if group_size is not None and not any(weight.groups * group_size == weight.columns for weight in packed):
         raise ValueError(f"the model is compiled already, without group_size={group_size}: compile it from its weights")
     if balance is not None:
         raise ValueError("the model is compiled already: channels are balanced when it is compiled from its weights")
+    if not isinstance(rotate, str):
+        raise ValueError("the model is compiled already: columns are rotated when it is compiled from its weights")
 
 
 def _transformers(model: object) -> list[torch.nn.Module]:

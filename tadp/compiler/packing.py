@@ -1,7 +1,7 @@
 """Packing a model's blocks, and moving packed weights from device to device."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -14,6 +14,8 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.families.family import Family
 from tadp.files.automatic import weight_directories
 from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
+from tadp.kernels.rotation import size_for
+from tadp.precision import Role
 from tadp.runtime.checkpoint import CheckpointMasters, find_places
 from tadp.runtime.masters import SpillWriter, WrittenMasters
 from tadp.runtime.pool import WeightPool
@@ -25,12 +27,14 @@ def pack_blocks(
     pool: WeightPool,
     group_size: int | None = None,
     balancing: Balancing | None = None,
+    rotated: Collection[Role] = (),
 ) -> tuple[BlockLinear, ...]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
     Masters that the model's own files do not hold are written first: a full disk is met before anything has changed.
     Then layer after layer is packed, so that at no time more than one of them is in memory twice. `group_size` is that
-    of pack_linear_; with `balancing` difficulty moves from activations into weights.
+    of pack_linear_; with `balancing` difficulty moves from activations into weights; columns of the
+    roles in `rotated` are mixed by rotations, where any divides them.
 
     Returns:
         All linear layers of the blocks. One with a reason stays as it is, and a warning names it.
@@ -47,7 +51,8 @@ def pack_blocks(
     masters = _masters(model, linears)
     factors = {} if balancing is None else balancing.factors({linear.layer: linear.module.weight for linear in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
-        pack_linear_(linear.module, group_size, factors.get(linear.layer))
+        rotation = size_for(linear.module.in_features) if linear.role in rotated else 0
+        pack_linear_(linear.module, group_size, factors.get(linear.layer), rotation)
     if any(linear.module.weight.device.type == "cuda" for linear in linears):
         torch.cuda.empty_cache()  # the allocator keeps the room of the 16-bit weights otherwise
     pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)

@@ -69,6 +69,7 @@ class Variants:
                 shape=decision.shape,
                 nonlinearity=decision.nonlinearity,
                 biased=decision.biased,
+                packing=decision.packing,
                 reason=decision.reason or _failure(decision.kernel, _device(piece.graph)),
             )
             for decision in self._decisions_of(piece, recipe)

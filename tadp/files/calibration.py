@@ -46,6 +46,7 @@ def save(calibration: Calibration, path: Path) -> None:
         "sensitivity": [
             {**asdict(item), "role": str(item.role), "level": str(item.level)} for item in calibration.sensitivity
         ],
+        "rotated": None if calibration.rotated is None else [str(role) for role in calibration.rotated],
         "channels": save_channels(path_beside(path), calibration),
     }
     with replacing(path) as temporary:
@@ -113,6 +114,7 @@ def _parse(content: dict[str, Any]) -> Calibration:
         ),
         samples=content["samples"],
         bias=content["bias"],
+        rotated=None if content.get("rotated") is None else tuple(map(Role, content["rotated"])),
     )
 
 

@@ -20,13 +20,15 @@ from torchao.utils import TorchAOBaseTensor
 from tadp.kernels.formats import GROUP_SIZES, PLANE_BITS, WIDTHS
 from tadp.kernels.operators import flatten
 from tadp.kernels.planes import cut, encode, group_count, join, laid_out_by_group, plane_shape
+from tadp.kernels.rotation import SIZES, rotate
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types that a packed weight can stand for."""
 
 _METADATA_KEY = "tadp.bit_planes"
-_METADATA_VERSION = 1
+_METADATA_VERSION = 2
+"""2 may hold rotations, which a reader of 1 would not undo."""
 
 
 class BitPlaneWeight(TorchAOBaseTensor):
@@ -41,12 +43,15 @@ class BitPlaneWeight(TorchAOBaseTensor):
         dtype: floating type that the weight stands for, and to which ``dequantize`` rounds.
         factors: float32, ``(columns,)``: activations are multiplied by them before they are quantized, and the codes
             are of the weight divided by them; None for neither.
+        rotation: columns of each run that is rotated before it is rounded, in the activations as in the weight, behind
+            the factors, see rotation.py; 0 for none.
         uncaptured: where set, gives the 16-bit weight that a linear outside captured graphs runs on instead of 8 bits.
     """
 
     tensor_data_names = ["high", "mid", "low", "scale"]
     tensor_attribute_names = ["columns", "dtype"]
     optional_tensor_data_names = ["factors"]
+    optional_tensor_attribute_names = ["rotation"]
 
     high: torch.Tensor
     mid: torch.Tensor
@@ -54,6 +59,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
     scale: torch.Tensor
     columns: int
     factors: torch.Tensor | None
+    rotation: int
 
     @staticmethod
     def __new__(
@@ -65,6 +71,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         columns: int,
         dtype: torch.dtype,
         factors: torch.Tensor | None = None,
+        rotation: int = 0,
     ) -> "BitPlaneWeight":
         shape = (high.shape[0], columns)
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=high.device, requires_grad=False)
@@ -78,15 +85,20 @@ class BitPlaneWeight(TorchAOBaseTensor):
         columns: int,
         dtype: torch.dtype,
         factors: torch.Tensor | None = None,
+        rotation: int = 0,
     ) -> None:
         super().__init__()
         self.high, self.mid, self.low, self.scale, self.columns = high, mid, low, scale, columns
-        self.factors = factors
+        self.factors, self.rotation = factors, rotation
         self.uncaptured: Callable[[torch.device], torch.Tensor] | None = None
 
     @classmethod
     def from_hp(
-        cls, weight: torch.Tensor, group_size: int | None = None, factors: torch.Tensor | None = None
+        cls,
+        weight: torch.Tensor,
+        group_size: int | None = None,
+        factors: torch.Tensor | None = None,
+        rotation: int = 0,
     ) -> "BitPlaneWeight":
         """Pack a floating weight.
 
@@ -95,10 +107,11 @@ class BitPlaneWeight(TorchAOBaseTensor):
             group_size: columns that share a scale, 64 or 128; None, all columns of a row do. Groups restore narrow
                 widths better, and make products slower.
             factors: ``(columns,)``, above 0, that activations are multiplied by, see `tadp.compiler.balancing`.
+            rotation: columns of each run that is rotated, 256 or 64, see `tadp.kernels.rotation`; 0 for none.
 
         Raises:
-            ValueError: for another shape, type or group size, where groups do not divide the columns, and where the
-                weight holds NaN or an infinity.
+            ValueError: for another shape, type, group size or rotation, where groups or rotations do not divide the
+                columns, and where the weight holds NaN or an infinity.
         """
         if weight.dim() != 2:
             raise ValueError(f"a weight to pack has two dimensions, this one {tuple(weight.shape)}")
@@ -109,14 +122,24 @@ class BitPlaneWeight(TorchAOBaseTensor):
             raise ValueError(f"groups divide a row; {group_size} of {weight.shape[1]} columns do not")
         if factors is not None and (factors.shape != weight.shape[1:] or not (factors > 0).all()):
             raise ValueError(f"factors are {weight.shape[1]} numbers above 0, one for each column")
+        if rotation and (rotation not in SIZES or weight.shape[1] % rotation):
+            sizes = " or ".join(map(str, SIZES))
+            raise ValueError(f"rotations of {sizes} columns divide a row; {rotation} of {weight.shape[1]} do not")
         encoded = weight.detach() if factors is None else weight.detach().float() / factors
-        codes, scale = encode(encoded, group_size)
-        return cls(*cut(codes), scale, weight.shape[1], weight.dtype, factors)
+        codes, scale = encode(rotate(encoded, rotation) if rotation else encoded, group_size)
+        return cls(*cut(codes), scale, weight.shape[1], weight.dtype, factors, rotation)
 
     @property
     def groups(self) -> int:
         """How many scales a row has; 0 where its columns share one."""
         return 0 if self.scale.dim() == 1 else self.scale.shape[1]
+
+    @property
+    def packing(self) -> str:
+        """What was done to the weight before it was rounded, for people; "" for nothing."""
+        rotated = f"rotated by {self.rotation}" if self.rotation else ""
+        grouped = f"groups of {self.columns // self.groups}" if self.groups else ""
+        return ", ".join(filter(None, (rotated, grouped, "" if self.factors is None else "balanced")))
 
     def planes(self, width: int) -> Planes:
         """What a product at a width of 8, 6 or 4 bits reads.
@@ -136,13 +159,15 @@ class BitPlaneWeight(TorchAOBaseTensor):
     def dequantize(self, width: int = 8) -> torch.Tensor:
         """The weight as a plain floating tensor, as precisely as ``width`` bits have it."""
         *read, _ = self.planes(width)
-        restored = torch.ops.tadp.dequantize(*read, self.columns, self.dtype)
-        return restored if self.factors is None else (restored * self.factors).to(self.dtype)
+        restored = torch.ops.tadp.dequantize(*read, self.columns, torch.float32 if self.rotation else self.dtype)
+        if self.rotation:
+            restored = torch.ops.tadp.rotate(restored, self.rotation)  # its own inverse
+        return (restored if self.factors is None else restored * self.factors).to(self.dtype)
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None, width: int = 8) -> torch.Tensor:
         """Quantize x per token to int8, multiply integers, and return ``(..., rows)`` in x's type."""
         balanced = x if self.factors is None else (x * self.factors).to(x.dtype)
-        codes = Codes(*torch.ops.tadp.quantize(balanced, self.groups))
+        codes = Codes(*torch.ops.tadp.quantize(balanced, self.groups, self.rotation))
         return torch.ops.tadp.linear(*flatten(codes, self.planes(width), Epilogue(bias, dtype=x.dtype)))
 
     def nbytes_at(self, width: int) -> int:
@@ -153,7 +178,8 @@ class BitPlaneWeight(TorchAOBaseTensor):
         # AOTAutograd's cache asks for a key that is the same in every process.
         inner = [(getattr(self, name).shape, getattr(self, name).stride()) for name in self.tensor_data_names]
         balanced = self.factors is not None
-        return repr((type(self).__name__, self.columns, self.dtype, self.device, self.requires_grad, inner, balanced))
+        own = self.columns, self.dtype, self.device, self.requires_grad, self.rotation
+        return repr((type(self).__name__, *own, inner, balanced))
 
     def __repr__(self, *, tensor_contents: object = None) -> str:
         sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in WIDTHS)
@@ -191,7 +217,7 @@ def _to_copy_dispatch(
     # Codes and scales keep their own types; only the type that they stand for follows.
     high, mid, low, scale = (func(getattr(weight, name), **moved) for name in weight.tensor_data_names)
     factors = None if weight.factors is None else func(weight.factors, **moved)
-    copy = BitPlaneWeight(high, mid, low, scale, weight.columns, dtype, factors)
+    copy = BitPlaneWeight(high, mid, low, scale, weight.columns, dtype, factors, weight.rotation)
     return return_and_correct_aliasing(func, args, kwargs, copy)
 
 
@@ -225,10 +251,12 @@ def _pack_module(module: nn.Module, config: BitPlaneConfig) -> nn.Module:
     return module
 
 
-def pack_linear_(module: nn.Module, group_size: int | None = None, factors: torch.Tensor | None = None) -> None:
+def pack_linear_(
+    module: nn.Module, group_size: int | None = None, factors: torch.Tensor | None = None, rotation: int = 0
+) -> None:
     """Replace the weight of one linear layer by its packed form, in place; a packed one is left alone.
 
-    `factors` are those of ``BitPlaneWeight.from_hp``.
+    `factors` and `rotation` are those of ``BitPlaneWeight.from_hp``.
 
     Layer by layer, so that a model needs no more memory than itself and one layer. Where the columns are no multiple of
     ``group_size``, those of a row share one scale.
@@ -242,7 +270,7 @@ def pack_linear_(module: nn.Module, group_size: int | None = None, factors: torc
         raise TypeError(f"only nn.Linear can be packed, not {type(module).__name__}")
     if not isinstance(module.weight, BitPlaneWeight):
         fitting = group_size if group_count(module.in_features, group_size) else None
-        packed = BitPlaneWeight.from_hp(module.weight.detach(), fitting, factors)
+        packed = BitPlaneWeight.from_hp(module.weight.detach(), fitting, factors, rotation)
         module.weight = nn.Parameter(packed, requires_grad=False)
 
 
@@ -263,6 +291,8 @@ def flatten_state_dict(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, tor
             tensors[name] = tensor.detach()
             continue
         weights[name] = {"columns": tensor.columns, "dtype": str(tensor.dtype).removeprefix("torch.")}
+        if tensor.rotation:
+            weights[name]["rotation"] = tensor.rotation
         for part in (*BitPlaneWeight.tensor_data_names, *BitPlaneWeight.optional_tensor_data_names):
             if getattr(tensor, part) is None:
                 continue
@@ -284,8 +314,8 @@ def unflatten_state_dict(
     if text is None:
         return dict(tensors)
     content = json.loads(text)
-    if content.get("version") != _METADATA_VERSION:
-        raise ValueError(f"bit planes of format version {content.get('version')}; this tadp reads {_METADATA_VERSION}")
+    if content.get("version") not in (1, _METADATA_VERSION):
+        raise ValueError(f"bit planes of format version {content.get('version')}; this tadp reads 1 and 2")
     rest = dict(tensors)
     packed: dict[str, torch.Tensor] = {}
     for name, about in content["weights"].items():
@@ -304,6 +334,9 @@ def unflatten_state_dict(
             raise ValueError(f"the parts of the packed weight {name} do not fit {columns} columns")
         if scale.dim() == 2:
             scale = laid_out_by_group(scale)  # files know no strides
+        rotation = about.get("rotation", 0)
+        if rotation and (rotation not in SIZES or columns % rotation):
+            raise ValueError(f"the packed weight {name} of {columns} columns cannot have rotations of {rotation}")
         dtype = getattr(torch, about["dtype"])
-        packed[name] = BitPlaneWeight(high, mid, low, scale, columns, dtype, factors)
+        packed[name] = BitPlaneWeight(high, mid, low, scale, columns, dtype, factors, rotation)
     return {**rest, **packed}

@@ -9,6 +9,7 @@ from tadp.kernels.block_map import QUERY_BLOCKS, map_shape
 from tadp.kernels.formats import GROUP_SIZES, MAX_COLUMNS, PLANE_BITS
 from tadp.kernels.planes import plane_shape
 from tadp.kernels.reference import NONLINEARITIES
+from tadp.kernels.rotation import SIZES
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 MAX_KEYS = 2**24
@@ -17,12 +18,19 @@ MAX_KEYS = 2**24
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def check_quantize(x: torch.Tensor, groups: int) -> None:
-    """An activation that can be quantized, with sums for so many groups of columns."""
-    torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
-    torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+def check_quantize(x: torch.Tensor, groups: int, rotation: int = 0) -> None:
+    """An activation that can be quantized, with sums for so many groups of columns, and rotated before."""
+    _check_activation(x)
     torch._check(x.shape[-1] <= MAX_COLUMNS, lambda: f"tadp: at most {MAX_COLUMNS} columns, got {x.shape[-1]}")
     check_groups(groups, x.shape[-1])
+    if rotation:
+        _check_rotation(rotation, x.shape[-1])
+
+
+def check_rotate(x: torch.Tensor, size: int) -> None:
+    """An activation whose columns can be rotated."""
+    _check_activation(x)
+    _check_rotation(size, x.shape[-1])
 
 
 def check_linear(activations: Codes, planes: Planes, epilogue: Epilogue) -> None:
@@ -49,8 +57,7 @@ def check_linear(activations: Codes, planes: Planes, epilogue: Epilogue) -> None
 
 def check_weight_only(x: torch.Tensor, planes: Planes, epilogue: Epilogue) -> None:
     """The same for a product with activations as they are."""
-    torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
-    torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+    _check_activation(x)
     check_dequantize(planes, x.shape[-1], x.dtype)
     _check_epilogue(epilogue, planes.rows)
     _check_devices(x, *planes, epilogue.bias)
@@ -159,6 +166,17 @@ def check_groups(groups: int, columns: int) -> None:
         groups == 0 or any(groups * size == columns for size in GROUP_SIZES),
         lambda: f"tadp: {columns} columns in {groups} groups; groups are of {' or '.join(map(str, GROUP_SIZES))}",
     )
+
+
+def _check_activation(x: torch.Tensor) -> None:
+    torch._check(x.dim() >= 1, lambda: "tadp: x must have at least one dimension, the columns")
+    torch._check(x.dtype in FLOATS, lambda: f"tadp: x must be float32, bfloat16 or float16, got {x.dtype}")
+
+
+def _check_rotation(size: int, columns: int) -> None:
+    sizes = " or ".join(map(str, SIZES))
+    torch._check(size in SIZES, lambda: f"tadp: a rotation mixes {sizes} columns, not {size}")
+    torch._check(columns % size == 0, lambda: f"tadp: rotations of {size} columns do not divide {columns} columns")
 
 
 def _check_widths(widths: torch.Tensor, planes: Planes) -> None:

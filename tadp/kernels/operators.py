@@ -3,7 +3,8 @@
 On CPUs they are csrc/cpu, registered when the library is loaded. Elsewhere the products are looked up among the kernels
 that registry.py lists. Callers see the operator only.
 
-    quantize(x (..., columns), groups) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
+    quantize(x (..., columns), groups, rotation) -> codes (..., columns) int8, scale (...) float32, sum (...) int32
+    rotate(x (..., columns), size) -> as x
     linear(codes, scale, sum, planes, weight_scale, bias (rows,), dtype, nonlinearity, kernel_name, widths=None)
         -> (..., rows)
     weight_only_linear(x (..., columns), planes, weight_scale, bias, nonlinearity, kernel_name) -> (..., rows)
@@ -15,7 +16,8 @@ that registry.py lists. Callers see the operator only.
 
 The planes are ``high``, ``mid`` and ``low`` as planes.py cuts them. Which are given decides the width: high alone is 4
 bits, with mid 6, with low 8. ``weight_scale`` is float32, ``(rows,)``, or ``(rows, groups)`` where several scales share
-a row; ``sum`` then is ``(..., groups)``. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
+a row; ``sum`` then is ``(..., groups)``. ``rotation`` and ``size`` are the columns that a rotation mixes, see
+rotation.py; 0 rotates nothing. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
 reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
 is the width of the products of attention. ``kernel_name`` names one of a device's kernels; empty, the first that serves
 is taken. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
@@ -38,7 +40,14 @@ import torch
 from tadp.errors import KernelWarning
 from tadp.kernels import cuda, failures, reference
 from tadp.kernels.block_map import check_block_map, choose_blocks, map_shape
-from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
+from tadp.kernels.checks import (
+    check_attention,
+    check_dequantize,
+    check_linear,
+    check_quantize,
+    check_rotate,
+    check_weight_only,
+)
 from tadp.kernels.registry import (
     AnyRequest,
     AttentionRequest,
@@ -49,12 +58,14 @@ from tadp.kernels.registry import (
     find,
     unserved,
 )
+from tadp.kernels.rotation import rotate_by_product
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 _WEIGHT = "Tensor high, Tensor? mid, Tensor? low, Tensor weight_scale"
 _EPILOGUE = 'str nonlinearity="none", str kernel_name=""'
 _SCHEMAS = {
-    "quantize": "(Tensor x, int groups=0) -> (Tensor codes, Tensor scale, Tensor sum)",
+    "quantize": "(Tensor x, int groups=0, int rotation=0) -> (Tensor codes, Tensor scale, Tensor sum)",
+    "rotate": "(Tensor x, int size) -> Tensor",
     "linear": (
         f"(Tensor codes, Tensor scale, Tensor sum, {_WEIGHT}, Tensor? bias, ScalarType dtype, {_EPILOGUE}, "
         "Tensor? widths=None) -> Tensor"
@@ -120,8 +131,16 @@ def _arguments_of(operator: str) -> tuple[tuple[str, ...], dict[str, Any]]:
 
 
 @torch.library.impl("tadp::quantize", "CUDA")
-def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> Codes:
-    return cuda.quantize(x, groups) if cuda.is_used(x.device) else reference.quantize(x, groups)
+def _quantize_on_cuda(x: torch.Tensor, groups: int = 0, rotation: int = 0) -> Codes:
+    check_quantize(x, groups, rotation)
+    turned = rotate_by_product(x, rotation) if rotation else x
+    return cuda.quantize(turned, groups) if cuda.is_used(x.device) else reference.quantize(turned, groups)
+
+
+@torch.library.impl("tadp::rotate", "CUDA")
+def _rotate_on_cuda(x: torch.Tensor, size: int) -> torch.Tensor:
+    check_rotate(x, size)
+    return rotate_by_product(x, size)
 
 
 def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
@@ -234,12 +253,18 @@ def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
 
 
 @torch.library.register_fake("tadp::quantize")
-def _fake_quantize(x: torch.Tensor, groups: int = 0) -> Codes:
-    check_quantize(x, groups)
+def _fake_quantize(x: torch.Tensor, groups: int = 0, rotation: int = 0) -> Codes:
+    check_quantize(x, groups, rotation)
     tokens = x.shape[:-1]
     codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     sums = (*tokens, groups) if groups else tokens
     return Codes(codes, x.new_empty(tokens, dtype=torch.float32), x.new_empty(sums, dtype=torch.int32))
+
+
+@torch.library.register_fake("tadp::rotate")
+def _fake_rotate(x: torch.Tensor, size: int) -> torch.Tensor:
+    check_rotate(x, size)
+    return x.new_empty(x.shape)
 
 
 def _fake_linear(*flat: Any, **named: Any) -> torch.Tensor:

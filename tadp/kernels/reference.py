@@ -13,6 +13,7 @@ from torch.nn import functional
 from tadp.kernels.block_map import KEY_BLOCK, queries_of_row
 from tadp.kernels.formats import FORMATS
 from tadp.kernels.planes import group_of_columns, join
+from tadp.kernels.rotation import rotate as rotated
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 NONLINEARITIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -27,20 +28,26 @@ SMALLEST_PEAK = 127 * torch.finfo(torch.float32).tiny
 """A token whose largest magnitude lies below would have a scale below float32's normal range; it counts as all zero."""
 
 
-def quantize(x: torch.Tensor, groups: int = 0) -> Codes:
+def rotate(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Runs of `size` columns of x, each rotated, see rotation.py: computed in float32, rounded to x's type once."""
+    return rotated(x, size).to(x.dtype)
+
+
+def quantize(x: torch.Tensor, groups: int = 0, rotation: int = 0) -> Codes:
     """Symmetric int8 codes with one scale per token (ViDiT-Q, arXiv 2406.02540, section 3.2).
 
     Args:
         x: ``(..., columns)``, floating.
         groups: for weights with several scales a row, how many: the codes of each group of columns are then summed
             by themselves. 0 for one sum a token.
+        rotation: columns of each run that is rotated first, as those of the weight are, see rotation.py; 0 for none.
 
     Returns:
         codes ``(..., columns)`` int8, round-half-even(x * (127 / amax)); scale ``(...)`` float32, amax / 127, 1 for
         an all-zero token; sum int32 of the codes, ``(...)`` or ``(..., groups)``. A token that holds NaN or an
         infinity gets scale NaN and codes 0, which makes its outputs NaN and no others.
     """
-    wide = x.float()
+    wide = rotated(x, rotation).float()
     peak = wide.abs().amax(-1) if x.shape[-1] else wide.new_zeros(x.shape[:-1])
     broken = ~peak.isfinite()
     empty = broken | (peak < SMALLEST_PEAK)

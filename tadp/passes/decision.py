@@ -23,8 +23,8 @@ class Decision:
     """The level that one operation of a piece got, and why, where it is not what the recipe asked for.
 
     `shape` is the weight's, ``(rows, columns)``; None for attention. `tokens` are the rows of the activation, where the
-    graph tells; `nonlinearity` is what a product applies, `biased` whether it has a bias, and `kernel` is the name of
-    what runs.
+    graph tells; `nonlinearity` is what a product applies, `biased` whether it has a bias, `kernel` is the name of
+    what runs, and `packing` what was done to the weight before it was rounded.
     """
 
     layer: str
@@ -36,6 +36,7 @@ class Decision:
     nonlinearity: str = "none"
     biased: bool = False
     kernel: str = "inductor"
+    packing: str = ""
 
     @property
     def weight_bytes(self) -> int:
@@ -92,7 +93,7 @@ def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, K
         kernel = choose(request, device, fastest)
         if isinstance(kernel, str):
             return replace(plain, level=L16, reason=kernel), None
-        return replace(plain, kernel=str(kernel)), kernel
+        return replace(plain, kernel=str(kernel), packing=getattr(example, "packing", "")), kernel
     if found.block is None:
         return replace(plain, reason="outside the blocks"), None
     if found.role is None:

@@ -226,7 +226,10 @@ def _is_tensor(node: object) -> bool:
 def _signature(value: object) -> str:
     if not isinstance(value, torch.Tensor):
         return repr(value)
-    return f"{type(value).__name__} {tuple(value.shape)} {value.stride()} {value.dtype} {value.device}"
+    packing = ""
+    if isinstance(value, BitPlaneWeight):  # decides what a variant does with the activations
+        packing = f" groups={value.groups} balanced={value.factors is not None} rotation={value.rotation}"
+    return f"{type(value).__name__} {tuple(value.shape)} {value.stride()} {value.dtype} {value.device}{packing}"
 
 
 def _constant(graph: fx.GraphModule, name: str) -> str:

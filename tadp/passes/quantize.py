@@ -16,14 +16,21 @@ from torch import fx
 from tadp.kernels import reference
 from tadp.kernels.operators import flatten
 from tadp.kernels.registry import Fastest, Kernel
+from tadp.kernels.rotation import rotate_by_product
 from tadp.kernels.values import Codes, Epilogue
 from tadp.passes import attention
 from tadp.passes.decision import Decision, bias_of, decide, has_level, nonlinearity_after
 from tadp.passes.operations import EXAMPLE, is_linear
-from tadp.passes.sources import PlaneInputs, Source, is_balanced
+from tadp.passes.sources import PlaneInputs, Source, is_balanced, rotation_of
 from tadp.precision import ITSELF, MASTER, Level, Recipe
 
-QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, reference.quantize)
+
+def rotate_and_quantize(x: torch.Tensor, groups: int = 0, rotation: int = 0) -> Codes:
+    """As reference.quantize, with a rotation that is a matrix product."""
+    return reference.quantize(rotate_by_product(x, rotation) if rotation else x, groups)
+
+
+QUANTIZERS: tuple[Callable[..., object], ...] = (torch.ops.tadp.quantize.default, rotate_and_quantize)
 """The operator, and the function whose plain operations a compiler sees."""
 
 
@@ -101,8 +108,9 @@ class _Writer:
 
     def __init__(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node], planes: PlaneInputs) -> None:
         self._graph, self._copies, self._planes = graph, copies, planes
-        self._codes: dict[tuple[fx.Node, int, bool], Codes] = {}
+        self._codes: dict[tuple[fx.Node, int, bool, int], Codes] = {}
         self._products: dict[fx.Node, fx.Node] = {}
+        self._rotated: dict[tuple[fx.Node, bool, int], fx.Node] = {}
 
     def linear(self, node: fx.Node, level: Level, kernel: Kernel, nonlinearity: str) -> fx.Node:
         activation, weight = node.args[:2]
@@ -115,7 +123,7 @@ class _Writer:
         epilogue = Epilogue(new_bias, nonlinearity, example.dtype)
         weight_only = kernel.operator == "weight_only_linear"
         activations: Any = (
-            self._balanced(activation, weight) if weight_only else self._quantized(node, activation, weight)
+            self._turned(activation, weight) if weight_only else self._quantized(node, activation, weight)
         )
         return self._graph.call_function(kernel.target, flatten(activations, planes, epilogue, kernel.name))
 
@@ -129,11 +137,22 @@ class _Writer:
             self._products[activation] = self._graph.call_method("to", (product, weight.meta[EXAMPLE].dtype))
         return self._products[activation]
 
+    def _turned(self, activation: fx.Node, weight: fx.Node) -> fx.Node:
+        """An activation that is not quantized, as a weight takes it."""
+        rotation = rotation_of(weight)
+        if not rotation:
+            return self._balanced(activation, weight)
+        key = activation, is_balanced(weight), rotation
+        if key not in self._rotated:
+            args = self._balanced(activation, weight), rotation
+            self._rotated[key] = self._graph.call_function(torch.ops.tadp.rotate.default, args)
+        return self._rotated[key]
+
     def _quantized(self, node: fx.Node, activation: fx.Node, weight: fx.Node) -> Codes:
         example = weight.meta[EXAMPLE]
-        key = activation, getattr(example, "groups", 0), is_balanced(weight)
+        key = activation, getattr(example, "groups", 0), is_balanced(weight), rotation_of(weight)
         if key not in self._codes:
-            args = (self._balanced(activation, weight), key[1])
+            args = (self._balanced(activation, weight), key[1], *([key[3]] if key[3] else []))
             both = self._graph.call_function(quantizer(example.device), args)
             both.meta = dict(node.meta)  # a probe names what it measures here after the first layer that reads it
             parts: list[Any] = [self._graph.call_function(operator.getitem, (both, index)) for index in range(3)]

@@ -66,6 +66,11 @@ def is_balanced(weight: fx.Node) -> bool:
     return getattr(weight.meta[EXAMPLE], "factors", None) is not None
 
 
+def rotation_of(weight: fx.Node) -> int:
+    """Columns of each run that a weight's input is rotated in before it is rounded; 0 for none."""
+    return getattr(weight.meta[EXAMPLE], "rotation", 0)
+
+
 def _example_part(weight: torch.Tensor, part: Part) -> torch.Tensor:
     rows, columns = weight.shape
     if part.average is not None:

@@ -88,6 +88,8 @@ class Calibration:
         channel_peaks: largest absolute values of input channels in each of the stages that `costs` names, by layer:
             ``(stages, columns)``.
         channel_widths: of output channels at mixed levels, by layer: ``(len(MIXED_AVERAGES), rows)`` uint8.
+        rotated: roles that gain by rotating columns before they are rounded, and were rotated when all this was
+            measured; None where nobody looked.
         path: of the file that it was read from, for people; None for one that was not. It does not count in equality.
     """
 
@@ -103,6 +105,7 @@ class Calibration:
     bias: Mapping[str, float]
     channel_peaks: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
     channel_widths: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    rotated: tuple[Role, ...] | None = None
     path: Path | None = None
 
     def __eq__(self, other: object) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tadp.precision import L16, Level, Role
 
-COLUMNS = ("piece", "structure", "role", "layer", "level", "kernel", "bytes", "reason", "reuse", "why")
+COLUMNS = ("piece", "structure", "role", "layer", "level", "kernel", "bytes", "packing", "reason", "reuse", "why")
 """The fields of a layer that the table shows."""
 
 
@@ -25,6 +25,7 @@ class ExplainedLayer:
         shape: of the weight, ``(rows, columns)``; None for attention.
         nonlinearity: what the product applies, "none" for nothing.
         biased: whether it has a bias.
+        packing: what was done to the weight before it was rounded, such as "rotated by 256"; "" for nothing.
         reason: why the level is not the one that the policy asked for, or the kernel not the one that was chosen; ""
             where they are.
         reuse: when the piece need not run, as it stands in the name of a recipe, or why it always does though it might
@@ -43,6 +44,7 @@ class ExplainedLayer:
     shape: tuple[int, ...] | None = None
     nonlinearity: str = "none"
     biased: bool = False
+    packing: str = ""
     reason: str = ""
     reuse: str = ""
     why: str = ""

@@ -102,6 +102,7 @@ def fake_subject(interrupt: int | None = None) -> Subject:
         },
         channel_widths={f"{block}.{Role.FFN_UP}": torch.full((3, 2), 8, dtype=torch.uint8) for block in BLOCKS},
         peaks={f"{block}.{Role.FFN_UP}": torch.full((4, 3), 1.0 + i) for i, block in enumerate(BLOCKS)},
+        rotated=(Role.FFN_DOWN,),
         seed=0,
     )
 

@@ -162,7 +162,7 @@ def test_damaged_state_is_refused() -> None:
         unflatten_state_dict({name: tensor for name, tensor in tensors.items() if name != "w.mid"}, metadata)
     with pytest.raises(ValueError, match="do not fit"):
         unflatten_state_dict({**tensors, "w.low": tensors["w.low"][:, 1:]}, metadata)
-    future = {name: text.replace('"version": 1', '"version": 9') for name, text in metadata.items()}
+    future = {name: text.replace('"version": 2', '"version": 9') for name, text in metadata.items()}
     with pytest.raises(ValueError, match="format version 9"):
         unflatten_state_dict(tensors, future)
     with pytest.raises(ValueError, match=r"w\.high"):
