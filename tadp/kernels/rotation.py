@@ -10,7 +10,7 @@ as ComfyUI's files have it: Kronecker powers of
    -1  1  1  1
 
 divided by the square root of their size, for runs of so many neighbouring columns. All its rows have equal sums, so
-that a mean of all channels, such as a GELU leaves, stays spread, where the common Hadamard matrix would gather it in one
+that a mean of all channels, such as a GELU leaves, stays spread, where the common Hadamard matrix gathers it in one
 channel. It is symmetric, hence its own inverse. The sizes are powers of four, so that the division is exact.
 """
 
