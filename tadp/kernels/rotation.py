@@ -21,8 +21,6 @@ import torch
 SIZES = (256, 64)
 """Columns that one rotation mixes; the first that divides a row is taken."""
 
-_BASE = ((1.0, 1.0, 1.0, -1.0), (1.0, 1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0), (-1.0, 1.0, 1.0, 1.0))
-
 
 def size_for(columns: int) -> int:
     """The size of the rotations that a row of so many columns may have; 0 where none divides it."""
@@ -35,13 +33,15 @@ def matrix(size: int, dtype: torch.dtype = torch.float32, device: torch.device |
     Raises:
         ValueError: for a size that is no power of four.
     """
-    power = round(math.log(size, 4)) if size > 0 else 0
-    if power < 1 or 4**power != size:
-        raise ValueError(f"a rotation mixes a power of four columns, at least 4, not {size}")
-    base = found = torch.tensor(_BASE, dtype=dtype, device=device)
-    for _ in range(power - 1):
-        found = torch.kron(found, base)
-    return found / math.sqrt(size)
+    if size not in (4, 16, 64, 256):
+        raise ValueError(f"a rotation mixes a power of four columns, from 4 to 256, not {size}")
+    place = torch.arange(size, device=device)
+    # An element of the matrix above is negative where row and column add up to three, that is, where both bits differ;
+    # one of its power is where an odd number of base-four digits do so. Said by bits, it is one kernel of a graph.
+    apart = place[:, None] ^ place
+    threes = apart & (apart >> 1) & 0b01010101
+    parity = (threes ^ threes >> 2 ^ threes >> 4 ^ threes >> 6) & 1
+    return (1 - 2 * parity).to(dtype) / math.sqrt(size)
 
 
 def rotate(x: torch.Tensor, size: int) -> torch.Tensor:

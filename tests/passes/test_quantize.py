@@ -5,11 +5,13 @@ import importlib
 import pytest
 import torch
 
-from tadp.kernels import reference, registry
+from tadp.kernels import BitPlaneWeight, reference, registry
+from tadp.kernels.rotation import rotate
 from tadp.passes import Measures, probe, quantize
 from tadp.passes.attention import OPERATORS, is_attention
 from tadp.passes.decision import Decision
-from tadp.passes.operations import ATTENTION
+from tadp.passes.operations import ATTENTION, EXAMPLE, is_linear
+from tadp.passes.quantize import rotate_and_quantize
 from tadp.precision import ITSELF, L4, L6, L8, L16, MASTER, Level, Part, Recipe, Role
 from tests.kernels.cases import tokens_with_outliers
 from tests.models import tiny_inputs, tiny_transformer
@@ -213,3 +215,34 @@ def test_a_mixed_level_reads_all_planes_and_the_widths_of_channels() -> None:
     assert {str(node.args[11]).rpartition("_widths_")[2] for node in nodes} == {"6"}
     assert {str(decision.level) for decision in quantized.decisions if decision.shape} == {"6m"}
     assert quantize(_block(), Recipe(L6)).decisions[0].weight_bytes == quantized.decisions[0].weight_bytes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_compiler_sees_through_rotations(dtype: torch.dtype) -> None:
+    x = tokens_with_outliers(0, (7, 512)).to(dtype)
+    x = x[x.any(-1)]
+    codes, scale, total = torch.compile(rotate_and_quantize, fullgraph=True)(x, 0, 256)
+    # The product adds 256 numbers in any order, in float32, and is rounded to the type; so is the peak, and the rest
+    # takes four roundings.
+    exact = rotate(x.double(), 256)
+    added = 256 * 2.0**-24 * x.double().abs().unflatten(-1, (2, 256)).sum(-1).repeat_interleave(256, -1)
+    off = added + (2.0**-9 if dtype == torch.bfloat16 else 0) * exact.abs()
+    peak = exact.abs().amax(-1, keepdim=True)
+    relative = (off.amax(-1, keepdim=True) / peak) + 4 * 2.0**-24
+    steps = 127 * exact / peak
+    assert ((codes - steps).abs() <= 0.5 + 127 * off / peak + steps.abs() * relative).all()
+    assert ((scale.double() * 127 / peak.squeeze(-1) - 1).abs() <= relative.squeeze(-1)).all()
+    assert torch.equal(total, codes.sum(-1, dtype=torch.int32))
+
+
+def test_layers_of_one_input_share_its_rotation() -> None:
+    rotated = copy.deepcopy(_block())
+    for node in rotated.graph.find_nodes(op="placeholder"):
+        if any(is_linear(user) and user.args[1] is node for user in node.users):
+            weight = node.meta[EXAMPLE]
+            node.meta[EXAMPLE] = BitPlaneWeight.from_hp(torch.zeros(weight.shape, dtype=weight.dtype), rotation=64)
+    codes = quantize(rotated, Recipe(L8))
+    assert _count(codes.graph, QUANTIZE) == 7
+    assert all(node.args[2] == 64 for node in codes.graph.graph.nodes if node.target is QUANTIZE)
+    floats = quantize(rotated, Recipe(Level.parse("w8a16")))
+    assert _count(floats.graph, torch.ops.tadp.rotate.default) == 7
