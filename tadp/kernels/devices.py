@@ -113,6 +113,23 @@ def _triton_linear(codes: Codes, planes: Planes, epilogue: Epilogue, kernel_name
     return linear(codes, planes, epilogue, kernel_name)
 
 
+def _library_serves(request: Request) -> str | None:
+    """Why the library's integer product does not serve; on GPUs it takes no fewer tokens and no other multiples."""
+    if obstacle := _triton_serves(request):
+        return obstacle
+    if request.groups or request.level.mixed:
+        return "the library's product has one scale and one width a row"
+    if request.tokens <= 16 or request.rows % 8 or request.columns % 8:
+        return "the library's product takes more than 16 tokens, and rows and columns in multiples of 8"
+    return None
+
+
+def _library_linear(codes: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+    from tadp.kernels.triton.library import linear_by_library
+
+    return linear_by_library(codes, planes, epilogue)
+
+
 def _triton_weight_only(x: torch.Tensor, planes: Planes, epilogue: Epilogue, kernel_name: str) -> torch.Tensor:
     from tadp.kernels.triton.weight_only import weight_only_linear
 
@@ -153,6 +170,7 @@ KERNELS.update(
         ("linear", "cuda"): (
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves_where_reading_lasts_longer, cuda.linear),
             Kernel("triton", "linear", "cuda", _triton_serves, _triton_linear, linear_sizes),
+            Kernel("library", "linear", "cuda", _library_serves, _library_linear),  # where it is measured to be faster
             # Elsewhere the tensor cores are expected to be faster, and measurements may say otherwise.
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves, cuda.linear),
         ),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from tadp.kernels.registry import Request
+from tadp.kernels.registry import Request, architecture_of
 from tadp.precision import L8
 
 REQUEST = Request(
@@ -15,6 +15,6 @@ REQUEST = Request(
     groups=0,
     dtype=torch.bfloat16,
     device="cpu",
-    architecture="avx512vnni",
+    architecture=architecture_of(torch.device("cpu")),
 )
 ON_GPU = replace(REQUEST, device="cuda", architecture="sm_90")

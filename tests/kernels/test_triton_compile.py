@@ -10,6 +10,7 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from triton.compiler import CompiledKernel  # noqa: E402
 
+from tadp.kernels.triton.library import unpack_constants, unpack_kernel  # noqa: E402
 from tadp.kernels.triton.linear import constants_for, linear_kernel, options_for  # noqa: E402
 from tadp.kernels.triton.persistent import persistent_constants, persistent_kernel, persistent_options  # noqa: E402
 from tadp.kernels.triton.split import add_up_constants, add_up_kernel  # noqa: E402
@@ -218,3 +219,17 @@ def test_weight_only_masks_bring_no_spills(
 ) -> None:
     kernel = compile_weight_only(architecture, width, 64, dtype, columns=1531)
     check(kernel, float_mma(architecture, "bf16"), capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_unpacking_for_the_library_stores_whole_words(
+    architecture: int, width: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    planes = {"mid": "*u8" if width >= 6 else None, "low": "*u8" if width == 8 else None}
+    tensors = {"high": "*u8", **planes, "out": "*i8"}
+    numbers = {"rows": 1536, "columns": 1536, "quarter": 384}
+    constants = unpack_constants(width, 1536)
+    kernel = compile_for(architecture, unpack_kernel, tensors, numbers, constants, {"num_warps": 4})
+    check(kernel, None, capfd.readouterr().out)
+    assert re.search(r"st\.global\.v[24]\.b32", kernel.asm["ptx"])
