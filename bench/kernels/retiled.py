@@ -7,6 +7,7 @@ no GPU. decisions/0021 is about its figures.
     python -m bench.kernels.retiled
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -116,39 +117,25 @@ def compile_retiled(request: Request, tile: Tile, way: str) -> CompiledKernel:
         return retiled_kernel.warmup(*codes_of(request), high, mid, low, scale, out, *sizes, grid=(1,), **constants)
 
 
+def kernels(architecture: str) -> Iterator[tuple[str, str, int, int, CompiledKernel]]:
+    """Planes, name, bytes side by side, steps of 32 bytes in one of its own, and what came out, of each kernel."""
+    request = Request(Level(8, 8), 32760, 5120, 5120, 0, torch.bfloat16, "cuda", architecture)
+    tiles = [Tile.parse(f"triton-{name}") for name in KERNELS[architecture]]
+    for tile in tiles:
+        yield "whole rows", str(tile), tile.bytes, tile.bytes // 32, compile_linear(Product(request), str(tile))
+    for way in WAYS:
+        yield "re-tiled", way, 32 if way == "apart" else 128, 1, compile_retiled(request, tiles[0], way)
+
+
 def main() -> None:
-    """Print a table: instructions, products and waits are those of 128 columns."""
+    """Print a table; instructions and waits are those of 128 columns."""
     print("| architecture | planes | kernel | run | registers | spilled | instructions | waits |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for architecture, names in KERNELS.items():
-        request = Request(Level(8, 8), 32760, 5120, 5120, 0, torch.bfloat16, "cuda", architecture)
-        tiles = [Tile.parse(f"triton-{name}") for name in names]
-        made = [
-            (
-                "whole rows",
-                name,
-                tile.bytes,
-                tile.bytes // 32,
-                compile_linear(Product(request, "none", False), str(tile)),
-            )
-            for name, tile in zip(names, tiles, strict=True)
-        ]
-        made += [
-            (
-                "re-tiled",
-                f"{way}, {names[0]}",
-                32 if way == "apart" else 128,
-                1,
-                compile_retiled(request, tiles[0], way),
-            )
-            for way in WAYS
-        ]
-        for planes, name, run, times, kernel in made:
+    for architecture in KERNELS:
+        for planes, name, run, steps, kernel in kernels(architecture):
             found = inspect(kernel)
-            print(
-                f"| {architecture} | {planes} | {name} | {run} | {found.registers} | {found.spilled} | "
-                f"{found.instructions / times:.0f} | {found.waits / times:.0f} |"
-            )
+            figures = (run, found.registers, found.spilled, found.instructions // steps, found.waits // steps)
+            print(f"| {architecture} | {planes} | {name} | {' | '.join(map(str, figures))} |")
 
 
 if __name__ == "__main__":
