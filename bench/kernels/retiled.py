@@ -16,9 +16,9 @@ import triton.language as tl
 from triton.compiler import CompiledKernel
 
 from tadp.kernels.registry import Request
-from tadp.kernels.triton.ahead_of_time import Product, codes_of, compiling_for, planes_of
+from tadp.kernels.triton.ahead_of_time import compiling_for
 from tadp.kernels.triton.blocks import join_quarters, unpack_codes
-from tadp.kernels.triton.compiled import compile_linear, inspect
+from tadp.kernels.triton.compiled import compile_linear, inspect, operands
 from tadp.kernels.triton.epilogue import integer_value, store_tile
 from tadp.kernels.triton.tile import Tile
 from tadp.kernels.triton.unpack import codes_ptx
@@ -101,7 +101,7 @@ def retiled_kernel(  # type: ignore[no-untyped-def]
 
 def compile_retiled(request: Request, tile: Tile, way: str) -> CompiledKernel:
     """The kernel of that name for a request, in the sizes of a tile."""
-    high, mid, low, scale, _ = planes_of(request)
+    codes, (high, mid, low, scale, _) = operands(request)
     out = torch.empty(request.tokens, request.rows, dtype=request.dtype, device="meta")
     constants: dict[str, Any] = {
         "ptx": tuple(codes_ptx(8, quarter) for quarter in range(4)),
@@ -114,7 +114,7 @@ def compile_retiled(request: Request, tile: Tile, way: str) -> CompiledKernel:
     }
     sizes = (request.tokens, request.rows, request.columns // 4)
     with compiling_for(request.architecture):
-        return retiled_kernel.warmup(*codes_of(request), high, mid, low, scale, out, *sizes, grid=(1,), **constants)
+        return retiled_kernel.warmup(*codes, high, mid, low, scale, out, *sizes, grid=(1,), **constants)
 
 
 def kernels(architecture: str) -> Iterator[tuple[str, str, int, int, CompiledKernel]]:
@@ -122,7 +122,7 @@ def kernels(architecture: str) -> Iterator[tuple[str, str, int, int, CompiledKer
     request = Request(Level(8, 8), 32760, 5120, 5120, 0, torch.bfloat16, "cuda", architecture)
     tiles = [Tile.parse(f"triton-{name}") for name in KERNELS[architecture]]
     for tile in tiles:
-        yield "whole rows", str(tile), tile.bytes, tile.bytes // 32, compile_linear(Product(request), str(tile))
+        yield "whole rows", str(tile), tile.bytes, tile.bytes // 32, compile_linear(request, str(tile))
     for way in WAYS:
         yield "re-tiled", way, 32 if way == "apart" else 128, 1, compile_retiled(request, tiles[0], way)
 

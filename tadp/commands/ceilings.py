@@ -111,12 +111,10 @@ def _kernel_of(row: Row) -> tuple[str, str, int, str]:
 
 
 def _look_at(row: Row) -> "Compiled":
-    from tadp.kernels.triton import ahead_of_time
     from tadp.kernels.triton.compiled import look_at
 
     made = row.product
-    request = _request(made.gpu, made.width, made.rows, made.columns)
-    return look_at(ahead_of_time.Product(request, row.nonlinearity), str(made.tile))
+    return look_at(_request(made.gpu, made.width, made.rows, made.columns), str(made.tile), row.nonlinearity)
 
 
 def _registers(row: Row) -> int | None:

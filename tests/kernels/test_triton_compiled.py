@@ -8,7 +8,6 @@ import pytest
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from tadp.kernels.devices import linear_sizes  # noqa: E402
-from tadp.kernels.triton.ahead_of_time import Product  # noqa: E402
 from tadp.kernels.triton.compiled import Compiled, look_at  # noqa: E402
 from tadp.kernels.triton.tile import Tile  # noqa: E402
 from tadp.precision import Level  # noqa: E402
@@ -38,7 +37,7 @@ def look(
         architecture=f"sm_{architecture}",
     )
     name = name or linear_sizes(request)[0]
-    return Tile.parse(name), look_at(Product(request, nonlinearity, True), name)
+    return Tile.parse(name), look_at(request, name, nonlinearity)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -89,31 +89,17 @@ def compiling_for(architecture: str) -> Iterator[None]:
 
 def _compile(product: Product) -> None:
     request = product.request
-    planes, epilogue = planes_of(request), Epilogue(None, product.nonlinearity, request.dtype)
+    planes, epilogue = _planes(request), Epilogue(None, product.nonlinearity, request.dtype)
     if product.biased:
         epilogue = epilogue._replace(bias=_empty(request.rows, dtype=request.dtype))
     if request.level.activation == 16:
         x = _empty(request.tokens, request.columns, dtype=request.dtype)
         weight_only_linear(x, planes, epilogue, weight_only_sizes(request)[0])
         return
-    linear(codes_of(request), planes, epilogue, linear_sizes(request)[0])
-
-
-def codes_of(request: Request) -> Codes:
-    """Activations of a request, without memory."""
     codes = _empty(request.tokens, request.columns, dtype=torch.int8)
     scale = _empty(request.tokens, dtype=torch.float32)
     total = _empty(request.tokens, *((request.groups,) if request.groups else ()), dtype=torch.int32)
-    return Codes(codes, scale, total)
-
-
-def planes_of(request: Request) -> Planes:
-    """The weight of a request, without memory."""
-    rows, columns = request.rows, request.columns
-    high, mid, low = (_empty(*plane_shape(plane, rows, columns), dtype=torch.uint8) for plane in PLANE_BITS)
-    scale = _empty(*((rows, request.groups) if request.groups else (rows,)), dtype=torch.float32)
-    widths = _empty(rows, dtype=torch.uint8) if request.level.mixed else None
-    return Planes(high, mid, low, scale, widths).at(request.level.widest)
+    linear(Codes(codes, scale, total), planes, epilogue, linear_sizes(request)[0])
 
 
 class _CompileOnly:
@@ -142,6 +128,14 @@ class _CompileOnly:
 
 def _no_launcher(source: object, metadata: object) -> Any:
     return lambda *arguments: None
+
+
+def _planes(request: Request) -> Planes:
+    rows, columns = request.rows, request.columns
+    high, mid, low = (_empty(*plane_shape(plane, rows, columns), dtype=torch.uint8) for plane in PLANE_BITS)
+    scale = _empty(*((rows, request.groups) if request.groups else (rows,)), dtype=torch.float32)
+    widths = _empty(rows, dtype=torch.uint8) if request.level.mixed else None
+    return Planes(high, mid, low, scale, widths).at(request.level.widest)
 
 
 def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:

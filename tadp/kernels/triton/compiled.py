@@ -10,9 +10,13 @@ import torch
 import triton
 from triton.compiler import CompiledKernel
 
-from tadp.kernels.triton.ahead_of_time import Product, codes_of, compiling_for, planes_of
+from tadp.kernels.formats import PLANE_BITS
+from tadp.kernels.planes import plane_shape
+from tadp.kernels.registry import Request
+from tadp.kernels.triton.ahead_of_time import compiling_for
 from tadp.kernels.triton.launch import Launch
 from tadp.kernels.triton.linear import constants_for, linear_kernel, options_for
+from tadp.kernels.values import Codes, Planes
 
 
 @dataclass(frozen=True)
@@ -43,35 +47,50 @@ class Compiled:
     neighbours: int
 
 
-def look_at(product: Product, name: str) -> Compiled:
-    """Compile a kernel for the architecture of the request, and look at what came out.
+def look_at(request: Request, name: str, nonlinearity: str = "none", biased: bool = True) -> Compiled:
+    """Compile a kernel for the architecture of a request, and look at what came out; as ``compile_linear``."""
+    return inspect(compile_linear(request, name, nonlinearity, biased))
+
+
+def compile_linear(request: Request, name: str, nonlinearity: str = "none", biased: bool = True) -> CompiledKernel:
+    """The kernel of linear.py, compiled as a launch on the GPU would compile it.
 
     Args:
-        product: a linear layer on codes.
+        request: a linear layer on codes.
         name: the kernel's; one that neither splits columns nor reads through descriptors.
+        nonlinearity: what follows it.
+        biased: whether it has a bias, of the type of its result.
 
     Raises:
         ValueError: for a kernel that cannot serve it.
     """
-    return inspect(compile_linear(product, name))
-
-
-def compile_linear(product: Product, name: str) -> CompiledKernel:
-    """The kernel of linear.py, compiled as a launch on the GPU would compile it; arguments as for ``look_at``."""
-    request = product.request
-    planes, codes, bias = planes_of(request), codes_of(request), None
+    codes, planes = operands(request)
     launch = Launch.of(codes.codes, planes, name)
     if launch.tile.splits > 1 or launch.tile.descriptors:
         raise ValueError(f"{name}: only kernels that neither split columns nor read through descriptors are looked at")
-    if product.biased:
-        bias = torch.empty(request.rows, dtype=request.dtype, device="meta")
+    bias = _empty(request.rows, dtype=request.dtype) if biased else None
     *weight, widths = planes
-    out = torch.empty(request.tokens, request.rows, dtype=request.dtype, device="meta")
-    constants = constants_for(launch.tile, launch.width, launch.columns, launch.groups, product.nonlinearity)
+    out = _empty(request.tokens, request.rows, dtype=request.dtype)
+    constants = constants_for(launch.tile, launch.width, launch.columns, launch.groups, nonlinearity)
     with compiling_for(request.architecture):
         return linear_kernel.warmup(
             *codes, *weight, bias, widths, out, *launch.sizes, grid=(1,), **constants, **options_for(launch.tile)
         )
+
+
+def operands(request: Request) -> tuple[Codes, Planes]:
+    """Activations and weight of a request, without memory."""
+    tokens, rows, columns, groups = request.tokens, request.rows, request.columns, request.groups
+    by_group = (groups,) if groups else ()
+    codes = Codes(
+        _empty(tokens, columns, dtype=torch.int8),
+        _empty(tokens, dtype=torch.float32),
+        _empty(tokens, *by_group, dtype=torch.int32),
+    )
+    high, mid, low = (_empty(*plane_shape(plane, rows, columns), dtype=torch.uint8) for plane in PLANE_BITS)
+    widths = _empty(rows, dtype=torch.uint8) if request.level.mixed else None
+    planes = Planes(high, mid, low, _empty(rows, *by_group, dtype=torch.float32), widths)
+    return codes, planes.at(request.level.widest)
 
 
 def inspect(kernel: CompiledKernel) -> Compiled:
@@ -134,3 +153,7 @@ def _columns_together(layout: str) -> int:
             together *= 2
         return together
     raise ValueError(f"no rule tells the columns of a thread in the layout {layout}")
+
+
+def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")

@@ -227,9 +227,11 @@ def kernels_for(
         tiles[1:1] = [_in(limit, bulk, width, capability), Tile(128, 128, 64, 8, 2, descriptors=True)]
         if capability[0] == WARP_GROUPS:  # elsewhere it runs out of registers
             tiles.insert(3, Tile(128, 256, 32, 8, 3, descriptors=True))
-    if capability[0] == WARP_GROUPS and tokens > 64 and not groups:
+    if tokens > 64 and not groups:
         high = Tile(256, 128, 32, 16, 4)
-        tiles[1:1] = [high, replace(high, deep=True), Tile(128, 256, 32, 8, 4, deep=True)]
+        tiles.insert(1, high)
+        if capability[0] == WARP_GROUPS:
+            tiles[2:2] = [replace(high, deep=True), Tile(128, 256, 32, 8, 4, deep=True)]
     serving = (tile for tile in tiles if _serves(tile, columns, activations, groups))
     fitting = (tile for tile in serving if _shared(tile, width, capability, activations) <= limit)
     if capability[0] == 10 and activations > 8:
