@@ -30,7 +30,7 @@ examples:
   tadp generate "a red circle bounces" --policy budget:quality=40 --calibration out/calibration.json
 """
 
-_OF_ONE_COMMAND = ("json", "tune", "roles", "file")
+_OF_ONE_COMMAND = ("json", "tune", "explain", "gpu", "compile", "roles", "file")
 """Arguments that are no settings."""
 
 
@@ -91,6 +91,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", action="store_true", help="print the rows as JSON instead of as a table")
     bench.add_argument("--tune", action="store_true", help="keep the times: compilations on this device choose by them")
+    bench.add_argument(
+        "--explain",
+        action="store_true",
+        help="measure nothing: say what limits the product on the layers of Wan2.1, on GPUs that need not be there",
+    )
+    bench.add_argument(
+        "--gpu", metavar="NAMES", help="of --explain: GPUs separated by commas, e.g. H100,RTX4090 (default: all known)"
+    )
+    bench.add_argument(
+        "--compile", action="store_true", help="of --explain: compile the kernels too, and show registers and waits"
+    )
     calibrate = commands.add_parser(
         "calibrate",
         help="measure errors and costs of lower levels on a model, for the score and for budgets",
@@ -156,7 +167,14 @@ def _run(command: str, settings: Settings, given: Mapping[str, Any]) -> int:
         from tadp.commands.precompile import precompile
 
         return precompile(settings)
+    if command == "bench" and given["explain"]:
+        from tadp.commands.ceilings import explain_ceilings
+
+        names = [name.strip() for name in (given["gpu"] or "").split(",") if name.strip()]
+        return explain_ceilings(names, compiled=given["compile"], as_json=given["json"])
     if command == "bench":
+        if given["gpu"] or given["compile"]:
+            raise InputError("--gpu and --compile are of --explain, which was not given")
         from tadp.commands.bench import bench
 
         return bench(settings, tune=given["tune"], as_json=given["json"])

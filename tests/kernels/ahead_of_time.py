@@ -66,12 +66,21 @@ def compile_for(
     return compile_source(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
-def check(kernel: CompiledKernel, product: str | None, log: str, shared_kib: int = min(SHARED_KIB.values())) -> None:
-    """That all tensor-core instructions are ``product``, that nothing spills and that shared memory suffices."""
+def check(
+    kernel: CompiledKernel,
+    product: str | None,
+    log: str,
+    shared_kib: int = min(SHARED_KIB.values()),
+    spilled: int = 0,
+) -> None:
+    """That all tensor-core instructions are ``product``, and that shared memory suffices.
+
+    Nothing spills, or up to ``spilled`` bytes of a thread; where in the kernel is in test_triton_compiled.py.
+    """
     products = re.findall(_ANY_MMA, kernel.asm["ptx"])
     assert bool(products) == (product is not None)
     assert all(re.fullmatch(product or "", found) for found in products), set(products)
-    spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", log)
-    assert len(spilled) == 2, log
-    assert set(spilled) == {"0"}, log
+    found = re.findall(r"(\d+) bytes spill (?:stores|loads)", log)
+    assert len(found) == 2, log
+    assert max(map(int, found)) <= spilled, log
     assert kernel.metadata.shared <= shared_kib * 1024

@@ -134,7 +134,7 @@ def test_strided_arguments() -> None:
 
 
 def test_more_tiles_than_a_group_holds() -> None:
-    tokens = 9 * tile_for(1000, 300, 8, 8).tokens + 3
+    tokens = 9 * tile_for(1000, 300, 8, 8, (9, 0)).tokens + 3
     product = real_product(7, tokens, 300, 8, None)
     assert torch.equal(product.run(8, torch.float32, linear), product.run(8, torch.float32))
 
@@ -164,7 +164,7 @@ def test_rows_of_own_widths(tokens: int, rows: int, columns: int) -> None:
 
 def test_rows_of_own_widths_are_not_split() -> None:
     product = real_product(1, 4, 20, 4096, None)
-    assert tile_for(4, 20, 4096, 8).splits > 1
+    assert tile_for(4, 20, 4096, 8, (9, 0)).splits > 1
     widths = random_widths(2, 20)
     found = product.run(8, torch.float32, linear, widths)
     assert torch.equal(found, product.run(8, torch.float32, widths=widths))

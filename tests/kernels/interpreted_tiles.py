@@ -8,6 +8,7 @@ import triton
 
 from tadp.kernels import reference
 from tadp.kernels.formats import FORMATS
+from tadp.kernels.triton.tile import tile_for
 from tests.kernels.bounds import finished_bound, linear_bound
 from tests.kernels.cases import WIDTHS, integer_product, product_bound, real_product, taking_arguments
 from tests.kernels.launchers import linear as linear_of_values
@@ -15,6 +16,7 @@ from tests.kernels.launchers import linear as linear_of_values
 NONLINEARITIES = tuple(reference.NONLINEARITIES)
 
 SPLIT = "triton-64x16x32-w4-s4-k4"
+DEEP = "triton-deep-64x32x32-w4-s3"
 PERSISTENT = "triton-tma-64x32x32-w4-s3"
 
 linear = taking_arguments(linear_of_values)
@@ -46,7 +48,9 @@ def exact(arguments: dict[str, Any], nonlinearity: str = "none") -> torch.Tensor
 @pytest.mark.parametrize(("tokens", "rows", "groups"), [(1, 1, 1), (5, 65, 2), (17, 64, 3), (35, 70, 3)])
 def test_groups(tokens: int, rows: int, groups: int, size: int, width: int) -> None:
     whole = grouped_arguments(tokens, tokens, rows, groups * size, width, size, integers=True)
-    assert torch.equal(linear(**whole).double(), exact(whole))
+    on_ampere = str(tile_for(tokens, rows, groups * size, width, (8, 0), groups=groups))
+    for kernel in ("", on_ampere):  # quarters at once, and one or two at a time
+        assert torch.equal(linear(**whole, kernel_name=kernel).double(), exact(whole))
     real = grouped_arguments(tokens, tokens, rows, groups * size, width, size)
     real["bias"] = torch.randn(rows, generator=torch.Generator().manual_seed(rows))
     for dtype in (torch.float32, torch.float16):
@@ -104,7 +108,15 @@ def test_nonlinearities_of_large_values(nonlinearity: str) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
     ("kernel", "columns"),
-    [(SPLIT, 515), (SPLIT, 65), ("triton-32x16x32-w2-s1-k8", 700), (PERSISTENT, 384)],  # the third has idle splits
+    [
+        (SPLIT, 515),
+        (SPLIT, 65),
+        (DEEP, 515),
+        (DEEP, 384),
+        ("triton-deep-32x16x16-w2-s1-k2", 65),
+        ("triton-32x16x32-w2-s1-k8", 700),
+        (PERSISTENT, 384),
+    ],  # the last but one has idle splits
 )
 def test_named_kernels_give_the_same_bits(kernel: str, columns: int, width: int) -> None:
     for tokens, rows in ((1, 1), (20, 65)):

@@ -31,7 +31,7 @@ def weight_arguments(seed: int, rows: int, columns: int, width: int, size: int |
 
 def splits_of(x: torch.Tensor, rows: int, width: int, groups: int) -> int:
     tokens = x.shape[:-1].numel()
-    return tile_for(tokens, rows, x.shape[-1], width, activations=8 * x.itemsize, groups=groups).splits
+    return tile_for(tokens, rows, x.shape[-1], width, (9, 0), activations=8 * x.itemsize, groups=groups).splits
 
 
 def assert_close(x: torch.Tensor, arguments: dict[str, Any], width: int, nonlinearity: str, kernel: str) -> None:

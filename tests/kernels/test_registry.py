@@ -59,15 +59,11 @@ def test_on_a_cpu(level: str, tokens: int, name: str) -> None:
         ("8", 1, 0, "linear:cuda"),
         ("8", 16, 0, "linear:cuda"),
         ("8", 17, 0, "linear:triton-64x64x32-w4-s4-k2"),
-        ("8", 1280, 0, "linear:triton-128x128x32-w8-s3-k2"),
-        ("8", 32760, 0, "linear:triton-128x128x32-w8-s3"),
-        ("8", 1280, 24, "linear:triton-128x64x16-w8-s4"),
         ("6", 12, 0, "linear:cuda"),
         ("6", 13, 0, "linear:triton-64x16x64-w4-s4"),
         ("4", 8, 0, "linear:cuda"),
         ("4", 9, 0, "linear:triton-64x16x64-w4-s4"),
         ("6m", 1, 0, "linear:triton-64x16x64-w4-s4"),
-        ("6m", 1280, 0, "linear:triton-128x128x32-w8-s3"),
         ("w8a16", 1, 0, "weight_only_linear:triton-64x16x64-w4-s4"),
         ("w8a16", 1280, 0, "weight_only_linear:triton-128x64x32-w8-s3"),
         ("w4a16", 1280, 12, "weight_only_linear:triton-128x64x32-w8-s4"),
@@ -77,6 +73,24 @@ def test_on_a_cpu(level: str, tokens: int, name: str) -> None:
 def test_on_a_gpu(level: str, tokens: int, groups: int, name: str, gpu: str) -> None:
     request = replace(ON_GPU, level=Level.parse(level), tokens=tokens, groups=groups, architecture=gpu)
     assert str(choose(request, torch.device("cuda"))) == name
+
+
+@pytest.mark.parametrize(
+    ("gpu", "whole", "split", "grouped", "mixed"),
+    [
+        ("sm_80", "128x128x64-w8-s3", "128x128x64-w8-s3-k2", "128x64x16-w8-s4", "128x128x64-w8-s3"),
+        ("sm_89", "128x128x32-w8-s4", "128x128x32-w8-s4-k2", "128x64x16-w8-s4", "128x128x32-w8-s4"),
+        ("sm_90", "256x128x64-w16-s3", "256x128x64-w16-s3-k2", "deep-128x64x16-w8-s4", "128x128x64-w8-s4"),
+        ("sm_100", "128x128x64-w8-s4", "128x128x64-w8-s4", "128x64x16-w8-s4", "128x128x64-w8-s4"),
+        ("sm_120", "128x128x32-w8-s4", "128x128x32-w8-s4-k2", "128x64x16-w8-s4", "128x128x32-w8-s4"),
+    ],
+)
+@pytest.mark.usefixtures("with_gpu_kernels")
+def test_many_tokens_on_a_gpu(gpu: str, whole: str, split: str, grouped: str, mixed: str) -> None:
+    cases = (("8", 32760, 0, whole), ("8", 1280, 0, split), ("8", 1280, 24, grouped), ("6m", 1280, 0, mixed))
+    for level, tokens, groups, name in cases:
+        request = replace(ON_GPU, level=Level.parse(level), tokens=tokens, groups=groups, architecture=gpu)
+        assert str(choose(request, torch.device("cuda"))) == f"linear:triton-{name}"
 
 
 @pytest.mark.parametrize(

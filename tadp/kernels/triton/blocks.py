@@ -109,6 +109,19 @@ def align_pairs(pairs, part, ptx):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def four_quarters(even, odd, pairs, last_pairs, width: tl.constexpr, ptx: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Codes ``(rows, 4 * bytes)`` of a block ``(rows, bytes)`` of planes: its four quarters one after another."""
+    ends = tl.join(
+        unpack_codes(even, pairs, last_pairs, 0, width, ptx), unpack_codes(even, pairs, last_pairs, 2, width, ptx)
+    )
+    others = tl.join(
+        unpack_codes(odd, pairs, last_pairs, 1, width, ptx), unpack_codes(odd, pairs, last_pairs, 3, width, ptx)
+    )
+    codes = tl.join(ends, others)  # (rows, bytes, 2, 2): the quarter's higher bit, then its lower one
+    return codes.permute(0, 2, 3, 1).reshape(even.shape[0], 4 * even.shape[1])
+
+
+@triton.jit
 def unpack_codes(high, mid, low, quarter: tl.constexpr, width: tl.constexpr, ptx: tl.constexpr):  # type: ignore[no-untyped-def]
     """Codes of one quarter as int8; those of 8 bits fit only with 128 taken off, that is, with their top bit flipped.
 
@@ -127,6 +140,20 @@ def unpack_codes(high, mid, low, quarter: tl.constexpr, width: tl.constexpr, ptx
             codes = codes ^ 128
         codes = codes.to(tl.int8, bitcast=True)
     return codes
+
+
+@triton.jit
+def join_quarters(even, odd, pairs, last_pairs, width: tl.constexpr, ptx: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Codes ``(rows, 4 * bytes)`` of a block ``(rows, bytes)`` of planes, its four quarters side by side.
+
+    On Hopper a thread holds the same places of all four, so that nothing moves.
+    """
+    first = unpack_codes(even, pairs, last_pairs, 0, width, ptx)
+    second = unpack_codes(odd, pairs, last_pairs, 1, width, ptx)
+    third = unpack_codes(even, pairs, last_pairs, 2, width, ptx)
+    fourth = unpack_codes(odd, pairs, last_pairs, 3, width, ptx)
+    codes = tl.join(tl.join(first, third), tl.join(second, fourth))  # (rows, bytes, half, quarter of it)
+    return codes.permute(0, 2, 3, 1).reshape(even.shape[0], 4 * even.shape[1])
 
 
 @triton.jit

@@ -4,7 +4,10 @@ A program owns a tile of weight rows by tokens. Weights are the left operand, be
 one from registers, where the codes are unpacked; activation codes reach the right operand untouched.
 
 The four quarters of a row's columns share bytes (planes.cut), so a step of the loop reads a block of bytes once and
-multiplies four blocks of columns with it. Sums are int32 and exact, and so they are when programs that share the
+multiplies four blocks of columns with it: one after another or, if the tile is deep, joined in one product. Triton
+waits for each product of integers on Hopper (its WGMMAPipeline.cpp starts only those with sums in float32 ahead), so a
+deep step waits once instead of four times, but unpacks everything first. Elsewhere joining brings nothing, and Triton
+unpacks four times over (docs/kernels.md). Sums are int32 and exact, and so they are when programs that share the
 columns add theirs up. What follows takes the steps of csrc/cpu/linear.cpp in the same order and without fused
 multiply-adds, so that without a nonlinearity both give the same bits.
 """
@@ -19,6 +22,7 @@ from tadp.kernels.checks import check_linear
 from tadp.kernels.triton.blocks import (
     TILES_PER_GROUP,
     align_pairs,
+    join_quarters,
     load_activations,
     load_planes,
     split_of,
@@ -59,6 +63,7 @@ def linear_kernel(  # type: ignore[no-untyped-def]
     tile_rows: tl.constexpr,
     tile_tokens: tl.constexpr,
     tile_bytes: tl.constexpr,
+    deep: tl.constexpr,
     tiles_per_group: tl.constexpr,
 ):
     """One tile of ``out`` ``(tokens, rows)``, or with ``splits`` of the sums ``(splits, tokens, rows)``, int32.
@@ -66,8 +71,8 @@ def linear_kernel(  # type: ignore[no-untyped-def]
     ``masked``: the columns do not fill quarters of whole blocks of ``tile_bytes``. ``mid``, ``low``, ``bias`` and
     ``widths`` are None where there is none; with ``widths`` there are neither groups nor splits. Shapes as in
     operators.py, all contiguous; ``quarter`` is a quarter of the padded columns. With ``groups`` a step of the loop is
-    one of them, and takes two quarters at once where they are short of the 32 columns that the tensor cores multiply;
-    ``weight_scale`` then is ``(groups, rows)``.
+    one of them; ``weight_scale`` then is ``(groups, rows)``. A step multiplies its four quarters at once if it is
+    ``deep``, two at once where one is short of the 32 columns that the tensor cores multiply, else one by one.
     """
     row_tile, token_tile = tile_of(
         tl.program_id(0), tl.cdiv(rows, tile_rows), tl.cdiv(tokens, tile_tokens), tiles_per_group
@@ -80,7 +85,8 @@ def linear_kernel(  # type: ignore[no-untyped-def]
     row_widths = None if widths is None else tl.load(widths + row_read)
     code_rows = codes + token_read * columns
 
-    span: tl.constexpr = 2 if tile_bytes < 32 else 1
+    span: tl.constexpr = 2 if tile_bytes < 32 and not deep else 1
+    column_place = tl.arange(0, 4 * tile_bytes)
     place = tl.arange(0, span * tile_bytes)
     part = place // tile_bytes if span == 2 else 0
     place = place % tile_bytes if span == 2 else place
@@ -93,15 +99,23 @@ def linear_kernel(  # type: ignore[no-untyped-def]
         even, odd, pairs, last_pairs = load_planes(
             high, mid, low, row_read, byte, part, inside, quarter, width, span, masked, row_widths
         )
-        if span == 2:
-            pairs = align_pairs(pairs, part, ptx)
-            last_pairs = align_pairs(last_pairs, part, ptx)
-        for which in tl.static_range(0, 4, span):
-            weights = unpack_codes(even if which % 2 == 0 else odd, pairs, last_pairs, which, width, ptx)
-            column = (which + part) * quarter + byte
-            # Planes are padded to equal quarters, activation codes are not. A zero here makes any weight code do.
-            activations = load_activations(code_rows, column, inside & (column < columns), masked)
+        # Planes are padded to equal quarters, activation codes are not. A zero there makes any weight code do.
+        if deep:
+            weights = join_quarters(even, odd, pairs, last_pairs, width, ptx)
+            byte_of_column = start + column_place % tile_bytes
+            column = column_place // tile_bytes * quarter + byte_of_column
+            inside = (byte_of_column < quarter) & (column < columns)
+            activations = load_activations(code_rows, column, inside, masked)
             product = tl.dot(weights, activations, product, out_dtype=tl.int32)
+        else:
+            if span == 2:
+                pairs = align_pairs(pairs, part, ptx)
+                last_pairs = align_pairs(last_pairs, part, ptx)
+            for which in tl.static_range(0, 4, span):
+                weights = unpack_codes(even if which % 2 == 0 else odd, pairs, last_pairs, which, width, ptx)
+                column = (which + part) * quarter + byte
+                activations = load_activations(code_rows, column, inside & (column < columns), masked)
+                product = tl.dot(weights, activations, product, out_dtype=tl.int32)
         if groups:
             group = start // tile_bytes
             token_sum = tl.load(sum + token_read * groups + group)[None, :]
@@ -177,6 +191,7 @@ def constants_for(tile: Tile, width: int, columns: int, groups: int, nonlinearit
         "tile_rows": tile.rows,
         "tile_tokens": tile.tokens,
         "tile_bytes": tile.bytes,
+        "deep": tile.deep,
         "tiles_per_group": TILES_PER_GROUP,
     }
 
