@@ -39,6 +39,7 @@ from tadp.kernels.values import Codes, Epilogue, Planes
 TENSOR_CORE_SUMS = 2.0**-12
 """Relative error of an addition in a sum of e4m3 products: about 14 bits are kept, of which two may be shifted out."""
 
+_SERVES_NOTHING = "it serves none of the shapes that are tried; the table of kernels says why"
 REPORT = "report it with the file that --json writes; until then a policy such as static:16 does without the kernel"
 _TYPES = (torch.float32, torch.bfloat16)
 
@@ -91,9 +92,7 @@ def _judged(
                 return Finding(Verdict.WRONG, subject, f"{detail}, the worst by {worst:.3g}, at {name}")
             nearest = max(nearest, float((apart / bound.clamp(min=torch.finfo(bound.dtype).tiny)).max()))
     if not count:
-        return Finding(
-            Verdict.NOT_SERVED, subject, "it serves none of the shapes that are tried; the table of kernels says why"
-        )
+        return Finding(Verdict.NOT_SERVED, subject, _SERVES_NOTHING)
     return Finding(Verdict.OK, subject, f"{count} cases, at most {nearest:.2f} of what rounding may do")
 
 

@@ -80,6 +80,30 @@ def test_an_operator_with_wrong_results_is_found(monkeypatch: pytest.MonkeyPatch
     assert {found.verdict for found in findings("quantize")} == {Verdict.WRONG}
 
 
+SIZES = {
+    "weight_only_linear": "triton-64x16x64-w4-s4-k4",
+    "attention": "triton-int8_float8-64x64-w4-s2",
+}
+
+
+@pytest.mark.parametrize("operator", SIZES)
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_kernels_with_sizes_are_held_to_the_bounds_of_their_size(
+    operator: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: Any, kernel_name: str, **options: Any) -> torch.Tensor:
+        assert kernel_name == SIZES[operator]
+        return factor * getattr(reference, operator)(*arguments, **options)
+
+    place = operator, "cpu"
+    kernel = Kernel(
+        "triton", operator, "cpu", lambda request: None, run, lambda request: (SIZES[operator],), sparse=True
+    )
+    monkeypatch.setitem(registry.KERNELS, place, (kernel, *registry.KERNELS[place]))
+    expected = Verdict.OK if factor == 1.0 else Verdict.WRONG
+    assert {found.verdict for found in findings(f"{operator}:triton")} == {expected}
+
+
 def test_a_kernel_that_serves_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     place = "linear", "cpu"
     kernel = Kernel("idle", "linear", "cpu", lambda request: "never", reference.linear)
