@@ -11,6 +11,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# A second environment, with a CUDA build of torch, for `make gpu-dry-run`.
+CUDA_VENV ?= .venv-cuda
+CUDA_PYTHON := $(CUDA_VENV)/bin/python
+CUDA_STAMP := $(CUDA_VENV)/.stamp
 # Options for the step that installs torch and for no other, such as an index that holds CPU-only builds.
 TORCH_ARGS ?=
 # How many processes run tests.
@@ -34,7 +38,8 @@ PYTHON ?= $(shell first=; \
 BUILD_SOURCES := $(shell find csrc cmake -type f 2>/dev/null) $(wildcard CMakeLists.txt setup.py)
 FORMATTED_SOURCES := $(filter %.c %.cc %.cpp %.h %.hpp %.cu %.cuh,$(BUILD_SOURCES))
 PROGRAMS = $(shell grep -l '^if __name__ == "__main__"' bench/*/*.py 2>/dev/null)
-BENCHMARKS = $(filter-out bench/kernels/ratios.py bench/kernels/gpu.py bench/kernels/gpu_attention.py bench/quality/bert_head.py,$(PROGRAMS))
+BENCHMARKS = $(filter-out bench/kernels/ratios.py bench/kernels/gpu.py bench/kernels/gpu_attention.py bench/kernels/gpu_dry_run.py bench/kernels/gpu_first.py \
+    bench/quality/bert_head.py,$(PROGRAMS))
 
 DEMO_PROMPTS := \
 	"a red circle stands still on a black background" \
@@ -48,7 +53,7 @@ PYTEST = TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/.pytest_cache/inductor TORCHINDUCTOR_
     $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UNMARKED := not (compiles or aot or interpreter or generates or spawns or gpu)
 
-.PHONY: help demo check test test-all lint bench micro docs wheel install clean
+.PHONY: help demo check test test-all lint bench micro gpu-first gpu-dry-run docs wheel install clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null \
@@ -97,6 +102,12 @@ micro: install ## Time every operator under pytest-benchmark, on three shapes; M
 	$(BIN)/python -m pytest bench/kernels/micro.py -q --benchmark-only --benchmark-quiet --benchmark-json=$(MICRO_JSON) $(MICRO_ARGS)
 	$(BIN)/python -m bench.kernels.ratios $(MICRO_JSON)
 
+gpu-first: install ## On a new GPU: run the GPU tests, the doctor, tuning and the quick benchmarks; results go to bench/results
+	$(BIN)/python -m bench.kernels.gpu_first
+
+gpu-dry-run: install $(CUDA_STAMP) ## Compile a block of Wan2.1-14B for an H100 that need not be there, with a CUDA build of torch (several GB)
+	PYTHONPATH=. $(CUDA_PYTHON) -m bench.kernels.gpu_dry_run
+
 docs: install $(STAMPS)/docs ## Build the documentation into out/site; fails for a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
@@ -139,6 +150,13 @@ $(STAMPS)/build-tools: constraints.txt | $(STAMPS)/torch
 
 $(STAMPS)/project: pyproject.toml constraints.txt $(BUILD_SOURCES) | $(STAMPS)/build-tools
 	$(PIP) install --no-build-isolation -e '.[dev]' -c constraints.txt
+	@touch $@
+
+# tadp itself is found in the working tree, with the library that `make install` built: it keeps to torch's stable ABI.
+$(CUDA_STAMP): constraints-cuda.txt | $(STAMPS)/venv
+	$(BIN)/python -m venv $(CUDA_VENV)
+	$(CUDA_PYTHON) -m pip --disable-pip-version-check install diffusers numpy pillow rich safetensors torch torchao tqdm \
+	    -c constraints-cuda.txt
 	@touch $@
 
 $(STAMPS)/docs: pyproject.toml constraints.txt | $(STAMPS)/project

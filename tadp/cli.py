@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0, 2 for a request that cannot be met as given, 130 after an interrupt.
+        The exit code: 0, 1 where `tadp doctor` finds something wrong, 2 for a request that cannot be met as given, 130
+        after an interrupt.
     """
     for library in ("torchao", "torch.utils._pytree", "diffusers.quantizers"):
         logging.getLogger(library).setLevel(logging.ERROR)  # what they say at import is about kernels not used here
@@ -128,6 +129,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Solve budgets from a calibration, and print and draw predicted quality over time.",
     )
     curve.add_argument("file", type=Path, metavar="CALIBRATION", help="the file that `tadp calibrate` wrote")
+    doctor = commands.add_parser(
+        "doctor",
+        help="look at this machine: what it has, and whether kernels are there, right and fast",
+        description="Say what this machine has and which kernels serve on it, and check within a minute whether they "
+        "are right and fast. The exit code is 1 where something is wrong.",
+    )
+    doctor.add_argument("--json", type=Path, metavar="FILE", help="also write everything here, to attach to a report")
     for command in (explain, precompile, bench, calibrate):
         command.add_argument(
             "model",
@@ -143,6 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
         "bench": bench,
         "calibrate": calibrate,
         "curve": curve,
+        "doctor": doctor,
     }
     for name, command in parsers.items():
         positional = "prompts" if name == "generate" else "model"
@@ -186,6 +195,11 @@ def _run(command: str, settings: Settings, given: Mapping[str, Any]) -> int:
         from tadp.commands.curve import curve
 
         return curve(given["file"].expanduser(), settings.out)
+    if command == "doctor":
+        from tadp.commands.doctor import doctor
+
+        path = given["json"]
+        return doctor(settings, None if path is None else path.expanduser())
     from tadp.commands.explain import explain
 
     return explain(settings, as_json=given["json"])

@@ -247,8 +247,14 @@ OPTIONS: tuple[Option, ...] = (
         "processors without instructions for it)",
         "DTYPE",
     ),
-    Option("device", _text, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)", "DEVICE"),
+    Option(
+        "device",
+        _text,
+        "cpu, cuda, cuda:1, ... (default: a GPU if there is one; of doctor all)",
+        "DEVICE",
+        ("generate", "explain", "precompile", "bench", "calibrate", "doctor"),
+    ),
     Option("group_size", _whole(1), "columns that share a scale: 64 or 128 (default: all of a row)", "COLUMNS"),
     Option("arch", _names, "compile kernels for these GPUs instead, e.g. sm_90,sm_120", "NAMES", ("precompile",)),
-    Option("seconds", _number, "time for each layer and level (default: 0.5)", "SECONDS", ("bench",)),
+    Option("seconds", _number, "time for each comparison (default: 0.5)", "SECONDS", ("bench", "doctor")),
 )

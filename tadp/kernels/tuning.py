@@ -73,8 +73,7 @@ def _measure(request: Request, device: torch.device, seconds: float, seed: int) 
             calls[str(kernel)] = call
     if len(calls) == 1:
         raise LookupError(unserved(request))
-    timer = _timed_on_gpu if device.type == "cuda" else timed
-    seconds_by_name = medians(calls, seconds, slow=None, timer=timer, least=3, seed=seed)
+    seconds_by_name = medians(calls, seconds, slow=None, timer=timer_of(device), least=3, seed=seed)
     milliseconds = {name: median * 1e3 for name, median in seconds_by_name.items()}
     base = milliseconds.pop(BASE)
     return Measurement(request, tuple(milliseconds.items()), frozenset(failed)), base
@@ -121,6 +120,11 @@ def apply(
     if kernel.operator == "weight_only_linear":
         return kernel.run(x, planes, epilogue)
     return kernel.run(Codes(*(quantize or torch.ops.tadp.quantize)(x, weight.groups)), planes, epilogue)
+
+
+def timer_of(device: torch.device) -> Callable[[Callable[[], object]], float]:
+    """What gives the seconds of one call on a device: on a GPU from event to event, not until a call returns."""
+    return _timed_on_gpu if device.type == "cuda" else timed
 
 
 def _timed_on_gpu(call: Callable[[], object]) -> float:

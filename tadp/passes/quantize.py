@@ -97,8 +97,8 @@ def quantize(
 def quantizer(device: torch.device) -> Callable[..., object]:
     """What quantizes activations in a graph for a device.
 
-    On GPUs the plain operations that define it, which Inductor fuses into the norm, modulation or GELU before them: a
-    kernel of its own would read its input from memory once more. On CPUs it is a kernel of ours.
+    On GPUs the plain operations that define it, which Inductor fuses into the norm and modulation before them: a kernel
+    of its own would read its input from memory once more. On CPUs it is a kernel of ours.
     """
     return QUANTIZERS[0] if device.type == "cpu" else QUANTIZERS[1]
 

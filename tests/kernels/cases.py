@@ -1,7 +1,7 @@
 """Inputs of the operator tests, and the bound that a product may be off by."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.isa import NAMES, is_available
 from tadp.kernels.operators import flatten, unflatten
 from tadp.kernels.values import Codes, Epilogue, Planes
-from tests.kernels.bounds import CPP, finished_bound, linear_bound
+from tests.kernels.bounds import linear_exact_and_bound, plain_bound
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 WIDTHS = (8, 6, 4)
@@ -91,12 +91,7 @@ class Product:
 
     def exact_and_bound(self, width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """The result in float64, and the most by which that of csrc/cpu may differ from it."""
-        exact = self.run(width, torch.float64, reference.linear)
-        if self.weight.groups:
-            return exact, linear_bound(self.arguments(width, dtype), self.nonlinearity, CPP)
-        value = replace(self, nonlinearity="none").run(width, torch.float64, reference.linear)
-        error = product_bound(value, self, torch.float64)
-        return exact, finished_bound(value, error, self.nonlinearity, dtype, CPP)
+        return linear_exact_and_bound(*self.values(width, dtype))
 
 
 def tokens_with_outliers(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -148,17 +143,6 @@ def real_product(
 
 
 def product_bound(value: torch.Tensor, product: Product, dtype: torch.dtype) -> torch.Tensor:
-    """Most by which an operator's result may differ from the float64 ``value``.
-
-    With u = 2^-24, float32's unit roundoff, and P the value before the bias: the integer becomes a float (u), the half
-    of z_6 and z_4 is subtracted (u), two scales are multiplied on (2u). Each is at most u * (P + s_a * s_w * |sum(a)|),
-    since the integer differs from P by half of sum(a) at most. The bias adds one rounding, the result type its own unit
-    roundoff, both relative to the value, or half its smallest step where it is subnormal. Factor 1.01: higher orders.
-    """
-    u = 2.0**-24
-    scale = (product.scale.double()[..., None] * product.weight.scale.double()).abs()
-    bias = 0 if product.bias is None else product.bias.double()
-    before_bias = (value - bias).abs() + scale * product.sum.double().abs()[..., None]
-    info = torch.finfo(dtype)
-    rounding = u + info.eps / 2
-    return 1.01 * (4 * u * before_bias + rounding * value.abs()) + info.tiny * info.eps
+    """Most by which an operator's result may differ from the float64 ``value``."""
+    codes = Codes(product.codes, product.scale, product.sum)
+    return plain_bound(value, codes, product.weight.scale, product.bias, dtype)

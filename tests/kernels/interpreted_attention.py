@@ -6,11 +6,11 @@ import pytest
 import torch
 import triton
 
+from tadp.doctor.triton_attention_bounds import attention_bound
 from tadp.kernels import reference
 from tadp.kernels.triton.attention_quantize import quantize_tokens, quantize_values
 from tadp.kernels.triton.attention_tile import OPERANDS
 from tests.kernels.launchers import attention, attention_name
-from tests.kernels.triton_attention_bound import attention_bound
 
 SHAPES = (  # batch, heads, queries, keys, dim: one, primes, one more and one less than tiles of 64 and 128
     (1, 1, 1, 1, 32),

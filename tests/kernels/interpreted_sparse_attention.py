@@ -4,12 +4,12 @@ import pytest
 import torch
 import triton
 
+from tadp.doctor.triton_attention_bounds import attention_bound
 from tadp.kernels import reference
 from tadp.kernels.block_map import map_shape
 from tadp.kernels.triton.attention import attention
 from tadp.kernels.triton.attention_tile import OPERANDS
 from tadp.kernels.triton.sparse_attention import kept_first, sparse_attention
-from tests.kernels.triton_attention_bound import attention_bound
 
 pytestmark = pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="TRITON_INTERPRET is not set")
 

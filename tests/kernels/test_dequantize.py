@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tadp.kernels import BitPlaneWeight, planes, reference
 from tadp.kernels.isa import cpu_isa
+from tests.kernels.bounds import dequantized_bound
 from tests.kernels.cases import COLUMNS, FLOATS, ISAS, ROWS, SEEDS, WIDTHS, random_codes
 
 
@@ -19,10 +20,7 @@ def test_within_two_roundings(isa: str, seed: int, rows: int, columns: int, widt
         found = weight.dequantize(width)
     assert found.dtype == dtype
     assert found.shape == (rows, columns)
-    # The level is exact in float32; the product with the scale rounds once there and once to the result type.
-    info = torch.finfo(dtype)
-    bound = 1.01 * (2.0**-24 + info.eps / 2) * exact.abs() + info.tiny * info.eps
-    assert ((found.double() - exact).abs() <= bound).all()
+    assert ((found.double() - exact).abs() <= dequantized_bound(exact, dtype)).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tadp.doctor.triton_attention_bounds import attention_bound
 from tadp.kernels import reference
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.triton.attention_tile import OPERANDS, AttentionTile, attention_kernels_for
 from tests.kernels.launchers import attention_name
-from tests.kernels.triton_attention_bound import attention_bound
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

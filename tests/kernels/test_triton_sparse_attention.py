@@ -5,10 +5,10 @@ import importlib.util
 import pytest
 import torch
 
+from tadp.doctor.triton_attention_bounds import attention_bound
 from tadp.kernels import reference
 from tadp.kernels.block_map import map_shape
 from tadp.kernels.triton.attention_tile import AttentionTile, attention_kernels_for
-from tests.kernels.triton_attention_bound import attention_bound
 
 HOPPER_SUMS = 2.0**-12
 """As in test_triton_attention.py."""

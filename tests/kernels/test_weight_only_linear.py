@@ -3,10 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadp.kernels import BitPlaneWeight, reference
+from tadp.kernels import BitPlaneWeight
 from tadp.kernels.isa import cpu_isa
-from tadp.kernels.values import Epilogue
-from tests.kernels.bounds import CPP, finished_bound
+from tests.kernels.bounds import cpp_weight_only_exact_and_bound
 from tests.kernels.cases import (
     COLUMNS,
     FLOATS,
@@ -18,30 +17,6 @@ from tests.kernels.cases import (
     WIDTHS,
     tokens_with_outliers,
 )
-
-
-def exact_and_bound(
-    x: torch.Tensor, weight: BitPlaneWeight, width: int, bias: torch.Tensor | None, nonlinearity: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The result in float64, and the most by which an operator's may differ from it.
-
-    However K products and the bias are added up in float32, each takes part in at most K + 2 roundings, of which one
-    each for the weight's scale and the bias: (K + 2) * 2^-24 * (sum_k(|x w|) + |bias|). Many tokens take weights that
-    were rounded to x's type first, which adds half of its eps relative to every product, and round the result to that
-    type before a nonlinearity.
-    """
-    planes, epilogue = weight.planes(width), Epilogue(bias, nonlinearity, torch.float64)
-    value = reference.weight_only_linear(x, planes, epilogue._replace(nonlinearity="none"))
-    restored = reference.dequantize(planes, weight.columns, torch.float64)
-    size = x.double().abs() @ restored.abs().T + (0 if bias is None else bias.double().abs())
-    eps = torch.finfo(x.dtype).eps
-    # A restored float16 weight may be subnormal: then it is off by half of the smallest step instead.
-    step = torch.finfo(x.dtype).tiny * eps / 2 * x.double().abs().sum(-1, keepdim=True)
-    error = 1.01 * ((weight.columns + 2) * 2.0**-24 + eps / 2) * size + step
-    if nonlinearity != "none":
-        error = error + eps / 2 * value.abs()
-    exact = reference.weight_only_linear(x, planes, epilogue)
-    return exact, finished_bound(value, error, nonlinearity, x.dtype, CPP)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -72,7 +47,7 @@ def test_within_the_rounding_bound(
     generator = torch.Generator().manual_seed(seed + 1)
     weight = BitPlaneWeight.from_hp(torch.randn(rows, columns, generator=generator) * 0.05, group_size)
     bias = None if bias_dtype is None else torch.randn(rows, generator=generator).to(bias_dtype).to(dtype)
-    exact, bound = exact_and_bound(x, weight, width, bias, nonlinearity)
+    exact, bound = cpp_weight_only_exact_and_bound(x, weight.planes(width), bias, nonlinearity)
     with cpu_isa(isa):
         found = torch.ops.tadp.weight_only_linear(x, *weight.planes(width)[:4], bias, nonlinearity)
     assert found.dtype == dtype
