@@ -37,6 +37,7 @@ import torch
 
 from tadp.errors import KernelWarning
 from tadp.kernels import cuda, failures, reference
+from tadp.kernels import triton as triton_kernels
 from tadp.kernels.block_map import check_block_map, choose_blocks, map_shape
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
 from tadp.kernels.registry import (
@@ -229,8 +230,13 @@ def _first(operator: str, request: AnyRequest) -> Kernel:
 
 @torch.library.impl("tadp::dequantize", "CUDA")
 def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
-    *planes, columns, dtype = flat
-    return reference.dequantize(Planes(*planes), columns, dtype)
+    *weight, columns, dtype = flat
+    planes = Planes(*weight)
+    if triton_kernels.missing() or triton_kernels.too_old(triton_kernels.capability_of(planes.high.device)):
+        return reference.dequantize(planes, columns, dtype)
+    from tadp.kernels.triton.dequantize import dequantize
+
+    return dequantize(planes, columns, dtype)
 
 
 @torch.library.register_fake("tadp::quantize")

@@ -196,10 +196,10 @@ def unserved(request: AnyRequest) -> str:
     reasons: dict[str, str] = {}
     for kernel in _asked(request):
         failed = failure_of(str(kernel), request.architecture) or "it failed at every size"
-        reasons.setdefault(str(kernel), kernel.obstacle(request) or failed)
+        reasons[str(kernel)] = kernel.obstacle(request) or failed  # the last of a name is the one that serves most
     if not reasons:
         return f"{request} has no kernel on {request.device}"
-    if len(reasons) == 1:
+    if len(set(reasons.values())) == 1:
         return next(iter(reasons.values()))
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
