@@ -18,7 +18,7 @@ class PrecisionFallbackWarning(UserWarning):
 
 
 class KernelWarning(UserWarning):
-    """A kernel failed, and another one runs in its place; the message names both and the error."""
+    """A kernel failed and another one runs in its place, or it compiles later than it should; the message says why."""
 
 
 class QualityWarning(UserWarning):

@@ -158,6 +158,17 @@ def _triton_attention(
     return attention(q, k, v, mask, scale, kernel_name=kernel_name)
 
 
+def _in_triton(
+    name: str,
+    operator: str,
+    serves: Callable[[Any], str | None],
+    run: Callable[..., torch.Tensor],
+    sizes: Callable[[Any], tuple[str, ...]] | None = None,
+    sparse: bool = False,
+) -> Kernel:
+    return Kernel(name, operator, "cuda", serves, run, sizes, sparse=sparse, compiles_at_first=True)
+
+
 def _cpu(operator: str, name: str, serves: Callable[[Request], str | None] = _always) -> Kernel:
     return Kernel(name, operator, "cpu", serves, partial(_in_cpp, operator, name), compiled=True)
 
@@ -174,18 +185,18 @@ KERNELS.update(
         ),
         ("linear", "cuda"): (
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves_where_reading_lasts_longer, cuda.linear),
-            Kernel("triton", "linear", "cuda", _triton_serves, _triton_linear, linear_sizes),
+            _in_triton("triton", "linear", _triton_serves, _triton_linear, linear_sizes),
             # Elsewhere the tensor cores are expected to be faster, and measurements may say otherwise.
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves, cuda.linear),
         ),
         ("weight_only_linear", "cuda"): (
-            Kernel("dequantize", "weight_only_linear", "cuda", _restoring_serves_many, _by_dequantizing),
-            Kernel("triton", "weight_only_linear", "cuda", _triton_serves, _triton_weight_only, weight_only_sizes),
-            Kernel("dequantize", "weight_only_linear", "cuda", _triton_serves, _by_dequantizing),
+            _in_triton("dequantize", "weight_only_linear", _restoring_serves_many, _by_dequantizing),
+            _in_triton("triton", "weight_only_linear", _triton_serves, _triton_weight_only, weight_only_sizes),
+            _in_triton("dequantize", "weight_only_linear", _triton_serves, _by_dequantizing),
         ),
         ("attention", "cuda"): (
-            Kernel(
-                "triton", "attention", "cuda", _triton_attention_serves, _triton_attention, attention_sizes, sparse=True
+            _in_triton(
+                "triton", "attention", _triton_attention_serves, _triton_attention, attention_sizes, sparse=True
             ),
         ),
     }

@@ -127,6 +127,8 @@ class Kernel:
             and a dash, and `run` takes it as ``kernel_name``. None for a kernel that has no sizes to choose.
         compiled: whether the operator itself, which is C++ on CPUs, knows this kernel by its name.
         sparse: of attention, whether `run` takes a ``block_map``, by that name.
+        compiles_at_first: whether `run` compiles what it launches when it is first called with a shape, so that it is
+            worth calling before a generation, by ``tadp.kernels.triton.ahead_of_time``.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Kernel:
     sizes: Callable[[Any], tuple[str, ...]] | None = None
     compiled: bool = False
     sparse: bool = False
+    compiles_at_first: bool = False
 
     def __str__(self) -> str:
         """The name under which it is measured and explained: names alone are those of one operator."""
@@ -174,6 +177,11 @@ def register(kernel: Kernel) -> None:
     """Put a kernel before all others of its operator and device."""
     place = kernel.operator, kernel.device
     KERNELS[place] = (kernel, *KERNELS.get(place, ()))
+
+
+def any_compiles_at_first(device: str) -> bool:
+    """Whether a device type has kernels that compile when they are first called."""
+    return any(kernel.compiles_at_first for (_, own), kernels in KERNELS.items() if own == device for kernel in kernels)
 
 
 def candidates(request: AnyRequest) -> tuple[Kernel, ...]:

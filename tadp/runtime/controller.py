@@ -123,6 +123,11 @@ class Controller:
         return self._facts.blocks
 
     @property
+    def pieces(self) -> tuple[Any, ...]:
+        """What was captured so far, cut into pieces: what a recipe makes of them is for `tadp.passes` to say."""
+        return tuple(piece for dispatcher in self._dispatchers for piece in dispatcher.partition.pieces)
+
+    @property
     def calibration(self) -> Calibration | None:
         """What was measured of this model; None where nothing was given."""
         return self._calibration

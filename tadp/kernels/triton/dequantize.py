@@ -20,6 +20,7 @@ from tadp.kernels.reference import NONLINEARITIES
 from tadp.kernels.triton.blocks import load_planes, unpack_values
 from tadp.kernels.triton.launch import dense
 from tadp.kernels.triton.rounding import round_to_bfloat16
+from tadp.kernels.triton.starting import start_kernel
 from tadp.kernels.triton.unpack import values, values_ptx
 from tadp.kernels.values import Epilogue, Planes
 
@@ -91,7 +92,9 @@ def dequantize(planes: Planes, columns: int, dtype: torch.dtype) -> torch.Tensor
     quarter = padded_columns(columns) // 4
     programs = triton.cdiv(planes.rows, _ROWS) * triton.cdiv(quarter, _BYTES)
     with torch.cuda.device_of(out):
-        dequantize_kernel[(programs,)](
+        start_kernel(
+            dequantize_kernel,
+            (programs,),
             *weight,
             out,
             planes.rows,
