@@ -36,7 +36,7 @@ from typing import Any
 import torch
 
 from tadp.errors import KernelWarning
-from tadp.kernels import cuda, failures, reference
+from tadp.kernels import cuda, failures, recording, reference, replay
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.block_map import check_block_map, choose_blocks, map_shape
 from tadp.kernels.checks import check_attention, check_dequantize, check_linear, check_quantize, check_weight_only
@@ -48,6 +48,7 @@ from tadp.kernels.registry import (
     architecture_of,
     candidates,
     find,
+    refuses,
     unserved,
 )
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -126,6 +127,9 @@ def _quantize_on_cuda(x: torch.Tensor, groups: int = 0) -> Codes:
 
 
 def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
+    kind = replay.kind_of(operator, flat, named)
+    if (found := _replayed(kind, flat, named)) is not None:
+        return found
     activations, planes, epilogue, name = unflatten(operator, *flat, **named)
     device = (activations.codes if isinstance(activations, Codes) else activations).device
     asked = functools.partial(_request, activations, planes, epilogue)
@@ -134,21 +138,18 @@ def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
         kernel,
         device,
         asked,
-        lambda chosen: chosen.run(activations, planes, epilogue),
+        lambda chosen: _recorded(kind, flat, named, chosen, lambda: chosen.run(activations, planes, epilogue)),
         lambda: failures.product(activations, planes, epilogue),
     )
 
 
-def _run_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    scale: float | None = None,
-    level: int = 8,
-    kernel_name: str = "",
-    block_map: torch.Tensor | None = None,
-) -> torch.Tensor:
+def _run_attention(*flat: Any, **named: Any) -> torch.Tensor:
+    kind = replay.kind_of("attention", flat, named)
+    if (found := _replayed(kind, flat, named)) is not None:
+        return found
+    names, defaults = _arguments_of("attention")
+    given = {**defaults, **dict(zip(names, flat, strict=False)), **named}
+    q, k, v, mask, scale, level, kernel_name, block_map = (given[name] for name in names)
     check_attention(q, k, v, mask, level, block_map)
     asked = functools.partial(AttentionRequest.of, q, k, v, mask, level, block_map)
     kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", asked())
@@ -158,9 +159,33 @@ def _run_attention(
         kernel,
         q.device,
         asked,
-        lambda chosen: chosen.run(q, k, v, mask, scale, **sparse),
+        lambda chosen: _recorded(kind, flat, named, chosen, lambda: chosen.run(q, k, v, mask, scale, **sparse)),
         lambda: failures.attention(q, k, v, mask, scale, block_map),
     )
+
+
+def _replayed(kind: replay.Kind, flat: tuple[Any, ...], named: dict[str, Any]) -> torch.Tensor | None:
+    """What a call gives, if one of its kind was recorded and can still be done as it was."""
+    record = replay.known(kind)
+    if record is None:
+        return None
+    try:
+        return record.replay((*flat, *named.values()))
+    except Exception as error:
+        if failures.is_of_device(error):
+            raise
+        replay.forget(kind)  # what is wrong, the call itself finds out, and what runs in its place
+        return None
+
+
+def _recorded(
+    kind: replay.Kind,
+    flat: tuple[Any, ...],
+    named: dict[str, Any],
+    kernel: Kernel,
+    run: Callable[[], torch.Tensor],
+) -> torch.Tensor:
+    return recording.recorded(kind, (*flat, *named.values()), run) if kernel.compiles_at_first else run()
 
 
 def _run_or_next(
@@ -190,9 +215,10 @@ def _run_or_next(
         try:
             return run(kernel)
         except Exception as error:
-            if failures.is_of_device(error) or kernel.obstacle(asked()) is not None:
+            if failures.is_of_device(error) or refuses(kernel, asked()):
                 raise
             reason = failures.note(str(kernel), architecture_of(device), error)
+            replay.forget()  # it may be part of what was recorded for other shapes
     following = next((one for one in candidates(asked()) if one.operator == kernel.operator), None)
     if not known:
         instead = "plain torch" if following is None else following

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tadp.kernels import replay
 from tadp.kernels.failures import failure_of
 from tadp.kernels.values import Codes, Planes
 from tadp.precision import Level
@@ -175,6 +176,7 @@ KERNELS: dict[tuple[str, str], tuple[Kernel, ...]] = {}
 
 def register(kernel: Kernel) -> None:
     """Put a kernel before all others of its operator and device."""
+    replay.forget()  # where no kernel is named, this one comes first now
     place = kernel.operator, kernel.device
     KERNELS[place] = (kernel, *KERNELS.get(place, ()))
 
@@ -250,6 +252,13 @@ def find(operator: str, device: str, name: str) -> Kernel:
     names = (kernel.name if kernel.sizes is None else f"{kernel.name}-..." for kernel in known)
     there_are = ", ".join(dict.fromkeys(names)) or "none"
     raise RuntimeError(f"tadp: {operator} has no kernel {name!r} on {device}; there are {there_are}")
+
+
+def refuses(kernel: Kernel, request: AnyRequest) -> bool:
+    """Whether no kernel of this name serves a request; a list may hold one twice, by different rules."""
+    known = KERNELS.get((kernel.operator, kernel.device), ())
+    named = [one for one in known if one.name == kernel.name] or [kernel]
+    return all(one.obstacle(request) is not None for one in named)
 
 
 def architecture_of(device: torch.device) -> str:

@@ -7,11 +7,12 @@ import torch
 
 from tadp.cli import main
 from tests.fakes import FakeController, FakePipeline
-from tests.kernels.pretended import forget_compiled_kernels, gpu_on_this_machine
 from tests.models import tiny_inputs, tiny_transformer
 from tests.passes.capture import pieces_of
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
+
+from tadp.kernels.triton.pretended import forget_compiled_kernels, gpu_on_this_machine  # noqa: E402
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import tadp
 from tadp import passes
 from tadp.compiler.first_calls import compile_before_first_calls
 from tadp.errors import KernelWarning
-from tests.kernels.pretended import forget_compiled_kernels, gpu_on_this_machine
 from tests.models import tiny_inputs, tiny_transformer
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
+
+from tadp.kernels.triton.pretended import forget_compiled_kernels, gpu_on_this_machine  # noqa: E402
 
 pytestmark = pytest.mark.compiles
 

@@ -10,11 +10,11 @@ from tadp.kernels.calls import Call
 from tadp.kernels.operators import flatten
 from tadp.kernels.values import Codes, Epilogue
 from tests.kernels.cases import random_widths
-from tests.kernels.pretended import forget_compiled_kernels, gpu_on_this_machine
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from tadp.kernels.triton import ahead_of_time  # noqa: E402
+from tadp.kernels.triton.pretended import forget_compiled_kernels, gpu_on_this_machine  # noqa: E402
 
 pytestmark = pytest.mark.aot
 

@@ -109,6 +109,7 @@ class _CompileOnly:
 
     def __init__(self, capability: int) -> None:
         self._target = GPUTarget("cuda", capability, 32)
+        self._device = f"{self._target}"  # kernels are remembered by device, and must not pass for those of a real one
         self.utils = self
         self.launcher_cls = _no_launcher
 
@@ -116,7 +117,7 @@ class _CompileOnly:
         return self._target
 
     def get_current_device(self) -> str:
-        return f"{self._target}"  # kernels are remembered by device, and must not pass for those of a real one
+        return self._device
 
     def get_current_stream(self, device: object) -> int:
         return 0
@@ -124,8 +125,8 @@ class _CompileOnly:
     def get_device_properties(self, device: object) -> dict[str, int]:
         return {"max_shared_mem": 1 << 30}
 
-    def load_binary(self, *arguments: object) -> tuple[None, None, int, int, int]:
-        return None, None, 0, 0, 1024
+    def load_binary(self, *arguments: object) -> tuple[object, None, int, int, int]:
+        return self, None, 0, 0, 1024
 
 
 def _no_launcher(source: object, metadata: object) -> Any:
