@@ -14,7 +14,7 @@ class MissingExtraWarning(UserWarning):
 
 
 class PrecisionFallbackWarning(UserWarning):
-    """A layer or a generation runs at 16 bits although the policy asked for less; the message names what and why."""
+    """A layer or a generation runs at another width than the policy asked for; the message names what and why."""
 
 
 class KernelWarning(UserWarning):

@@ -41,7 +41,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         dtype: floating type that the weight stands for, and to which ``dequantize`` rounds.
         factors: float32, ``(columns,)``: activations are multiplied by them before they are quantized, and the codes
             are of the weight divided by them; None for neither.
-        uncaptured: where set, gives the 16-bit weight that a linear outside captured graphs runs on instead of 8 bits.
+        uncaptured: where set, gives the 16-bit weight that a linear outside captured graphs runs on; None for 8 bits.
     """
 
     tensor_data_names = ["high", "mid", "low", "scale"]
@@ -82,7 +82,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         super().__init__()
         self.high, self.mid, self.low, self.scale, self.columns = high, mid, low, scale, columns
         self.factors = factors
-        self.uncaptured: Callable[[torch.device], torch.Tensor] | None = None
+        self.uncaptured: Callable[[torch.device], torch.Tensor | None] | None = None
 
     @classmethod
     def from_hp(
@@ -198,9 +198,8 @@ def _to_copy_dispatch(
 def _packed_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     if not isinstance(weight, BitPlaneWeight):
         raise TypeError("a BitPlaneWeight can be the weight of a linear only, not its input or bias")
-    if weight.uncaptured is not None:
-        return torch.nn.functional.linear(input, weight.uncaptured(input.device), bias)
-    return weight.linear(input, bias)
+    master = None if weight.uncaptured is None else weight.uncaptured(input.device)
+    return weight.linear(input, bias) if master is None else torch.nn.functional.linear(input, master, bias)
 
 
 def _check_dtype(dtype: torch.dtype) -> None:

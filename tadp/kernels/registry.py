@@ -254,6 +254,12 @@ def find(operator: str, device: str, name: str) -> Kernel:
     raise RuntimeError(f"tadp: {operator} has no kernel {name!r} on {device}; there are {there_are}")
 
 
+def multiplies_codes(device: torch.device) -> bool:
+    """Whether a device has a kernel that multiplies activations and weights of 8 bits."""
+    request = Request(Level(8, 8), 1, 128, 128, 0, torch.bfloat16, device.type, architecture_of(device))
+    return any(kernel.operator == "linear" for kernel in candidates(request))
+
+
 def refuses(kernel: Kernel, request: AnyRequest) -> bool:
     """Whether no kernel of this name serves a request; a list may hold one twice, by different rules."""
     known = KERNELS.get((kernel.operator, kernel.device), ())
