@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, parse
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller, ModelFacts
+from tadp.runtime.host_copies import HostCopies
 from tadp.runtime.pool import WeightPool
 
 Model = TypeVar("Model")
@@ -117,16 +118,18 @@ class _Belongings:
         pool: that hands out their planes and masters.
         controller: of the model.
         capture: the backend of its blocks, which PyTorch knows weakly.
+        copies: planes that are kept in main memory while the model is elsewhere.
     """
 
     packed: tuple[BlockLinear, ...]
     pool: WeightPool
     controller: Controller
     capture: Capture
+    copies: HostCopies = field(default_factory=HostCopies)
 
     def relocate(self, function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
         """Apply a function to the packed weights, and let `rest` apply it to everything else."""
-        moved, result = move_packed(self.packed, self.pool, function, rest)
+        moved, result = move_packed(self.packed, self.pool, self.copies, function, rest)
         if moved:
             self.controller.relocate()
         return result
