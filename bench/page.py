@@ -18,7 +18,7 @@ ORDER = (
     *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("sparse_attention", "sparse_error"),
-    *("reuse", "product", "row_widths", "isa", "gpu", "gpu_attention", "gpu_dry_run", "memory"),
+    *("reuse", "product", "row_widths", "isa", "host_time", "gpu", "gpu_attention", "gpu_dry_run", "memory"),
 )
 INTRODUCTION = """# Results
 

@@ -14,11 +14,11 @@ class MissingExtraWarning(UserWarning):
 
 
 class PrecisionFallbackWarning(UserWarning):
-    """A layer or a generation runs at 16 bits although the policy asked for less; the message names what and why."""
+    """A layer or a generation runs at another width than the policy asked for; the message names what and why."""
 
 
 class KernelWarning(UserWarning):
-    """A kernel failed, and another one runs in its place; the message names both and the error."""
+    """A kernel failed and another one runs in its place, or it compiles later than it should; the message says why."""
 
 
 class QualityWarning(UserWarning):

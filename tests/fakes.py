@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from types import SimpleNamespace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class AskedController(Protocol):
 
     @property
     def blocks(self) -> tuple[str, ...]: ...
+    @property
+    def pieces(self) -> tuple[Any, ...]: ...
     @property
     def clock(self) -> Any: ...
     @property
@@ -85,6 +87,7 @@ class FakeController:
         noise: share of the first step's noise that is left.
         kept_bytes: of residuals.
         calibration: that was found.
+        pieces: that were captured.
     """
 
     blocks: tuple[str, ...] = BLOCKS
@@ -96,6 +99,7 @@ class FakeController:
     noise: float = 1.0
     kept_bytes: int = 0
     calibration: Calibration | None = None
+    pieces: ClassVar[tuple[Any, ...]] = ()
 
     def use(self, policy: Policy | str) -> None:
         self.policy = parse(policy)

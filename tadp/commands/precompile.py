@@ -1,20 +1,21 @@
 """`tadp precompile`: fill the caches on disk, so that the first generation starts at once."""
 
+import itertools
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import cache_dir
-from tqdm import tqdm
 
-from tadp.commands.capture import Layer, capture, distinct_layers
+from tadp import passes
+from tadp.commands.capture import capture
 from tadp.commands.errors import InputError
-from tadp.commands.model import floating_type
+from tadp.commands.model import controllers, floating_type
 from tadp.commands.settings import Settings
-from tadp.kernels.planes import group_count
-from tadp.kernels.registry import Request
+from tadp.kernels.calls import Call
 from tadp.policy import Policy
-from tadp.precision import L16, Level, Role
 
 
 def precompile(settings: Settings) -> int:
@@ -52,32 +53,23 @@ def _for_architectures(settings: Settings) -> int:
         except ValueError as error:
             raise InputError(f"--arch: {error}") from error
     compiled, policy, name = capture(settings, precompile=False)
-    layers = distinct_layers(compiled)
+    calls = list(_calls(compiled, policy, floating_type(settings.dtype, torch.device("cuda"))))
     started = time.perf_counter()
-    for architecture in settings.arch:
-        products = [
-            ahead_of_time.Product(_request(layer, level, architecture, settings), *layer[3:])
-            for layer in layers
-            for level in levels(policy)
-        ]
-        ahead_of_time.compile_for(architecture, tqdm(products, desc=architecture, unit="kernel", leave=False))
-    names, seconds = ", ".join(settings.arch), time.perf_counter() - started
+    counts = [f"{ahead_of_time.compile_for(arch, calls)} for {arch}" for arch in settings.arch]
+    seconds = time.perf_counter() - started
     print(
-        f"{name}: kernels of {len(layers)} linear layers ready for {names} in {seconds:.1f} s; they are kept in "
+        f"{name}: kernels ready after {seconds:.1f} s, {', '.join(counts)}; they are kept in "
         f"{ahead_of_time.cache_directory()}. The graphs around them are compiled when the model first runs on the GPU."
     )
     return 0
 
 
-def levels(policy: Policy) -> list[Level]:
-    """The levels below 16 bits that a policy may give to a linear layer."""
-    roles = [role for role in Role if role is not Role.ATTENTION]
-    return sorted({recipe[role] for recipe in policy.recipes() for role in roles} - {L16})
-
-
-def _request(layer: Layer, level: Level, architecture: str, settings: Settings) -> Request:
-    tokens, rows, columns = layer[:3]
-    groups = group_count(columns, settings.group_size)
-    return Request(
-        level, tokens, columns, rows, groups, floating_type(settings.dtype, torch.device("cuda")), "cuda", architecture
-    )
+def _calls(pipeline: Any, policy: Policy, dtype: torch.dtype) -> Iterator[Call]:
+    """What the blocks of a pipeline that was captured on this machine would call on a GPU."""
+    cpu = torch.device("cpu")
+    for controller in controllers(pipeline).values():
+        structures = {piece.structure: piece for piece in controller.pieces if piece.block}
+        recipes = dict.fromkeys(recipe.running for recipe in policy.recipes())
+        for piece, recipe in itertools.product(structures.values(), recipes):
+            for call in passes.calls_in(passes.quantize(piece.graph, recipe).graph, cpu):
+                yield call.on_gpu(dtype)

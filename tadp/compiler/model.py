@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from tadp.policy import Policy, parse
 from tadp.precision import Role
 from tadp.runtime import signals
 from tadp.runtime.controller import Controller, ModelFacts
+from tadp.runtime.host_copies import HostCopies
 from tadp.runtime.pool import WeightPool
 
 Model = TypeVar("Model")
@@ -125,16 +126,18 @@ class _Belongings:
         pool: that hands out their planes and masters.
         controller: of the model.
         capture: the backend of its blocks, which PyTorch knows weakly.
+        copies: planes that are kept in main memory while the model is elsewhere.
     """
 
     packed: tuple[BlockLinear, ...]
     pool: WeightPool
     controller: Controller
     capture: Capture
+    copies: HostCopies = field(default_factory=HostCopies)
 
     def relocate(self, function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
         """Apply a function to the packed weights, and let `rest` apply it to everything else."""
-        moved, result = move_packed(self.packed, self.pool, function, rest)
+        moved, result = move_packed(self.packed, self.pool, self.copies, function, rest)
         if moved:
             self.controller.relocate()
         return result

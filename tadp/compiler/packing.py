@@ -17,6 +17,7 @@ from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
 from tadp.kernels.rotation import size_for
 from tadp.precision import Role
 from tadp.runtime.checkpoint import CheckpointMasters, find_places
+from tadp.runtime.host_copies import HostCopies
 from tadp.runtime.masters import SpillWriter, WrittenMasters
 from tadp.runtime.pool import WeightPool
 
@@ -86,10 +87,13 @@ def _spill(weights: Mapping[str, torch.Tensor]) -> WrittenMasters:
 def move_packed(
     linears: Sequence[BlockLinear],
     pool: WeightPool,
+    copies: HostCopies,
     function: Callable[[torch.Tensor], torch.Tensor],
     rest: Callable[[], object],
 ) -> tuple[bool, object]:
     """Apply what `nn.Module.to` applies: to planes only the change of device, to everything else, by `rest`, all of it.
+
+    What came back to main memory once is kept there in `copies`, and is not copied back another time.
 
     Packed weights are new objects afterwards: PyTorch would swap their contents in place, which it cannot do under a
     compiled graph.
@@ -114,13 +118,18 @@ def move_packed(
         result = rest()
     finally:
         if sample.device != weights[0].device:
-            weights = [cast(BitPlaneWeight, weight.to(sample.device)) for weight in weights]
+            both = zip(linears, weights, strict=True)
+            weights = [copies.move(linear.layer, weight, sample.device, _to) for linear, weight in both]
         for linear, weight in zip(linears, weights, strict=True):
             linear.module.weight = torch.nn.Parameter(weight, requires_grad=False)
     if any(linear.module.weight.device != sample.device for linear in linears):
         raise RuntimeError(f"packed weights could not be moved to {sample.device}")
     moved = [(linear.block, linear.layer, _packed(linear)) for linear in linears]
     return pool.replace(moved), result
+
+
+def _to(weight: BitPlaneWeight, device: torch.device) -> BitPlaneWeight:
+    return cast(BitPlaneWeight, weight.to(device))
 
 
 def _packed(linear: BlockLinear) -> BitPlaneWeight:

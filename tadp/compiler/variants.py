@@ -11,6 +11,7 @@ from torch._inductor.exc import InductorError
 from tqdm import tqdm
 
 from tadp import passes
+from tadp.compiler.first_calls import compile_before_first_calls
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels import failures
 from tadp.kernels.registry import architecture_of
@@ -76,7 +77,7 @@ class Variants:
         )
 
     def prepare(self, pieces: Iterable[Piece], recipes: Collection[Recipe], probed: Collection[Recipe]) -> None:
-        """Compile every variant that may be asked for, and warn of layers that cannot follow a recipe.
+        """Compile every variant that may be asked for and the kernels it calls, and warn of layers that cannot follow.
 
         Args:
             pieces: those of blocks may run at any recipe, the others run at 16 bits.
@@ -97,6 +98,13 @@ class Variants:
                         quantized[piece.structure, recipe] = self._quantize(piece, recipe)
                 if not probing:
                     self._warn_of_fallbacks(piece, recipe)
+        for device in dict.fromkeys(_device(piece.graph) for piece in missing.values()):
+            graphs = [
+                (piece.name, quantized[structure, recipe].graph)
+                for (structure, recipe, probing), piece in missing.items()
+                if not probing and _device(piece.graph) == device
+            ]
+            compile_before_first_calls(graphs, device)
         progress = tqdm(missing.items(), desc="compiling variants", unit="variant", disable=not missing)
         for (structure, recipe, probing), piece in progress:
             self._compile(piece, recipe, probing, quantized[structure, recipe])

@@ -45,7 +45,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
             are of the weight divided by them; None for neither.
         rotation: columns of each run that is rotated before it is rounded, in the activations as in the weight, behind
             the factors, see rotation.py; 0 for none.
-        uncaptured: where set, gives the 16-bit weight that a linear outside captured graphs runs on instead of 8 bits.
+        uncaptured: where set, gives the 16-bit weight that a linear outside captured graphs runs on; None for 8 bits.
     """
 
     tensor_data_names = ["high", "mid", "low", "scale"]
@@ -90,7 +90,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         super().__init__()
         self.high, self.mid, self.low, self.scale, self.columns = high, mid, low, scale, columns
         self.factors, self.rotation = factors, rotation
-        self.uncaptured: Callable[[torch.device], torch.Tensor] | None = None
+        self.uncaptured: Callable[[torch.device], torch.Tensor | None] | None = None
 
     @classmethod
     def from_hp(
@@ -224,9 +224,8 @@ def _to_copy_dispatch(
 def _packed_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     if not isinstance(weight, BitPlaneWeight):
         raise TypeError("a BitPlaneWeight can be the weight of a linear only, not its input or bias")
-    if weight.uncaptured is not None:
-        return torch.nn.functional.linear(input, weight.uncaptured(input.device), bias)
-    return weight.linear(input, bias)
+    master = None if weight.uncaptured is None else weight.uncaptured(input.device)
+    return weight.linear(input, bias) if master is None else torch.nn.functional.linear(input, master, bias)
 
 
 def _check_dtype(dtype: torch.dtype) -> None:

@@ -22,6 +22,11 @@ QUERY_BLOCKS = (64, 128)
 """Queries that a row of a map may speak for; the map's shape says which."""
 
 
+def query_block_on(device: str) -> int:
+    """Queries that a row of a map speaks for on a device type: those of a tile of its kernels."""
+    return 64 if device == "cpu" else 128
+
+
 def blocks_of(tokens: int, size: int) -> int:
     """How many blocks of ``size`` tokens there are; the last may be smaller."""
     return -(-tokens // size)

@@ -20,6 +20,14 @@ from tadp.kernels.values import Codes, Epilogue, Planes
 FEW_TOKENS = 16
 """Up to so many tokens the fused weight-only kernels of CPUs serve (csrc/cpu/weight_only.h)."""
 
+MANY_TOKENS = 256
+"""Beyond so many tokens a GPU restores a weight of 16 bits before it multiplies.
+
+A guess by arithmetic, which a table of measurements replaces. Restoring and reading once more moves three bytes more
+for each weight. An H100 (3.35 TB/s, 989 TFLOP/s) does so in the time that 250 tokens save if the library reaches 65 %
+of the peak and a kernel that unpacks before each product 30 %, and 470 tokens if that reaches 40 %.
+"""
+
 
 def attention_is_faster(device: torch.device | None) -> bool:
     """Whether attention products at 8 bits take less time than at 16 on a device; None stands for a CPU.
@@ -136,6 +144,20 @@ def _triton_weight_only(x: torch.Tensor, planes: Planes, epilogue: Epilogue, ker
     return weight_only_linear(x, planes, epilogue, kernel_name)
 
 
+def _restoring_serves_many(request: Request) -> str | None:
+    if request.dtype == torch.float32:
+        return "products of float32 have no tensor cores"
+    if request.tokens <= MANY_TOKENS:
+        return f"it comes first from {MANY_TOKENS + 1} tokens on"
+    return _triton_serves(request)
+
+
+def _by_dequantizing(x: torch.Tensor, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+    from tadp.kernels.triton.dequantize import linear_by_dequantizing
+
+    return linear_by_dequantizing(x, planes, epilogue)
+
+
 def _triton_attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -151,6 +173,17 @@ def _triton_attention(
     if block_map is not None:
         return sparse_attention(q, k, v, block_map, scale, kernel_name=kernel_name)
     return attention(q, k, v, mask, scale, kernel_name=kernel_name)
+
+
+def _in_triton(
+    name: str,
+    operator: str,
+    serves: Callable[[Any], str | None],
+    run: Callable[..., torch.Tensor],
+    sizes: Callable[[Any], tuple[str, ...]] | None = None,
+    sparse: bool = False,
+) -> Kernel:
+    return Kernel(name, operator, "cuda", serves, run, sizes, sparse=sparse, compiles_at_first=True)
 
 
 def _cpu(operator: str, name: str, serves: Callable[[Request], str | None] = _always) -> Kernel:
@@ -169,17 +202,21 @@ KERNELS.update(
         ),
         ("linear", "cuda"): (
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves_where_reading_lasts_longer, cuda.linear),
-            Kernel("triton", "linear", "cuda", _triton_serves, _triton_linear, linear_sizes),
-            Kernel("library", "linear", "cuda", _library_serves, _library_linear),  # where it is measured to be faster
+            _in_triton("triton", "linear", _triton_serves, _triton_linear, linear_sizes),
+            _in_triton(
+                "library", "linear", _library_serves, _library_linear
+            ),  # taken where it is measured to be faster
             # Elsewhere the tensor cores are expected to be faster, and measurements may say otherwise.
             Kernel(cuda.NAME, "linear", "cuda", cuda.serves, cuda.linear),
         ),
         ("weight_only_linear", "cuda"): (
-            Kernel("triton", "weight_only_linear", "cuda", _triton_serves, _triton_weight_only, weight_only_sizes),
+            _in_triton("dequantize", "weight_only_linear", _restoring_serves_many, _by_dequantizing),
+            _in_triton("triton", "weight_only_linear", _triton_serves, _triton_weight_only, weight_only_sizes),
+            _in_triton("dequantize", "weight_only_linear", _triton_serves, _by_dequantizing),
         ),
         ("attention", "cuda"): (
-            Kernel(
-                "triton", "attention", "cuda", _triton_attention_serves, _triton_attention, attention_sizes, sparse=True
+            _in_triton(
+                "triton", "attention", _triton_attention_serves, _triton_attention, attention_sizes, sparse=True
             ),
         ),
     }

@@ -38,7 +38,8 @@ from typing import Any
 import torch
 
 from tadp.errors import KernelWarning
-from tadp.kernels import cuda, failures, reference
+from tadp.kernels import cuda, failures, recording, reference, replay
+from tadp.kernels import triton as triton_kernels
 from tadp.kernels.block_map import check_block_map, choose_blocks, map_shape
 from tadp.kernels.checks import (
     check_attention,
@@ -56,6 +57,7 @@ from tadp.kernels.registry import (
     architecture_of,
     candidates,
     find,
+    refuses,
     unserved,
 )
 from tadp.kernels.rotation import rotate_by_product
@@ -144,6 +146,9 @@ def _rotate_on_cuda(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
+    kind = replay.kind_of(operator, flat, named)
+    if (found := _replayed(kind, flat, named)) is not None:
+        return found
     activations, planes, epilogue, name = unflatten(operator, *flat, **named)
     device = (activations.codes if isinstance(activations, Codes) else activations).device
     asked = functools.partial(_request, activations, planes, epilogue)
@@ -152,21 +157,18 @@ def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
         kernel,
         device,
         asked,
-        lambda chosen: chosen.run(activations, planes, epilogue),
+        lambda chosen: _recorded(kind, flat, named, chosen, lambda: chosen.run(activations, planes, epilogue)),
         lambda: failures.product(activations, planes, epilogue),
     )
 
 
-def _run_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    scale: float | None = None,
-    level: int = 8,
-    kernel_name: str = "",
-    block_map: torch.Tensor | None = None,
-) -> torch.Tensor:
+def _run_attention(*flat: Any, **named: Any) -> torch.Tensor:
+    kind = replay.kind_of("attention", flat, named)
+    if (found := _replayed(kind, flat, named)) is not None:
+        return found
+    names, defaults = _arguments_of("attention")
+    given = {**defaults, **dict(zip(names, flat, strict=False)), **named}
+    q, k, v, mask, scale, level, kernel_name, block_map = (given[name] for name in names)
     check_attention(q, k, v, mask, level, block_map)
     asked = functools.partial(AttentionRequest.of, q, k, v, mask, level, block_map)
     kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", asked())
@@ -176,9 +178,33 @@ def _run_attention(
         kernel,
         q.device,
         asked,
-        lambda chosen: chosen.run(q, k, v, mask, scale, **sparse),
+        lambda chosen: _recorded(kind, flat, named, chosen, lambda: chosen.run(q, k, v, mask, scale, **sparse)),
         lambda: failures.attention(q, k, v, mask, scale, block_map),
     )
+
+
+def _replayed(kind: replay.Kind, flat: tuple[Any, ...], named: dict[str, Any]) -> torch.Tensor | None:
+    """What a call gives, if one of its kind was recorded and can still be done as it was."""
+    record = replay.known(kind)
+    if record is None:
+        return None
+    try:
+        return record.replay((*flat, *named.values()))
+    except Exception as error:
+        if failures.is_of_device(error):
+            raise
+        replay.forget(kind)  # what is wrong, the call itself finds out, and what runs in its place
+        return None
+
+
+def _recorded(
+    kind: replay.Kind,
+    flat: tuple[Any, ...],
+    named: dict[str, Any],
+    kernel: Kernel,
+    run: Callable[[], torch.Tensor],
+) -> torch.Tensor:
+    return recording.recorded(kind, (*flat, *named.values()), run) if kernel.compiles_at_first else run()
 
 
 def _run_or_next(
@@ -208,9 +234,10 @@ def _run_or_next(
         try:
             return run(kernel)
         except Exception as error:
-            if failures.is_of_device(error) or kernel.obstacle(asked()) is not None:
+            if failures.is_of_device(error) or refuses(kernel, asked()):
                 raise
             reason = failures.note(str(kernel), architecture_of(device), error)
+            replay.forget()  # it may be part of what was recorded for other shapes
     following = next((one for one in candidates(asked()) if one.operator == kernel.operator), None)
     if not known:
         instead = "plain torch" if following is None else following
@@ -248,8 +275,13 @@ def _first(operator: str, request: AnyRequest) -> Kernel:
 
 @torch.library.impl("tadp::dequantize", "CUDA")
 def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
-    *planes, columns, dtype = flat
-    return reference.dequantize(Planes(*planes), columns, dtype)
+    *weight, columns, dtype = flat
+    planes = Planes(*weight)
+    if triton_kernels.missing() or triton_kernels.too_old(triton_kernels.capability_of(planes.high.device)):
+        return reference.dequantize(planes, columns, dtype)
+    from tadp.kernels.triton.dequantize import dequantize
+
+    return dequantize(planes, columns, dtype)
 
 
 @torch.library.register_fake("tadp::quantize")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tadp.kernels import replay
 from tadp.kernels.failures import failure_of
 from tadp.kernels.values import Codes, Planes
 from tadp.precision import Level
@@ -127,6 +128,8 @@ class Kernel:
             and a dash, and `run` takes it as ``kernel_name``. None for a kernel that has no sizes to choose.
         compiled: whether the operator itself, which is C++ on CPUs, knows this kernel by its name.
         sparse: of attention, whether `run` takes a ``block_map``, by that name.
+        compiles_at_first: whether `run` compiles what it launches when it is first called with a shape, so that it is
+            worth calling before a generation, by ``tadp.kernels.triton.ahead_of_time``.
     """
 
     name: str
@@ -137,6 +140,7 @@ class Kernel:
     sizes: Callable[[Any], tuple[str, ...]] | None = None
     compiled: bool = False
     sparse: bool = False
+    compiles_at_first: bool = False
 
     def __str__(self) -> str:
         """The name under which it is measured and explained: names alone are those of one operator."""
@@ -172,8 +176,14 @@ KERNELS: dict[tuple[str, str], tuple[Kernel, ...]] = {}
 
 def register(kernel: Kernel) -> None:
     """Put a kernel before all others of its operator and device."""
+    replay.forget()  # where no kernel is named, this one comes first now
     place = kernel.operator, kernel.device
     KERNELS[place] = (kernel, *KERNELS.get(place, ()))
+
+
+def any_compiles_at_first(device: str) -> bool:
+    """Whether a device type has kernels that compile when they are first called."""
+    return any(kernel.compiles_at_first for (_, own), kernels in KERNELS.items() if own == device for kernel in kernels)
 
 
 def candidates(request: AnyRequest) -> tuple[Kernel, ...]:
@@ -196,10 +206,10 @@ def unserved(request: AnyRequest) -> str:
     reasons: dict[str, str] = {}
     for kernel in _asked(request):
         failed = failure_of(str(kernel), request.architecture) or "it failed at every size"
-        reasons.setdefault(str(kernel), kernel.obstacle(request) or failed)
+        reasons[str(kernel)] = kernel.obstacle(request) or failed  # the last of a name is the one that serves most
     if not reasons:
         return f"{request} has no kernel on {request.device}"
-    if len(reasons) == 1:
+    if len(set(reasons.values())) == 1:
         return next(iter(reasons.values()))
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
@@ -242,6 +252,19 @@ def find(operator: str, device: str, name: str) -> Kernel:
     names = (kernel.name if kernel.sizes is None else f"{kernel.name}-..." for kernel in known)
     there_are = ", ".join(dict.fromkeys(names)) or "none"
     raise RuntimeError(f"tadp: {operator} has no kernel {name!r} on {device}; there are {there_are}")
+
+
+def multiplies_codes(device: torch.device) -> bool:
+    """Whether a device has a kernel that multiplies activations and weights of 8 bits."""
+    request = Request(Level(8, 8), 1, 128, 128, 0, torch.bfloat16, device.type, architecture_of(device))
+    return any(kernel.operator == "linear" for kernel in candidates(request))
+
+
+def refuses(kernel: Kernel, request: AnyRequest) -> bool:
+    """Whether no kernel of this name serves a request; a list may hold one twice, by different rules."""
+    known = KERNELS.get((kernel.operator, kernel.device), ())
+    named = [one for one in known if one.name == kernel.name] or [kernel]
+    return all(one.obstacle(request) is not None for one in named)
 
 
 def architecture_of(device: torch.device) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.fx.node import Argument
 
-from tadp.kernels.block_map import KEY_BLOCK, blocks_of, map_shape
+from tadp.kernels.block_map import KEY_BLOCK, blocks_of, map_shape, query_block_on
 from tadp.kernels.registry import AttentionRequest, Kernel, choose
 from tadp.passes.annotate import annotation
 from tadp.passes.operations import ATTENTION, EXAMPLE
@@ -90,7 +90,7 @@ def kernel_for(node: fx.Node, level: Level) -> Kernel | str:
         obstacle = _dense_because(node, q, k, mask)
         if obstacle is not None:
             return obstacle
-        block_map = q.new_empty(map_shape(q, k, _query_block(q.device)), dtype=torch.bool)
+        block_map = q.new_empty(map_shape(q, k, query_block_on(q.device.type)), dtype=torch.bool)
     return choose(AttentionRequest.of(q, k, v, mask, level.weight, block_map), q.device)
 
 
@@ -117,11 +117,6 @@ def _is_cross_attention(node: fx.Node) -> bool:
     )
 
 
-def _query_block(device: torch.device) -> int:
-    """Queries that a row of a map speaks for: those of a tile of the kernels."""
-    return 64 if device.type == "cpu" else 128
-
-
 def write(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node], level: Level, kernel: Kernel) -> fx.Node:
     """Append to a graph what does at a level what an attention product of another graph does."""
     given = arguments_of(node)
@@ -131,9 +126,8 @@ def write(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node], level:
     )
     if not level.is_sparse:
         return graph.call_function(kernel.target, (q, k, v, mask, scale, level.weight, kernel.name))
-    device = torch.device(kernel.device)
     share = 0.0 if level.mass else level.kept / 100  # the map takes whichever keeps more
-    chosen = graph.call_function(CHOOSER, (q, k, share, level.mass / 100, scale, _query_block(device)))
+    chosen = graph.call_function(CHOOSER, (q, k, share, level.mass / 100, scale, query_block_on(kernel.device)))
     return graph.call_function(kernel.target, (q, k, v, None, scale, level.weight, kernel.name, chosen))
 
 

@@ -33,13 +33,18 @@ def lower(graph: fx.GraphModule, device: torch.device, options: dict[str, object
     """
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # without one Inductor's disk cache is bypassed
     with mode:
-        inputs: list[Any] = [_like(node.meta[EXAMPLE], device) for node in graph.graph.find_nodes(op="placeholder")]
+        inputs = example_inputs(graph, device)
     # Graphs on disk hold calls of this package's operators, so those of another version must not be found.
     tag = f"{torch.compiler.config.cache_key_tag}tadp-{VERSION}"
     settings = torch.compiler.config.patch(cache_key_tag=tag)  # type: ignore[attr-defined]
     with torch.no_grad(), tracing(TracingContext(mode)), settings:
         patches = {"unsafe_marked_cacheable_functions": _cacheable_functions(graph), **(options or {})}
         return cast(Compiled, compile_fx(graph, inputs, config_patches=patches))
+
+
+def example_inputs(graph: fx.GraphModule, device: torch.device) -> list[Any]:
+    """Tensors like a graph's inputs: those of its placeholders' examples that are on the meta device on `device`."""
+    return [_like(node.meta[EXAMPLE], device) for node in graph.graph.find_nodes(op="placeholder")]
 
 
 def _cacheable_functions(graph: fx.GraphModule) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tadp.kernels.devices import attention_is_faster
 from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
 from tadp.policy.plans import uniform_plan
-from tadp.precision import L16, Plan, Recipe, Role
+from tadp.precision import L8, L16, Plan, Recipe, Role
 from tadp.runtime.captures import Captures
 from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.device_memory import available_bytes, free_bytes
@@ -123,6 +123,11 @@ class Controller:
         return self._facts.blocks
 
     @property
+    def pieces(self) -> tuple[Any, ...]:
+        """What was captured so far, cut into pieces: what a recipe makes of them is for `tadp.passes` to say."""
+        return tuple(piece for dispatcher in self._dispatchers for piece in dispatcher.partition.pieces)
+
+    @property
     def calibration(self) -> Calibration | None:
         """What was measured of this model; None where nothing was given."""
         return self._calibration
@@ -210,10 +215,12 @@ class Controller:
                 captured.setdefault((row.layer, row.role), shown)
         rows += captured.values()
         if self._dispatchers:
-            seen = {layer for layer, _ in captured}
+            seen, device = {layer for layer, _ in captured}, self._pool.device
             for layer, (block, shape, reason) in self._facts.layers.items():
                 if layer not in seen:
-                    rows.append(uncompiled(block, layer, shape, reason or self._pool.why_uncaptured(layer)))
+                    packed = not reason and device is not None and self._pool.runs_packed_uncaptured(device)
+                    why = reason or self._pool.why_uncaptured(layer)
+                    rows.append(uncompiled(block, layer, shape, why, L8 if packed else L16))
         order = {block: index for index, block in enumerate(self.blocks)}
         return tuple(sorted(rows, key=lambda row: order.get(row.piece, len(order))))
 

@@ -28,6 +28,11 @@ def fits(nbytes: int, device: torch.device) -> bool:
     return free + unused - nbytes >= FOR_ACTIVATIONS * total
 
 
+def copies_masters(device: torch.device) -> bool:
+    """Whether a 16-bit weight in a file has to be copied before a device can read it; a CPU maps it."""
+    return device.type != "cpu"
+
+
 def available_bytes(device: torch.device | None) -> int:
     """Bytes that may still be allocated on a device; None and other devices than GPUs stand for the machine's memory.
 

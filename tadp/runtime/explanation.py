@@ -65,10 +65,10 @@ class Explanation:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def uncompiled(piece: str, layer: str, shape: tuple[int, ...], reason: str) -> ExplainedLayer:
-    """A linear layer that the model's own code runs, at 16 bits."""
-    size = math.prod(shape) * L16.weight // 8
-    return ExplainedLayer(piece, "", None, layer, L16, "eager", size, shape=shape, reason=reason)
+def uncompiled(piece: str, layer: str, shape: tuple[int, ...], reason: str, level: Level = L16) -> ExplainedLayer:
+    """A linear layer that the model's own code runs, at 16 bits or packed."""
+    size = math.prod(shape) * level.weight // 8
+    return ExplainedLayer(piece, "", None, layer, level, "eager", size, shape=shape, reason=reason)
 
 
 def _cells(row: ExplainedLayer) -> tuple[str, ...]:

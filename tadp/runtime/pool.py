@@ -11,7 +11,9 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from tadp.errors import PrecisionFallbackWarning
+from tadp.kernels.registry import multiplies_codes
 from tadp.precision import MASTER, MIXED_AVERAGES, Part
+from tadp.runtime import device_memory
 from tadp.runtime.device_memory import fits
 
 
@@ -23,7 +25,7 @@ class PlaneWeight(Protocol):
     mid: torch.Tensor
     low: torch.Tensor
     scale: torch.Tensor
-    uncaptured: Callable[[torch.device], torch.Tensor] | None
+    uncaptured: Callable[[torch.device], torch.Tensor | None] | None
 
     @property
     def shape(self) -> torch.Size: ...
@@ -72,6 +74,7 @@ class WeightPool:
         self._packed: dict[int, tuple[weakref.ref[torch.Tensor], int, PlaneWeight]] = {}
         self._mapped: dict[tuple[str, str], torch.Tensor] = {}
         self._channel_widths: dict[str, torch.Tensor] = {}
+        self._runs_packed: dict[torch.device, bool] = {}
         self.seconds_mapping = 0.0
 
     def read_channels_at(self, widths: Mapping[str, torch.Tensor]) -> None:
@@ -97,15 +100,24 @@ class WeightPool:
         """Why a packed layer is in no captured graph."""
         return NOT_CAPTURED if layer in self._warned else "no forward has run it so far"
 
-    def _uncaptured(self, layer: str, device: torch.device) -> torch.Tensor:
-        """The master of a layer that runs outside all captured graphs, where no plan reaches it."""
+    def runs_packed_uncaptured(self, device: torch.device) -> bool:
+        """Whether layers outside captured graphs run at 8 bits on a device, instead of on their masters.
+
+        They do where a master would be copied to the device for every call, and the device multiplies codes.
+        """
+        if device not in self._runs_packed:
+            self._runs_packed[device] = device_memory.copies_masters(device) and multiplies_codes(device)
+        return self._runs_packed[device]
+
+    def _uncaptured(self, layer: str, device: torch.device) -> torch.Tensor | None:
+        """What a layer outside all captured graphs, where no plan reaches it, runs on: its master, or None: planes."""
+        packed = self.runs_packed_uncaptured(device)
         if layer not in self._warned:
             self._warned.add(layer)
-            warnings.warn(
-                f"{layer} stays at 16 bits: {NOT_CAPTURED}",
-                PrecisionFallbackWarning,
-                stacklevel=2,
-            )
+            level = "runs at 8 bits whatever the policy says" if packed else "stays at 16 bits"
+            warnings.warn(f"{layer} {level}: {NOT_CAPTURED}", PrecisionFallbackWarning, stacklevel=2)
+        if packed:
+            return None
         assert self._masters is not None
         return self._masters.get(layer, device)
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_the_next_kernel_runs_and_the_failing_one_is_not_asked_again() -> None:
         again, _ = product()
     assert torch.equal(again, found)
     assert failing.calls == 1
-    assert str(choose(REQUEST, CPU)) == "linear:int8"
+    assert str(choose(replace(REQUEST, architecture=registry.architecture_of(CPU)), CPU)) == "linear:int8"
 
 
 @pytest.mark.parametrize("width", [8, 6, 4])
@@ -177,3 +178,16 @@ def test_a_generation_goes_on_where_a_kernel_fails_in_its_middle() -> None:
     assert all(relative_error(result, plain) < 0.05 for result in found)
     told = {row.reason for row in model.tadp.layers() if row.level == L8}
     assert any("linear:failing failed and another one runs in its place" in reason for reason in told)
+
+
+@pytest.mark.usefixtures("own_kernels")
+def test_a_kernel_that_is_listed_twice_fails_where_its_second_rule_serves() -> None:
+    def failing(codes: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+        raise CompilationError("no")
+
+    by_rule = Kernel("twice", "linear", "cpu", lambda request: "it comes first with many tokens", failing)
+    registry.register(Kernel("twice", "linear", "cpu", lambda request: None, failing))
+    registry.register(by_rule)
+    with pytest.warns(KernelWarning, match="linear:twice failed on cpu, and linear:int8 runs in its place"):
+        found, exact = product("twice")
+    torch.testing.assert_close(found, exact)

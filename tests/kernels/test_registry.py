@@ -65,8 +65,9 @@ def test_on_a_cpu(level: str, tokens: int, name: str) -> None:
         ("4", 9, 0, "linear:triton-64x16x64-w4-s4"),
         ("6m", 1, 0, "linear:triton-64x16x64-w4-s4"),
         ("w8a16", 1, 0, "weight_only_linear:triton-64x16x64-w4-s4"),
-        ("w8a16", 1280, 0, "weight_only_linear:triton-128x64x32-w8-s3"),
-        ("w4a16", 1280, 12, "weight_only_linear:triton-128x64x32-w8-s4"),
+        ("w8a16", 256, 0, "weight_only_linear:triton-128x64x32-w8-s3-k4"),
+        ("w8a16", 257, 0, "weight_only_linear:dequantize"),
+        ("w4a16", 1280, 12, "weight_only_linear:dequantize"),
     ],
 )
 @pytest.mark.usefixtures("with_gpu_kernels")
@@ -116,6 +117,16 @@ def test_a_gpu_has_several_kernels_worth_timing(level: str) -> None:
     found = names_of(replace(ON_GPU, level=Level.parse(level)))
     assert sum("triton-" in name for name in found) > 5
     assert len(set(found)) == len(found)
+
+
+@pytest.mark.usefixtures("with_gpu_kernels")
+@pytest.mark.parametrize(
+    ("tokens", "dtype", "place"), [(1, torch.bfloat16, -1), (4096, torch.bfloat16, 0), (4096, torch.float32, -1)]
+)
+def test_restoring_the_weight_is_always_worth_timing(tokens: int, dtype: torch.dtype, place: int) -> None:
+    found = names_of(replace(ON_GPU, level=Level(8, 16), tokens=tokens, dtype=dtype))
+    assert found[place] == "weight_only_linear:dequantize"
+    assert len(found) > 3
 
 
 @pytest.mark.usefixtures("with_gpu_kernels")

@@ -10,6 +10,7 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from triton.compiler import CompiledKernel  # noqa: E402
 
+from tadp.kernels.triton.dequantize import dequantize_constants, dequantize_kernel, dequantize_options  # noqa: E402
 from tadp.kernels.triton.library import unpack_constants, unpack_kernel  # noqa: E402
 from tadp.kernels.triton.linear import constants_for, linear_kernel, options_for  # noqa: E402
 from tadp.kernels.triton.persistent import persistent_constants, persistent_kernel, persistent_options  # noqa: E402
@@ -238,3 +239,21 @@ def test_unpacking_for_the_library_stores_whole_words(
     kernel = compile_for(architecture, unpack_kernel, tensors, numbers, constants, {"num_warps": 4})
     check(kernel, None, capfd.readouterr().out)
     assert re.search(r"st\.global\.v[24]\.b32", kernel.asm["ptx"])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("columns", "groups", "dtype"), [(5120, 0, "bf16"), (1536, 24, "fp16"), (1531, 0, "fp32")])
+def test_weights_are_restored_without_spills(
+    architecture: int, width: int, columns: int, groups: int, dtype: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tensors = {**plane_types(width), "weight_scale": "*fp32", "out": f"*{dtype}"}
+    numbers = {"rows": 1536, "columns": columns, "quarter": -(-columns // 4)}
+    constants = dequantize_constants(width, columns, groups)
+    kernel = compile_for(architecture, dequantize_kernel, tensors, numbers, constants, dequantize_options())
+    check(kernel, None, capfd.readouterr().out)
+    ptx = kernel.asm["ptx"]
+    assert "fma.rn.f16x2" in ptx  # codes become values two at a time
+    assert not re.search(r"\b(fma\.rn|mul\.ftz)\.f32", ptx)  # each step rounds as the reference does
+    assert not re.search(r"ld\.global\.b8\b", ptx) or columns % 16  # planes are read many bytes at a time
+    assert re.search(r"st\.global\.v4\.b32", ptx) or columns % 16  # and weights written so

@@ -276,3 +276,20 @@ def test_weight_only_on_a_gpu(size: int, dtype: torch.dtype, width: int) -> None
             found = torch.ops.tadp.weight_only_linear(x.cuda(), **on_gpu(arguments), kernel_name=name).cpu()
             bound = weight_only_bound(x, arguments, "none", Tile.parse(name).splits, dtype)
             assert ((found.double() - exact).abs() <= bound)[fits].all(), name
+
+
+@pytest.mark.gpu
+@needs_gpu
+@needs_triton
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("size", [None, 64, 128])
+def test_restoring_on_a_gpu(size: int | None, width: int) -> None:
+    weight = BitPlaneWeight.from_hp(torch.randn(130, 1536, generator=torch.Generator().manual_seed(1)), size)
+    for dtype in FLOATS:
+        planes = weight.planes(width)
+        on_device = [part if part is None else part.cuda() for part in planes[:4]]
+        found = torch.ops.tadp.dequantize(*on_device, 1536, dtype)
+        assert torch.equal(found.cpu(), reference.dequantize(planes, 1536, dtype))
+        x = tokens_with_outliers(1, (300, 1536), dtype).cuda()
+        product = torch.ops.tadp.weight_only_linear(x, *on_device, None, "silu", "dequantize")
+        assert torch.equal(product, torch.nn.functional.silu(torch.nn.functional.linear(x, found)))

@@ -1,45 +1,28 @@
-"""The Triton kernels of a model, compiled into Triton's cache on disk for a GPU that need not be there.
+"""Triton kernels, compiled before they run: for this machine's GPU, or into the cache on disk for another one.
 
-The launchers run as they would on that GPU, on tensors without memory and under a driver that compiles and launches
-nothing. So what they compile is what a launch on the GPU looks for, whatever the launchers' rules are.
+The launchers run as they would, on tensors without memory, and start nothing. So what is compiled is what a launch
+looks for, whatever the launchers' rules are. For a GPU that is not there, a driver stands in that loads and launches
+nothing.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 import triton
+from tqdm import tqdm
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from tadp.kernels.devices import linear_sizes, weight_only_sizes
-from tadp.kernels.formats import PLANE_BITS
-from tadp.kernels.planes import plane_shape
-from tadp.kernels.registry import Request
-from tadp.kernels.triton.linear import linear
-from tadp.kernels.triton.weight_only import weight_only_linear
-from tadp.kernels.values import Codes, Epilogue, Planes
+from tadp.kernels.calls import Call
+from tadp.kernels.registry import Kernel, candidates
+from tadp.kernels.triton.starting import only_compiling
 
 CAPABILITIES = ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
 """Of NVIDIA's GPUs from Ampere to Blackwell."""
-
-
-@dataclass(frozen=True)
-class Product:
-    """One linear layer as it will be called.
-
-    Attributes:
-        request: its shape, level, type and architecture.
-        nonlinearity: what follows it.
-        biased: whether it has a bias, of the type of its result.
-    """
-
-    request: Request
-    nonlinearity: str = "none"
-    biased: bool = True
 
 
 def capability_of(architecture: str) -> tuple[int, int]:
@@ -55,19 +38,47 @@ def capability_of(architecture: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def compile_for(architecture: str, products: Iterable[Product]) -> None:
-    """Compile the first Triton kernel of each product, unless Triton's cache on disk holds it already.
+def compile_for(architecture: str, calls: Iterable[Call]) -> int:
+    """Compile the first Triton kernel of each call for a GPU that need not be there, into Triton's cache on disk.
+
+    Nothing else in this process may launch Triton kernels meanwhile: they would not run.
 
     Args:
-        architecture: "sm_90" and its like; that of the products' requests.
-        products: linear layers.
+        architecture: "sm_90" and its like.
+        calls: of operators.
+
+    Returns:
+        How many kernels are in the cache now that these calls need.
 
     Raises:
         ValueError: as ``capability_of``.
     """
+    chosen = ((call, _first(call, architecture)) for call in calls)
     with compiling_for(architecture):
-        for product in products:
-            _compile(product)
+        return compile_calls([(call, kernel) for call, kernel in chosen if kernel is not None], architecture)
+
+
+def compile_calls(calls: Iterable[tuple[Call, Kernel]], name: str) -> int:
+    """Compile what calls launch for the current GPU, in threads; what is compiled already is left alone.
+
+    What cannot be compiled is left to the run, which warns and takes another kernel.
+
+    Args:
+        calls: with the kernel that runs each.
+        name: shown beside the progress bar.
+
+    Returns:
+        How many kernels were not in this process yet.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool, only_compiling():
+        with triton.AsyncCompileMode(pool, ignore_errors=True) as mode:
+            for call, kernel in calls:
+                call.run(kernel)
+            pending = list(mode.raw_futures)
+            done, hidden = as_completed(pending), not pending
+            for _ in tqdm(done, desc=f"{name} kernels", total=len(pending), disable=hidden, leave=False):
+                pass
+        return len(pending)
 
 
 def cache_directory() -> str:
@@ -87,19 +98,10 @@ def compiling_for(architecture: str) -> Iterator[None]:
         driver._active = before
 
 
-def _compile(product: Product) -> None:
-    request = product.request
-    planes, epilogue = _planes(request), Epilogue(None, product.nonlinearity, request.dtype)
-    if product.biased:
-        epilogue = epilogue._replace(bias=_empty(request.rows, dtype=request.dtype))
-    if request.level.activation == 16:
-        x = _empty(request.tokens, request.columns, dtype=request.dtype)
-        weight_only_linear(x, planes, epilogue, weight_only_sizes(request)[0])
-        return
-    codes = _empty(request.tokens, request.columns, dtype=torch.int8)
-    scale = _empty(request.tokens, dtype=torch.float32)
-    total = _empty(request.tokens, *((request.groups,) if request.groups else ()), dtype=torch.int32)
-    linear(Codes(codes, scale, total), planes, epilogue, linear_sizes(request)[0])
+def _first(call: Call, architecture: str) -> Kernel | None:
+    """The first kernel of an operator that compiles, which runs where no library of this package holds a better one."""
+    offered = candidates(call.request("cuda", architecture))
+    return next((kernel for kernel in offered if kernel.operator == call.operator and kernel.compiles_at_first), None)
 
 
 class _CompileOnly:
@@ -107,6 +109,7 @@ class _CompileOnly:
 
     def __init__(self, capability: int) -> None:
         self._target = GPUTarget("cuda", capability, 32)
+        self._device = f"{self._target}"  # kernels are remembered by device, and must not pass for those of a real one
         self.utils = self
         self.launcher_cls = _no_launcher
 
@@ -114,7 +117,7 @@ class _CompileOnly:
         return self._target
 
     def get_current_device(self) -> str:
-        return f"{self._target}"  # kernels are remembered by device, and must not pass for those of a real one
+        return self._device
 
     def get_current_stream(self, device: object) -> int:
         return 0
@@ -122,21 +125,9 @@ class _CompileOnly:
     def get_device_properties(self, device: object) -> dict[str, int]:
         return {"max_shared_mem": 1 << 30}
 
-    def load_binary(self, *arguments: object) -> tuple[None, None, int, int, int]:
-        return None, None, 0, 0, 1024
+    def load_binary(self, *arguments: object) -> tuple[object, None, int, int, int]:
+        return self, None, 0, 0, 1024
 
 
 def _no_launcher(source: object, metadata: object) -> Any:
     return lambda *arguments: None
-
-
-def _planes(request: Request) -> Planes:
-    rows, columns = request.rows, request.columns
-    high, mid, low = (_empty(*plane_shape(plane, rows, columns), dtype=torch.uint8) for plane in PLANE_BITS)
-    scale = _empty(*((rows, request.groups) if request.groups else (rows,)), dtype=torch.float32)
-    widths = _empty(rows, dtype=torch.uint8) if request.level.mixed else None
-    return Planes(high, mid, low, scale, widths).at(request.level.widest)
-
-
-def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta")

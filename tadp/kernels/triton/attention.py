@@ -46,6 +46,7 @@ from tadp.kernels.checks import MAX_KEYS, check_attention
 from tadp.kernels.triton.attention_quantize import quantize_tokens, quantize_values
 from tadp.kernels.triton.attention_tile import AttentionTile, most_keys, padded_dim
 from tadp.kernels.triton.rounding import round_to_bfloat16, round_to_float8
+from tadp.kernels.triton.starting import start_kernel
 
 _MAGIC_BITS = tl.constexpr(0x4B400000)
 _MAGIC = tl.constexpr(12582912.0)
@@ -358,7 +359,9 @@ def attention(
         q_codes, q_scale = quantize_tokens(q, code_type, tile.queries, factor, centered=False)
         k_codes, k_scale = quantize_tokens(k, code_type, tile.keys, 1.0, centered=True)
         values, v_scale, v_mean = quantize_values(v, tile.keys) if tile.operands.endswith("float8") else (v, None, None)
-        attention_kernel[(batch * heads * (q_codes.shape[1] // tile.queries),)](
+        start_kernel(
+            attention_kernel,
+            (batch * heads * (q_codes.shape[1] // tile.queries),),
             q_codes,
             q_scale,
             k_codes,

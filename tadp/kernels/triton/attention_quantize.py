@@ -19,6 +19,7 @@ import triton.language as tl
 
 from tadp.kernels.triton.attention_tile import padded_dim
 from tadp.kernels.triton.rounding import to_float8
+from tadp.kernels.triton.starting import start_kernel
 
 _SMALLEST_PEAK = 448 * torch.finfo(torch.float32).tiny
 """What lies below would have a scale below float32's normal range; it counts as zero."""
@@ -257,7 +258,9 @@ def quantize_tokens(x: torch.Tensor, dtype: torch.dtype, multiple: int, factor: 
     codes = torch.empty((batch * heads, padded_tokens, padded), dtype=dtype, device=x.device)
     scale = torch.empty((batch * heads, padded_tokens), dtype=torch.float32, device=x.device)
     sums, _, _, chunks = _statistics(x, extremes=False) if centered else (None, None, None, 1)
-    quantize_tokens_kernel[(batch * heads * triton.cdiv(padded_tokens, _BLOCK),)](
+    start_kernel(
+        quantize_tokens_kernel,
+        (batch * heads * triton.cdiv(padded_tokens, _BLOCK),),
         x,
         sums,
         codes,
@@ -284,7 +287,9 @@ def quantize_values(x: torch.Tensor, multiple: int) -> ValueCodes:
     scale = torch.empty((batch * heads, padded), dtype=torch.float32, device=x.device)
     mean = torch.empty_like(scale)
     sums, least, largest, chunks = _statistics(x, extremes=True)
-    quantize_values_kernel[(batch * heads * triton.cdiv(padded_tokens, _BLOCK),)](
+    start_kernel(
+        quantize_values_kernel,
+        (batch * heads * triton.cdiv(padded_tokens, _BLOCK),),
         x,
         sums,
         least,
@@ -323,7 +328,19 @@ def _statistics(x: torch.Tensor, extremes: bool) -> tuple[torch.Tensor, torch.Te
     shape = (batch * heads, chunks, padded_dim(dim))
     sums, *found = (torch.empty(shape, device=x.device) for _ in range(3 if extremes else 1))
     least, largest = found if extremes else (None, None)
-    statistics_kernel[(batch * heads * chunks,)](
-        x, sums, least, largest, heads, tokens, chunks, blocks, *x.stride(), **constants_for(dim), **OPTIONS
+    start_kernel(
+        statistics_kernel,
+        (batch * heads * chunks,),
+        x,
+        sums,
+        least,
+        largest,
+        heads,
+        tokens,
+        chunks,
+        blocks,
+        *x.stride(),
+        **constants_for(dim),
+        **OPTIONS,
     )
     return sums, least, largest, chunks

@@ -16,6 +16,7 @@ from tadp.kernels.planes import padded_columns
 from tadp.kernels.triton.blocks import load_planes, unpack_codes
 from tadp.kernels.triton.launch import dense
 from tadp.kernels.triton.split import add_up
+from tadp.kernels.triton.starting import start_kernel
 from tadp.kernels.triton.unpack import codes_ptx
 from tadp.kernels.values import Codes, Epilogue, Planes
 
@@ -83,7 +84,9 @@ def _unpack(planes: Planes, columns: int) -> torch.Tensor:
     out = torch.empty((planes.rows, columns), dtype=torch.int8, device=planes.high.device)
     quarter = padded_columns(columns) // 4
     programs = triton.cdiv(planes.rows, _ROWS) * triton.cdiv(quarter, _BYTES)
-    unpack_kernel[(programs,)](
+    start_kernel(
+        unpack_kernel,
+        (programs,),
         planes.high,
         planes.mid,
         planes.low,

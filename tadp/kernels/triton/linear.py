@@ -33,6 +33,7 @@ from tadp.kernels.triton.epilogue import integer_value, integer_value_by_row, no
 from tadp.kernels.triton.launch import Launch, dense
 from tadp.kernels.triton.persistent import launch_persistent
 from tadp.kernels.triton.split import add_up
+from tadp.kernels.triton.starting import start_kernel
 from tadp.kernels.triton.tile import Tile
 from tadp.kernels.triton.unpack import codes_ptx
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -163,7 +164,9 @@ def linear(codes: Codes, planes: Planes, epilogue: Epilogue, kernel_name: str) -
         sums = torch.empty((tile.splits, launch.tokens, launch.rows), dtype=torch.int32, device=device)
     *weight, widths = planes
     with torch.cuda.device_of(out):
-        linear_kernel[launch.programs](
+        start_kernel(
+            linear_kernel,
+            launch.programs,
             *codes,
             *weight,
             epilogue.bias,

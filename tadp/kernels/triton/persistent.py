@@ -14,6 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tadp.kernels.triton.blocks import TILES_PER_GROUP, tile_of, unpack_codes
 from tadp.kernels.triton.epilogue import integer_value, nonlinear, store_tile
+from tadp.kernels.triton.starting import start_kernel
 from tadp.kernels.triton.tile import FIRST_WITH_DESCRIPTORS, Tile
 from tadp.kernels.triton.unpack import codes_ptx
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -91,7 +92,9 @@ def launch_persistent(tile: Tile, codes: Codes, planes: Planes, epilogue: Epilog
     high, mid, low, weight_scale, _ = planes
     tiles = triton.cdiv(tokens, tile.tokens) * triton.cdiv(rows, tile.rows)
     with torch.cuda.device_of(out):
-        persistent_kernel[(min(tiles, _multiprocessors(device)),)](
+        start_kernel(
+            persistent_kernel,
+            (min(tiles, _multiprocessors(device)),),
             _describe(codes.codes.view(tokens, columns), tile.tokens, tile.bytes),
             codes.scale,
             codes.sum,

@@ -20,6 +20,7 @@ from tadp.kernels.checks import check_attention
 from tadp.kernels.triton.attention import attend, attention_options
 from tadp.kernels.triton.attention_quantize import quantize_tokens, quantize_values
 from tadp.kernels.triton.attention_tile import AttentionTile, most_keys, padded_dim
+from tadp.kernels.triton.starting import start_kernel
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "rows", "key_blocks"])
@@ -155,7 +156,9 @@ def sparse_attention(
         q_codes, q_scale = quantize_tokens(q, code_type, tile.queries, factor, centered=False)
         k_codes, k_scale = quantize_tokens(k, code_type, KEY_BLOCK, 1.0, centered=True)
         values, v_scale, v_mean = quantize_values(v, KEY_BLOCK) if tile.operands.endswith("float8") else (v, None, None)
-        sparse_attention_kernel[(batch * heads * (q_codes.shape[1] // tile.queries),)](
+        start_kernel(
+            sparse_attention_kernel,
+            (batch * heads * (q_codes.shape[1] // tile.queries),),
             q_codes,
             q_scale,
             k_codes,

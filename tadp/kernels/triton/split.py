@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from tadp.kernels.triton.epilogue import integer_value, nonlinear
+from tadp.kernels.triton.starting import start_kernel
 from tadp.kernels.values import Codes, Epilogue
 
 _BLOCK = 256
@@ -67,7 +68,9 @@ def add_up(
 ) -> None:
     """Finish a split product into ``out``; arguments as for the kernel, all contiguous."""
     outputs, rows = out.numel(), out.shape[-1]
-    add_up_kernel[(triton.cdiv(outputs, _BLOCK),)](
+    start_kernel(
+        add_up_kernel,
+        (triton.cdiv(outputs, _BLOCK),),
         parts,
         *(codes[1:] if codes is not None else (None, None)),
         weight_scale,

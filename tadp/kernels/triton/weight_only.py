@@ -35,6 +35,7 @@ from tadp.kernels.triton.epilogue import nonlinear, store_tile
 from tadp.kernels.triton.launch import Launch, dense
 from tadp.kernels.triton.linear import options_for
 from tadp.kernels.triton.split import add_up
+from tadp.kernels.triton.starting import start_kernel
 from tadp.kernels.triton.tile import Tile
 from tadp.kernels.triton.unpack import values, values_ptx
 from tadp.kernels.values import Epilogue, Planes
@@ -160,7 +161,9 @@ def weight_only_linear(x: torch.Tensor, planes: Planes, epilogue: Epilogue, kern
         sums = torch.empty((tile.splits, launch.tokens, launch.rows), dtype=torch.float32, device=x.device)
     *weight, _ = planes
     with torch.cuda.device_of(x):
-        weight_only_kernel[launch.programs](
+        start_kernel(
+            weight_only_kernel,
+            launch.programs,
             x.contiguous(),
             *weight,
             epilogue.bias,
