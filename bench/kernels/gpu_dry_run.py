@@ -58,8 +58,8 @@ SETTINGS = (
     Setting("complexity, late steps", "static:8+attention"),
     Setting("static:16", "static:16"),
     Setting("static:w8a16", "static:w8a16"),
-    # A value that so many reads make is computed again where it is read again; from 4 on it is stored otherwise.
-    Setting("static:8, realize_reads_threshold=8", "static:8", (("realize_reads_threshold", 8),)),
+    # Inductor's own: what four reads make is stored, not computed again where it is read again.
+    Setting("static:8, realize_reads_threshold=4", "static:8", (("realize_reads_threshold", 4),)),
 )
 
 MATMULS = ("mm", "addmm", "bmm", "baddbmm")
