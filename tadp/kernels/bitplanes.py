@@ -113,6 +113,34 @@ class BitPlaneWeight(TorchAOBaseTensor):
         codes, scale = encode(encoded, group_size)
         return cls(*cut(codes), scale, weight.shape[1], weight.dtype, factors)
 
+    @classmethod
+    def from_codes(
+        cls, codes: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, factors: torch.Tensor | None = None
+    ) -> "BitPlaneWeight":
+        """Pack codes that were chosen elsewhere, such as by `tadp.calibration.rounding.compensate`.
+
+        Args:
+            codes: ``(rows, columns)`` uint8.
+            scale: float32, ``(rows,)``, or ``(rows, groups)`` for groups of 64 or 128 columns.
+            dtype: floating type that the weight stands for.
+            factors: as in ``from_hp``; the codes are of the weight divided by them.
+
+        Raises:
+            ValueError: for codes, scales or factors of another type or shape, and for scales that are not finite.
+        """
+        if codes.dim() != 2 or codes.dtype is not torch.uint8:
+            raise ValueError(f"codes are (rows, columns) of uint8, not {tuple(codes.shape)} of {codes.dtype}")
+        rows, columns = codes.shape
+        shapes = [(rows,), *((rows, columns // size) for size in GROUP_SIZES if columns and columns % size == 0)]
+        if scale.dtype is not torch.float32 or tuple(scale.shape) not in shapes or not scale.isfinite().all():
+            fitting = " or ".join(map(str, shapes))
+            raise ValueError(f"scales are finite, {fitting} of float32, not {tuple(scale.shape)} of {scale.dtype}")
+        _check_dtype(dtype)
+        if factors is not None and (factors.shape != (columns,) or not (factors > 0).all()):
+            raise ValueError(f"factors are {columns} numbers above 0, one for each column")
+        laid_out = scale if scale.dim() == 1 else laid_out_by_group(scale)
+        return cls(*cut(codes), laid_out, columns, dtype, factors)
+
     @property
     def groups(self) -> int:
         """How many scales a row has; 0 where its columns share one."""
