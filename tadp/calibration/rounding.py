@@ -186,7 +186,7 @@ class _Rows:
         Returns:
             ``(rows,)`` int64.
         """
-        return torch.addmm(self.constant, targets.T, self.linear).argmin(1)
+        return torch.addmm(self.constant, targets.T, self.linear).min(1).indices
 
     def rounded(self) -> torch.Tensor:
         """Codes ``(columns, rows)``, one column after the other, each making up for those before it."""
@@ -202,7 +202,8 @@ class _Rows:
                 codes[column] = self.choose(own * self.inverse[column])
                 restored = self.readings[:, codes[column]] * self.steps[column]
                 errors[column - start] = error = (own - restored) / factor[column, column]
-                targets[column + 1 : end].sub_(factor[column, column + 1 : end, None, None] * error)
+                later = slice(column + 1, end)
+                targets[later].flatten(1).addr_(factor[column, later], error.flatten(), alpha=-1)
             targets[end:].flatten(1).addmm_(factor[start:end, end:].T, errors.flatten(1), alpha=-1)
         return codes
 
@@ -220,7 +221,8 @@ class _Rows:
                 codes[column] = self.choose(before - wanted)
                 moved = (self.readings[:, codes[column]] - before) * self.steps[column]
                 errors[column] += moved
-                slopes.add_(matrix[start:end, column, None, None] * moved)
+                later = slice(column + 1, end)
+                slopes[column + 1 - start :].flatten(1).addr_(matrix[later, column], moved.flatten())
 
     def error(self, codes: torch.Tensor) -> torch.Tensor:
         """E of every row, ``(rows,)`` float64."""

@@ -1,6 +1,7 @@
 """`tadp precompile`: fill the caches on disk, so that the first generation starts at once."""
 
 import time
+from dataclasses import replace
 
 import torch
 from torch._dynamo.utils import counters
@@ -11,6 +12,7 @@ from tadp.commands.capture import Layer, capture, distinct_layers
 from tadp.commands.errors import InputError
 from tadp.commands.model import floating_type
 from tadp.commands.settings import Settings
+from tadp.files.codes import CodesDirectory
 from tadp.kernels.planes import group_count
 from tadp.kernels.registry import Request
 from tadp.policy import Policy
@@ -52,6 +54,8 @@ def _for_architectures(settings: Settings) -> int:
         except ValueError as error:
             raise InputError(f"--arch: {error}") from error
     compiled, policy, name = capture(settings, precompile=False)
+    if settings.codes is not None:  # which capture has read
+        settings = replace(settings, group_size=CodesDirectory.load(settings.codes).header.group_size)
     layers = distinct_layers(compiled)
     started = time.perf_counter()
     for architecture in settings.arch:

@@ -12,7 +12,7 @@ from tadp.compiler.adoption import adopt_module, adopt_pipeline
 from tadp.compiler.balancing import Balancing
 from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
-from tadp.compiler.layers import BlockLinear
+from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.compiler.options import inductor_options
 from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.compiler.reusing import through
@@ -23,6 +23,7 @@ from tadp.families.blocks import block_paths
 from tadp.families.generic import GENERIC
 from tadp.files.automatic import find_calibration, weight_directories
 from tadp.files.calibration import load
+from tadp.files.codes import CodesDirectory
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import GROUP_SIZES
@@ -46,6 +47,7 @@ def compile(
     precompile: bool = True,
     group_size: int | None = None,
     balance: float | None = None,
+    codes: CodesDirectory | str | Path | None = None,
     **torch_compile_options: Any,
 ) -> Model:
     """Compile a diffusion transformer for adaptive precision, in place.
@@ -66,6 +68,9 @@ def compile(
             columns, all of a row do. Groups make 4 and 6 bits more precise and products slower.
         balance: how much of the difficulty of large activation channels goes into weights, 0 to 1, at all levels below
             16 bits; needs a calibration. For models with large outliers; None leaves channels as they are.
+        codes: what `tadp compensate` chose for this model's weights with sample prompts, or its directory: 6 and 4 bits
+            become more precise, at no cost. Layers without codes are packed as always, with a warning. They come with
+            a group size of their own, and leave channels as they are.
         torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own,
             and CUDA graphs of a mode are left out, with a warning.
 
@@ -76,16 +81,20 @@ def compile(
     Raises:
         UnsupportedModelError: where no repeated blocks with linear layers are found.
         ValueError: for an unknown policy, level or group size, for ``dynamic=True``, for a calibration that is
-            damaged, of another model or of another version of tadp, and for what needs one where there is none.
+            damaged, of another model or of another version of tadp, and for what needs one where there is none;
+            likewise for codes, and for codes with another group size or with `balance`.
     """
     chosen = parse(policy)
     given = _named(calibration)
+    rounded = CodesDirectory.load(Path(codes)) if isinstance(codes, (str, Path)) else codes
     if torch_compile_options.pop("dynamic", None):
         raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
     if group_size is not None and group_size not in GROUP_SIZES:
         raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
+    if rounded is not None:
+        group_size = _check_codes(rounded, group_size, balance)
     transformers = _transformers(model)
-    orders = [_order_for(module, chosen, given, group_size, balance) for module in transformers]
+    orders = [_order_for(module, chosen, given, group_size, balance, rounded) for module in transformers]
     controllers: list[Controller] = []
     for module, order in zip(transformers, orders, strict=True):
         controller = getattr(module, "tadp", None)
@@ -148,12 +157,14 @@ class _Order:
         policy: with what was measured.
         measured: its calibration; None for none, or for the one that it has already.
         balancing: of its channels.
+        codes: of its weights.
     """
 
     fingerprint: str
     policy: Policy
     measured: Calibration | None
     balancing: Balancing | None
+    codes: CodesDirectory | None = None
 
 
 def _order_for(
@@ -162,6 +173,7 @@ def _order_for(
     calibration: Calibration | str | None,
     group_size: int | None,
     balance: float | None,
+    codes: CodesDirectory | None,
 ) -> _Order:
     """Check everything that can be before anything changes.
 
@@ -169,7 +181,7 @@ def _order_for(
         ValueError: see `compile`.
     """
     if isinstance(getattr(module, "tadp", None), Controller):
-        _check_packing(module, group_size, balance)
+        _check_packing(module, group_size, balance, codes)
         return _Order("", policy, calibration if isinstance(calibration, Calibration) else None, None)
     identity = fingerprint(module)
     if isinstance(calibration, Calibration):
@@ -180,7 +192,9 @@ def _order_for(
     own = policy if measured is None else policy.calibrated(measured)
     check_levels(own.recipes(), measured)  # a policy that needs a calibration says so here
     balancing = None if balance is None else Balancing(measured.channel_peaks if measured else {}, balance)
-    return _Order(identity, own, measured, balancing)
+    if codes is not None:
+        codes.check(identity, {linear.layer: linear.module.weight for linear in block_linears(module)})
+    return _Order(identity, own, measured, balancing, codes)
 
 
 def _compile_module(
@@ -202,7 +216,7 @@ def _compile_module(
     guards = guard_filter(given.pop("guard_filter_fn", None))
     options = inductor_options(torch_compile_options.pop("mode", None), given)
     pool = WeightPool(BitPlaneWeight.from_hp)
-    linears = pack_blocks(model, family, pool, group_size, order.balancing)
+    linears = pack_blocks(model, family, pool, group_size, order.balancing, order.codes)
     packed = tuple(linear for linear in linears if not linear.reason)
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     inside = tuple(f"{block}." for block in blocks)
@@ -239,11 +253,33 @@ def _compile_module(
     return controller
 
 
-def _check_packing(model: torch.nn.Module, group_size: int | None, balance: float | None) -> None:
+def _check_codes(codes: CodesDirectory, group_size: int | None, balance: float | None) -> int | None:
+    """That codes go with what else is asked for; the group size that they have."""
+    own = codes.header.group_size
+    if group_size not in (None, own):
+        raise ValueError(
+            f"the codes in {codes.directory} were chosen with group_size={own}, not {group_size}: leave group_size "
+            f"out, or choose them anew with `tadp compensate --group-size {group_size}`"
+        )
+    if balance is not None:
+        raise ValueError("codes were chosen for channels as they are: leave out either codes or balance")
+    if codes.header.rotations:
+        layers = ", ".join(codes.header.rotations)
+        raise ValueError(
+            f"the codes in {codes.directory} are of rotated weights ({layers}), which this tadp cannot run"
+        )
+    return own
+
+
+def _check_packing(
+    model: torch.nn.Module, group_size: int | None, balance: float | None, codes: CodesDirectory | None
+) -> None:
     """That a model which is compiled already was packed as is asked for, if it is."""
     packed = [weight for weight in model.parameters() if isinstance(weight, BitPlaneWeight)]
     if group_size is not None and not any(weight.groups * group_size == weight.columns for weight in packed):
         raise ValueError(f"the model is compiled already, without group_size={group_size}: compile it from its weights")
+    if codes is not None:
+        raise ValueError("the model is compiled already: codes are taken when it is compiled from its weights")
     if balance is not None:
         raise ValueError("the model is compiled already: channels are balanced when it is compiled from its weights")
 

@@ -5,6 +5,7 @@ Blocks are written as they are finished, so that an interrupted run goes on with
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tadp.errors import CalibrationWarning
 from tadp.kernels.planes import group_count
 from tadp.writing import replacing
 
@@ -111,8 +113,7 @@ class CodesDirectory:
 
     def __init__(self, directory: Path, header: CodesHeader) -> None:
         self.directory, self.header = directory, header
-        self._block = ""
-        self._found: dict[str, WeightCodes] = {}
+        self._blocks = {layer: block for block, names in header.layers.items() for layer in names}
 
     @classmethod
     def load(cls, directory: Path) -> "CodesDirectory":
@@ -151,39 +152,52 @@ class CodesDirectory:
             raise ValueError(f"{path} is damaged ({error}): {REDO}") from error
         return cls(directory, header)
 
-    def check(self, fingerprint: str) -> None:
-        """That the codes are of a model.
+    def check(self, fingerprint: str, weights: Mapping[str, torch.Tensor]) -> None:
+        """Read everything once: that it is whole, and of a model.
+
+        Warns of layers without codes, as an unfinished run leaves them.
+
+        Args:
+            fingerprint: of the model.
+            weights: of its layers, by path.
 
         Raises:
-            ValueError: where they are not.
+            ValueError: where it is not.
         """
         if fingerprint != self.header.fingerprint:
             raise ValueError(
                 f"the codes in {self.directory} are of another model: field 'fingerprint' of {HEADER} is "
                 f"{self.header.fingerprint}, the model's is {fingerprint}. For this one, {REDO}"
             )
+        without = []
+        for block, names in self.header.layers.items():
+            path = _path(self.directory, block)
+            tensors = self._verified(block) if path.exists() else {}
+            without += [layer for layer in names if f"{layer}.codes" not in tensors]
+            for layer in {name.rpartition(".")[0] for name in tensors}:
+                if layer not in weights:
+                    raise ValueError(f"{path} holds {layer}, which the model does not have: {REDO}")
+                self._check_tensors(path, layer, tensors, tuple(weights[layer].shape))
+        if without:
+            warnings.warn(
+                f"{self.directory} has no codes for {', '.join(without)}; they are packed without. To go on with an "
+                "interrupted run, call `tadp compensate` again",
+                CalibrationWarning,
+                stacklevel=4,
+            )
 
-    def of(self, layer: str, shape: tuple[int, int]) -> WeightCodes | None:
-        """The codes of a layer; None where there are none.
-
-        Args:
-            layer: its path in the model.
-            shape: of its weight.
-
-        Raises:
-            ValueError: where its block's file is damaged, of another run, or does not fit the shape.
-        """
-        block = next((block for block, names in self.header.layers.items() if layer in names), None)
-        if block is None or not _path(self.directory, block).exists():
+    def of(self, layer: str) -> WeightCodes | None:
+        """The codes of a layer, after `check`; None where there are none."""
+        path = _path(self.directory, self._blocks.get(layer, ""))
+        if layer not in self._blocks or not path.exists():
             return None
-        if block != self._block:
-            self._block, self._found = block, self._read(block)
-        found = self._found.get(layer)
-        if found is not None:
-            self._check_shapes(layer, found, shape)
-        return found
+        with safe_open(str(path), "pt") as file:
+            if f"{layer}.codes" not in file.keys():  # noqa: SIM118
+                return None
+            return file.get_tensor(f"{layer}.codes"), file.get_tensor(f"{layer}.scale")
 
-    def _read(self, block: str) -> dict[str, WeightCodes]:
+    def _verified(self, block: str) -> dict[str, torch.Tensor]:
+        """All tensors of a block, which belong to the header and have their digest."""
         path = _path(self.directory, block)
         try:
             with safe_open(str(path), "pt") as file:
@@ -199,24 +213,24 @@ class CodesDirectory:
                 raise ValueError(
                     f"{path} does not belong to {HEADER}, or is damaged (field {name!r}): remove it, and {REDO}"
                 )
-        layers = {name.rpartition(".")[0] for name in tensors}
-        for name in (f"{layer}.{part}" for layer in layers for part in _PARTS):
-            if name not in tensors:
-                raise ValueError(f"{path} lacks the tensor {name!r}: remove it, and {REDO}")
-        return {layer: (tensors[f"{layer}.codes"], tensors[f"{layer}.scale"]) for layer in layers}
+        return tensors
 
-    def _check_shapes(self, layer: str, found: WeightCodes, shape: tuple[int, int]) -> None:
-        path = _path(self.directory, self._block)
+    def _check_tensors(
+        self, path: Path, layer: str, tensors: Mapping[str, torch.Tensor], shape: tuple[int, ...]
+    ) -> None:
         groups = group_count(shape[1], self.header.group_size)
         fitting = (shape, (shape[0], groups) if groups else shape[:1])
-        for part, tensor, dtype, wanted in zip(_PARTS, found, (torch.uint8, torch.float32), fitting, strict=True):
+        for part, dtype, wanted in zip(_PARTS, (torch.uint8, torch.float32), fitting, strict=True):
+            tensor = tensors.get(f"{layer}.{part}")
+            if tensor is None:
+                raise ValueError(f"{path} lacks the tensor {layer}.{part}: remove it, and {REDO}")
             if tensor.dtype is not dtype or tuple(tensor.shape) != wanted:
                 raise ValueError(
                     f"{path} does not fit the model: {layer}.{part} is {tuple(tensor.shape)} of {tensor.dtype}, not "
                     f"{wanted} of {dtype}"
                 )
-        if not found[1].isfinite().all():
-            raise ValueError(f"{path} holds scales of {layer} that are not finite: remove it, and {REDO}")
+        if not tensors[f"{layer}.scale"].isfinite().all():
+            raise ValueError(f"{path} holds a {layer}.scale that is not finite: remove it, and {REDO}")
 
 
 def _path(directory: Path, block: str) -> Path:
