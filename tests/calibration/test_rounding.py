@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadp.calibration.rounding import IMPORTANCE, Curvature, compensate, objective
+from tadp.calibration.rounding import IMPORTANCE, Choice, Curvature, compensate, objective
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.formats import FORMATS
 from tadp.kernels.planes import encode
 
 SEEDS = st.integers(0, 2**16)
@@ -27,6 +28,23 @@ def _ratio(weight: torch.Tensor, x: torch.Tensor, codes: torch.Tensor, scale: to
     restored = BitPlaneWeight.from_codes(codes, scale, torch.float32).dequantize(width)
     signal, noise = x.double() @ weight.double().T, x.double() @ (restored - weight).double().T
     return float(10 * torch.log10(signal.square().sum() / noise.square().sum()))
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS, IMPORTANCES, st.floats(0.1, 60), st.floats(-300, 300))
+def test_the_code_that_is_chosen_is_the_best_of_all(
+    seed: int, importance: dict[int, float], apart: float, middle: float
+) -> None:
+    """Targets of the widths lie together or far apart, inside the codes' range and beyond."""
+    code = torch.arange(256)
+    shifts = [row.shift for row in FORMATS.values()]
+    readings = torch.stack([(code >> row.shift << row.shift) - row.zero_point for row in FORMATS.values()])
+    weights = torch.tensor([importance[8 - shift] / 4**shift for shift in shifts])
+    targets = middle + apart * torch.randn(3, 50, generator=torch.Generator().manual_seed(seed))
+    found = Choice.of(readings, weights).best(targets)
+    costs = (weights[:, None, None] * (readings[:, None] - targets[:, :, None]).double().square()).sum(0)
+    ours = costs.gather(1, found[:, None]).squeeze(1)
+    assert torch.allclose(ours, costs.amin(1), rtol=1e-4, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=40)
