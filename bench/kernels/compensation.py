@@ -45,9 +45,13 @@ Ratios = dict[str, float]
 def main() -> None:
     """Ratios of all layers for each importance, then of each kind of layer under the default one."""
     options = parser(__doc__)
-    options.add_argument("--short", action="store_true", help="one prompt for each purpose, one block, two importances")
+    options.add_argument("--prompts", type=int, default=3, help="to choose codes with, and as many to compare on")
+    options.add_argument("--steps", type=int, default=20, help="of their generations")
+    options.add_argument("--blocks", type=int, nargs="+", default=BLOCKS, help="whose layers are compared")
+    options.add_argument("--short", action="store_true", help="one prompt of 6 steps for each purpose, one block")
     chosen = options.parse_args()
-    prompts, blocks = (1, BLOCKS[:1]) if chosen.short else (3, BLOCKS)
+    prompts, blocks, count = (1, BLOCKS[:1], 6) if chosen.short else (chosen.prompts, chosen.blocks, chosen.steps)
+    arguments = ARGUMENTS | {"num_inference_steps": count}
     pipeline = demo_pipeline(torch.float32)
     model = pipeline.transformer
     layers = {
@@ -56,7 +60,7 @@ def main() -> None:
         if found.block in {f"blocks.{index}" for index in blocks}
     }
     trails = [
-        record_steps(pipeline, model, sample_scene(FIRST_SCENE + index, 1 + 4 * index % 5).caption, index, ARGUMENTS)
+        record_steps(pipeline, model, sample_scene(FIRST_SCENE + index, 1 + 4 * index % 5).caption, index, arguments)
         for index in range(2 * prompts)
     ]
     seen = [step for trail in trails[:prompts] for step in trail[::EVERY]]
