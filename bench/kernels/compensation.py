@@ -29,13 +29,13 @@ BLOCKS = (0, 3, 6)
 IMPORTANCES: tuple[tuple[float, float, float], ...] = (
     (1.0, 1.0, 1.0),
     (0.3, 0.5, 1.0),
-    (0.1, 0.3, 1.0),
+    (0.05, 0.2, 1.0),
     (0.03, 0.15, 1.0),
     (0.01, 0.1, 1.0),
     (1e-4, 1e-2, 1.0),
 )
 """Of 8, 6 and 4 bits, beside the default; the last one rounds to 4 bits first and to the others in what that leaves."""
-GROUPS = (64, 128)
+GROUPS = (64,)  # 128 do not divide its rows of 192 columns
 
 Layers = Mapping[str, nn.Linear]
 Ratios = dict[str, float]

@@ -21,7 +21,7 @@ from tadp.calibration.rounding import Curvature, compensate
 from tadp.compiler.balancing import balance
 from tadp.kernels import BitPlaneWeight
 
-COLUMNS, ROWS, TOKENS = 1536, 512, 4096
+COLUMNS, ROWS, TOKENS = 512, 128, 2048
 ALPHA = 0.5
 FREEDOM = 5  # degrees of, of weights
 RANK = 8  # columns for each factor that channels have in common
