@@ -24,8 +24,8 @@ from tadp.kernels.formats import CODE_BITS, FORMATS
 from tadp.kernels.planes import encode, group_of_columns
 
 IMPORTANCE: Mapping[int, float] = {8: 0.1, 6: 0.3, 4: 1.0}
-"""On the embedded model's layers 8 bits then stay about where `encode` has them, and 6 and 4 bits gain most of what they
-can; bench/kernels/compensation.py has the trade-off.
+"""On the embedded model's layers 8 bits then stay about where `encode` has them, and 6 and 4 bits gain most of what
+they can; bench/kernels/compensation.py has the trade-off.
 """
 
 _DAMPING = 0.03
