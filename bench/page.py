@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("kernels", "models", "quality")
 ORDER = (
     *("alignment", "direction", "few_steps", "few_step_levels", "signals", "text_groups", "bert_head", "scoring"),
-    *("accuracy", "layers", "planes", "groups", "balance", "tiles", "channels", "probes"),
+    *(
+        "accuracy",
+        "layers",
+        "compensation",
+        "planes",
+        "groups",
+        "balance",
+        "heavy_tails",
+        "tiles",
+        "channels",
+        "probes",
+    ),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("sparse_attention", "sparse_error"),
     *("reuse", "product", "row_widths", "isa", "host_time", "gpu", "gpu_attention", "gpu_dry_run", "memory"),

@@ -30,6 +30,13 @@ examples:
   tadp generate "a red circle bounces" --policy budget:quality=40 --calibration out/calibration.json
 """
 
+_COMPENSATE_EXAMPLES = """\
+examples:
+  tadp compensate --out out
+  tadp compensate ./Wan2.1-T2V-1.3B-Diffusers --prompts prompts.txt --dtype bfloat16 --out weights
+  tadp generate "a red circle bounces" --policy static:4 --codes out/codes
+"""
+
 _OF_ONE_COMMAND = ("json", "tune", "explain", "gpu", "compile", "roles", "file")
 """Arguments that are no settings."""
 
@@ -112,17 +119,26 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     calibrate.add_argument(
-        "--prompts",
-        dest="prompts_file",
-        metavar="FILE",
-        default=argparse.SUPPRESS,
-        help="as --prompts-file (the embedded model has its own)",
-    )
-    calibrate.add_argument(
         "--roles",
         action="store_true",
         help="measure how sensitive the roles of every block are too (a fifth longer, and no policy reads it)",
     )
+    compensate = commands.add_parser(
+        "compensate",
+        help="choose the codes of a model's weights with sample prompts: 6 and 4 bits become more precise",
+        description="Gather activations on sample prompts, and round weights so that a layer's output errs least at 8, "
+        "6 and 4 bits together. Writes a directory for --codes. An interrupted run goes on where it was.",
+        epilog=_COMPENSATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for command in (calibrate, compensate):
+        command.add_argument(
+            "--prompts",
+            dest="prompts_file",
+            metavar="FILE",
+            default=argparse.SUPPRESS,
+            help="as --prompts-file (the embedded model has its own)",
+        )
     curve = commands.add_parser(
         "curve",
         help="draw what quality a model has left at which speed, from its calibration",
@@ -136,7 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         "are right and fast. The exit code is 1 where something is wrong.",
     )
     doctor.add_argument("--json", type=Path, metavar="FILE", help="also write everything here, to attach to a report")
-    for command in (explain, precompile, bench, calibrate):
+    for command in (explain, precompile, bench, calibrate, compensate):
         command.add_argument(
             "model",
             nargs="?",
@@ -150,6 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
         "precompile": precompile,
         "bench": bench,
         "calibrate": calibrate,
+        "compensate": compensate,
         "curve": curve,
         "doctor": doctor,
     }
@@ -191,6 +208,10 @@ def _run(command: str, settings: Settings, given: Mapping[str, Any]) -> int:
         from tadp.commands.calibrate import write_calibration
 
         return write_calibration(settings, roles=given["roles"])
+    if command == "compensate":
+        from tadp.commands.compensate import compensate
+
+        return compensate(settings)
     if command == "curve":
         from tadp.commands.curve import curve
 

@@ -56,9 +56,12 @@ def inputs_of(model: torch.nn.Module, layers: dict[str, torch.nn.Linear]) -> Tak
 
 def ratios(layer: torch.nn.Linear, taken: list[torch.Tensor]) -> dict[str, float]:
     """Decibels by width; the bias, which is exact, does not count as signal."""
-    x = torch.cat(taken)
-    packed = BitPlaneWeight.from_hp(layer.weight)
-    reference = x.double() @ layer.weight.double().T
+    return ratios_of(BitPlaneWeight.from_hp(layer.weight), layer.weight, torch.cat(taken))
+
+
+def ratios_of(packed: BitPlaneWeight, weight: torch.Tensor, x: torch.Tensor) -> dict[str, float]:
+    """Decibels by width of a packed weight's products with ``(tokens, columns)``, on a weight's own."""
+    reference = x.double() @ weight.double().T
     found = {}
     for width in WIDTHS:
         weight_only = x.double() @ packed.dequantize(width).double().T

@@ -8,7 +8,15 @@ from tadp.calibration.run import calibrate
 from tadp.calibration.sensitivity import gradient_agreement
 from tadp.calibration.subject import prepare
 from tadp.commands.errors import InputError
-from tadp.commands.model import NONE, call_arguments, compile_pipeline, device_of, is_embedded, load_pipeline
+from tadp.commands.model import (
+    NONE,
+    call_arguments,
+    compile_pipeline,
+    device_of,
+    is_embedded,
+    load_pipeline,
+    only_transformer,
+)
 from tadp.commands.settings import Settings, collect_prompts
 from tadp.compiler.layers import block_linears
 from tadp.demo import CALIBRATION_PROMPTS
@@ -20,8 +28,6 @@ from tadp.planning.reuse_costs import ReuseCosts
 from tadp.policy import Policy
 from tadp.precision import Role
 from tadp.report.console import console, table
-
-COMPONENT = "transformer"
 
 
 def write_calibration(settings: Settings, *, roles: bool = False) -> int:
@@ -46,15 +52,15 @@ def write_calibration(settings: Settings, *, roles: bool = False) -> int:
     if device.type != "cpu":
         pipeline.to(device)  # steps are recorded before anything is compiled
     arguments = call_arguments(pipeline, settings)
-    _check_components(pipeline)
+    component = only_transformer(pipeline)
     pipeline.set_progress_bar_config(disable=True)
-    linears = block_linears(getattr(pipeline, COMPONENT))
+    linears = block_linears(getattr(pipeline, component))
     layers = {linear.layer: linear.module for linear in linears if not linear.reason}
     role_of = {linear.layer: linear.role for linear in linears if linear.role is not None}
     directory = settings.out / "calibration.work"
     try:
         subject = prepare(
-            pipeline, prompts, arguments, layers, role_of, _compile, component=COMPONENT, seed=settings.seed
+            pipeline, prompts, arguments, layers, role_of, _compile, component=component, seed=settings.seed
         )
         tell = partial(console().print, highlight=False)
         found = calibrate(subject, prompts, directory, tell, roles=roles)
@@ -77,15 +83,6 @@ def write_calibration(settings: Settings, *, roles: bool = False) -> int:
 def _compile(pipeline: Any, policy: Policy, rotated: tuple[Role, ...]) -> Any:
     """Compile without a calibration: an earlier one is what this one replaces."""
     return compile_pipeline(pipeline, policy, calibration=NONE, rotate=rotated)
-
-
-def _check_components(pipeline: Any) -> None:
-    transformers = [
-        name for name, part in pipeline.components.items() if name.startswith(COMPONENT) and part is not None
-    ]
-    if transformers != [COMPONENT]:
-        names = ", ".join(transformers) or "none"
-        raise InputError(f"calibration is for pipelines with one component called {COMPONENT!r}; this one has {names}")
 
 
 def _print(found: Calibration) -> None:

@@ -48,6 +48,7 @@ def capture(settings: Settings, precompile: bool) -> Captured:
         precompile=precompile,
         group_size=settings.group_size,
         calibration=settings.calibration,
+        codes=settings.codes,
         device=device_of(settings),
     )
     compiled.set_progress_bar_config(disable=True)

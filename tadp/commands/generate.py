@@ -86,6 +86,7 @@ def generate(settings: Settings) -> int:
         policies[names[0]],
         group_size=settings.group_size,
         calibration=settings.calibration,
+        codes=settings.codes,
         device=device_of(settings),
     )
     document = new_document(settings, _describe_model(pipeline, settings, arguments), names)

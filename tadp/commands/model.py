@@ -201,6 +201,7 @@ def compile_pipeline(
     calibration: Path | None = None,
     device: torch.device | None = None,
     rotate: Collection[Role] | str = AUTO,
+    codes: Path | None = None,
 ) -> Any:
     """`tadp.compile` with its refusals as messages: an unknown policy, a model without repeated blocks.
 
@@ -217,10 +218,25 @@ def compile_pipeline(
             precompile=precompile,
             group_size=group_size,
             rotate=rotate,
+            codes=codes,
         )
     except (ValueError, TypeError) as error:
         raise InputError(f"{type(pipeline).__name__} cannot be compiled: {error}") from error
     return found if device is None or device.type == "cpu" else found.to(device)
+
+
+def only_transformer(pipeline: Any) -> str:
+    """The name of a pipeline's transformer, for commands that measure one.
+
+    Raises:
+        InputError: for pipelines with several, or with none that is called so.
+    """
+    name = "transformer"
+    found = [other for other, part in pipeline.components.items() if other.startswith(name) and part is not None]
+    if found != [name]:
+        names = ", ".join(found) or "none"
+        raise InputError(f"calibration is for pipelines with one component called {name!r}; this one has {names}")
+    return name
 
 
 def controllers(pipeline: Any) -> dict[str, Control]:

@@ -25,6 +25,7 @@ class Settings:
     model: str | None = None
     policy: str = "complexity"
     calibration: Path | None = None
+    codes: Path | None = None
     compare: tuple[str, ...] = ()
     seed: int = 0
     out: Path = Path("out")
@@ -50,7 +51,7 @@ class Option:
     read: Callable[[Any], Any]
     help: str
     metavar: str
-    commands: tuple[str, ...] = ("generate", "explain", "precompile", "bench", "calibrate")
+    commands: tuple[str, ...] = ("generate", "explain", "precompile", "bench", "calibrate", "compensate")
 
     @property
     def flag(self) -> str:
@@ -203,7 +204,7 @@ def _dtype(value: Any) -> str:
 
 
 _GENERATE = ("generate",)
-_SAMPLING = ("generate", "calibrate")
+_SAMPLING = ("generate", "calibrate", "compensate")
 _COMPILING = ("generate", "explain", "precompile")
 OPTIONS: tuple[Option, ...] = (
     Option("prompts", _prompts, "what the clips show; quote each prompt", "PROMPT", _GENERATE),
@@ -228,6 +229,7 @@ OPTIONS: tuple[Option, ...] = (
         "FILE",
         _COMPILING,
     ),
+    Option("codes", _path, "what `tadp compensate` wrote for this model (default: none)", "DIR", _COMPILING),
     Option(
         "compare", _policies, "policies to run again from the same seed, e.g. static:16,static:8", "POLICIES", _GENERATE
     ),
@@ -252,7 +254,7 @@ OPTIONS: tuple[Option, ...] = (
         _text,
         "cpu, cuda, cuda:1, ... (default: a GPU if there is one; of doctor all)",
         "DEVICE",
-        ("generate", "explain", "precompile", "bench", "calibrate", "doctor"),
+        ("generate", "explain", "precompile", "bench", "calibrate", "compensate", "doctor"),
     ),
     Option("group_size", _whole(1), "columns that share a scale: 64 or 128 (default: all of a row)", "COLUMNS"),
     Option("arch", _names, "compile kernels for these GPUs instead, e.g. sm_90,sm_120", "NAMES", ("precompile",)),

@@ -1,10 +1,10 @@
 """`tadp.compile`: from a model to packed weights and a controller."""
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -12,7 +12,7 @@ from tadp.compiler.adoption import adopt_module, adopt_pipeline
 from tadp.compiler.balancing import Balancing
 from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
-from tadp.compiler.layers import BlockLinear
+from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.compiler.options import inductor_options
 from tadp.compiler.packing import move_packed, pack_blocks
 from tadp.compiler.reusing import through
@@ -24,6 +24,7 @@ from tadp.families.blocks import block_paths
 from tadp.families.generic import GENERIC
 from tadp.files.automatic import find_calibration, weight_directories
 from tadp.files.calibration import load
+from tadp.files.codes import CodesDirectory
 from tadp.files.fingerprint import fingerprint
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import GROUP_SIZES
@@ -50,6 +51,7 @@ def compile(
     group_size: int | None = None,
     balance: float | None = None,
     rotate: Collection[Role | str] | str | None = AUTO,
+    codes: CodesDirectory | str | Path | None = None,
     **torch_compile_options: Any,
 ) -> Model:
     """Compile a diffusion transformer for adaptive precision, in place.
@@ -74,6 +76,9 @@ def compile(
             it multiplies, such as ``("ffn.down", "self_attn.out")``, see `tadp.kernels.rotation`. "auto" takes those
             that a calibration found to gain by it, and without one those behind an activation function, "ffn.down";
             None rotates nothing.
+        codes: what `tadp compensate` chose for this model's weights with sample prompts, or its directory: 6 and 4 bits
+            become more precise, at no cost. Layers without codes are packed as always, with a warning. They come with
+            a group size and rotations of their own, and leave channels as they are.
         torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own,
             and CUDA graphs of a mode are left out, with a warning.
 
@@ -84,17 +89,21 @@ def compile(
     Raises:
         UnsupportedModelError: where no repeated blocks with linear layers are found.
         ValueError: for an unknown policy, level, group size or role, for ``dynamic=True``, for a calibration that is
-            damaged, of another model or of another version of tadp, and for what needs one where there is none.
+            damaged, of another model or of another version of tadp, and for what needs one where there is none;
+            likewise for codes, and for codes with another group size, with `balance` or with roles to rotate.
     """
     chosen = parse(policy)
     given = _named(calibration)
+    rounded = CodesDirectory.load(Path(codes)) if isinstance(codes, (str, Path)) else codes
     if torch_compile_options.pop("dynamic", None):
         raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
     if group_size is not None and group_size not in GROUP_SIZES:
         raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
+    if rounded is not None:
+        group_size = _check_codes(rounded, group_size, balance, rotate)
     transformers = _transformers(model)
     rotated = rotate if rotate == AUTO else roles_of(rotate or ())
-    orders = [_order_for(module, chosen, given, group_size, balance, rotated) for module in transformers]
+    orders = [_order_for(module, chosen, given, group_size, balance, rotated, rounded) for module in transformers]
     controllers: list[Controller] = []
     for module, order in zip(transformers, orders, strict=True):
         controller = getattr(module, "tadp", None)
@@ -160,6 +169,7 @@ class _Order:
         measured: its calibration; None for none, or for the one that it has already.
         balancing: of its channels.
         rotated: roles whose layers are rotated.
+        codes: of its weights.
     """
 
     fingerprint: str
@@ -167,6 +177,7 @@ class _Order:
     measured: Calibration | None
     balancing: Balancing | None
     rotated: frozenset[Role]
+    codes: CodesDirectory | None = None
 
 
 def _order_for(
@@ -176,6 +187,7 @@ def _order_for(
     group_size: int | None,
     balance: float | None,
     rotate: str | frozenset[Role],
+    codes: CodesDirectory | None,
 ) -> _Order:
     """Check everything that can be before anything changes.
 
@@ -183,7 +195,7 @@ def _order_for(
         ValueError: see `compile`.
     """
     if isinstance(getattr(module, "tadp", None), Controller):
-        _check_packing(module, group_size, balance, rotate)
+        _check_packing(module, group_size, balance, rotate, codes)
         return _Order("", policy, calibration if isinstance(calibration, Calibration) else None, None, frozenset())
     identity = fingerprint(module)
     if isinstance(calibration, Calibration):
@@ -195,7 +207,9 @@ def _order_for(
     check_levels(own.recipes(), measured)  # a policy that needs a calibration says so here
     balancing = None if balance is None else Balancing(measured.channel_peaks if measured else {}, balance)
     rotated = measured_roles(measured) if isinstance(rotate, str) else rotate
-    return _Order(identity, own, measured, balancing, rotated)
+    if codes is not None:
+        codes.check(identity, {linear.layer: linear.module.weight for linear in block_linears(module)})
+    return _Order(identity, own, measured, balancing, rotated, codes)
 
 
 def _compile_module(
@@ -214,11 +228,12 @@ def _compile_module(
             "tadp.families.register(Family(name, classes=..., blocks=...))"
         )
     given = dict(torch_compile_options.pop("options", None) or {})
-    guards = guard_filter(given.pop("guard_filter_fn", None))
+    asked = given.pop("guard_filter_fn", None)
     options = inductor_options(torch_compile_options.pop("mode", None), given)
     pool = WeightPool(BitPlaneWeight.from_hp)
-    linears = pack_blocks(model, family, pool, group_size, order.balancing, order.rotated)
+    linears = pack_blocks(model, family, pool, group_size, order.balancing, order.rotated, order.codes)
     packed = tuple(linear for linear in linears if not linear.reason)
+    guards = guard_filter(asked, _packed_alike(packed))
     plain = {name: tensor for name, tensor in model.named_parameters() if not isinstance(tensor, BitPlaneWeight)}
     inside = tuple(f"{block}." for block in blocks)
     outside = {
@@ -254,13 +269,48 @@ def _compile_module(
     return controller
 
 
+def _packed_alike(linears: Iterable[BlockLinear]) -> bool:
+    """Whether the same layer of all blocks is packed alike, so that any block may run what another one captured."""
+    found: dict[str, set[str]] = {}
+    for linear in linears:
+        packing = cast(BitPlaneWeight, linear.module.weight).packing
+        found.setdefault(linear.layer.removeprefix(f"{linear.block}."), set()).add(packing)
+    return all(len(ways) == 1 for ways in found.values())
+
+
+def _check_codes(
+    codes: CodesDirectory,
+    group_size: int | None,
+    balance: float | None,
+    rotate: Collection[Role | str] | str | None,
+) -> int | None:
+    """That codes go with what else is asked for; the group size that they have."""
+    own = codes.header.group_size
+    if group_size not in (None, own):
+        raise ValueError(
+            f"the codes in {codes.directory} were chosen with group_size={own}, not {group_size}: leave group_size "
+            f"out, or choose them anew with `tadp compensate --group-size {group_size}`"
+        )
+    if balance is not None:
+        raise ValueError("codes were chosen for channels as they are: leave out either codes or balance")
+    if rotate != AUTO:
+        raise ValueError("codes were chosen for layers rotated as they say: leave out either codes or rotate")
+    return own
+
+
 def _check_packing(
-    model: torch.nn.Module, group_size: int | None, balance: float | None, rotate: str | frozenset[Role]
+    model: torch.nn.Module,
+    group_size: int | None,
+    balance: float | None,
+    rotate: str | frozenset[Role],
+    codes: CodesDirectory | None,
 ) -> None:
     """That a model which is compiled already was packed as is asked for, if it is."""
     packed = [weight for weight in model.parameters() if isinstance(weight, BitPlaneWeight)]
     if group_size is not None and not any(weight.groups * group_size == weight.columns for weight in packed):
         raise ValueError(f"the model is compiled already, without group_size={group_size}: compile it from its weights")
+    if codes is not None:
+        raise ValueError("the model is compiled already: codes are taken when it is compiled from its weights")
     if balance is not None:
         raise ValueError("the model is compiled already: channels are balanced when it is compiled from its weights")
     if not isinstance(rotate, str):

@@ -13,6 +13,7 @@ from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.errors import PrecisionFallbackWarning
 from tadp.families.family import Family
 from tadp.files.automatic import weight_directories
+from tadp.files.codes import CodesDirectory, WeightCodes
 from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
 from tadp.kernels.rotation import size_for
 from tadp.precision import Role
@@ -29,13 +30,14 @@ def pack_blocks(
     group_size: int | None = None,
     balancing: Balancing | None = None,
     rotated: Collection[Role] = (),
+    codes: CodesDirectory | None = None,
 ) -> tuple[BlockLinear, ...]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
     Masters that the model's own files do not hold are written first: a full disk is met before anything has changed.
     Then layer after layer is packed, so that at no time more than one of them is in memory twice. `group_size` is that
-    of pack_linear_; with `balancing` difficulty moves from activations into weights; columns of the
-    roles in `rotated` are mixed by rotations, where any divides them.
+    of pack_linear_; with `balancing` difficulty moves from activations into weights; columns of the roles in `rotated`
+    are mixed by rotations, where any divides them; layers of `codes` are packed with these, and rotated as these are.
 
     Returns:
         All linear layers of the blocks. One with a reason stays as it is, and a warning names it.
@@ -52,12 +54,22 @@ def pack_blocks(
     masters = _masters(model, linears)
     factors = {} if balancing is None else balancing.factors({linear.layer: linear.module.weight for linear in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
-        rotation = size_for(linear.module.in_features) if linear.role in rotated else 0
-        pack_linear_(linear.module, group_size, factors.get(linear.layer), rotation)
+        chosen = None if codes is None else codes.of(linear.layer)
+        if chosen is None or codes is None:
+            rotation = size_for(linear.module.in_features) if linear.role in rotated else 0
+            pack_linear_(linear.module, group_size, factors.get(linear.layer), rotation)
+        else:
+            _pack_codes(linear.module, chosen, codes.header.rotations.get(linear.layer, 0))
     if any(linear.module.weight.device.type == "cuda" for linear in linears):
         torch.cuda.empty_cache()  # the allocator keeps the room of the 16-bit weights otherwise
     pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
     return found
+
+
+def _pack_codes(module: torch.nn.Linear, chosen: WeightCodes, rotation: int) -> None:
+    codes, scale = (part.to(module.weight.device) for part in chosen)
+    packed = BitPlaneWeight.from_codes(codes, scale, module.weight.dtype, rotation=rotation)
+    module.weight = torch.nn.Parameter(packed, requires_grad=False)
 
 
 def _masters(model: torch.nn.Module, linears: Sequence[BlockLinear]) -> CheckpointMasters:

@@ -122,12 +122,46 @@ class BitPlaneWeight(TorchAOBaseTensor):
             raise ValueError(f"groups divide a row; {group_size} of {weight.shape[1]} columns do not")
         if factors is not None and (factors.shape != weight.shape[1:] or not (factors > 0).all()):
             raise ValueError(f"factors are {weight.shape[1]} numbers above 0, one for each column")
-        if rotation and (rotation not in SIZES or weight.shape[1] % rotation):
-            sizes = " or ".join(map(str, SIZES))
-            raise ValueError(f"rotations of {sizes} columns divide a row; {rotation} of {weight.shape[1]} do not")
+        _check_rotation(rotation, weight.shape[1])
         encoded = weight.detach() if factors is None else weight.detach().float() / factors
         codes, scale = encode(rotate(encoded, rotation) if rotation else encoded, group_size)
         return cls(*cut(codes), scale, weight.shape[1], weight.dtype, factors, rotation)
+
+    @classmethod
+    def from_codes(
+        cls,
+        codes: torch.Tensor,
+        scale: torch.Tensor,
+        dtype: torch.dtype,
+        factors: torch.Tensor | None = None,
+        rotation: int = 0,
+    ) -> "BitPlaneWeight":
+        """Pack codes that were chosen elsewhere, such as by `tadp.calibration.rounding.compensate`.
+
+        Args:
+            codes: ``(rows, columns)`` uint8.
+            scale: float32, ``(rows,)``, or ``(rows, groups)`` for groups of 64 or 128 columns.
+            dtype: floating type that the weight stands for.
+            factors: as in ``from_hp``; the codes are of the weight divided by them.
+            rotation: likewise; the codes are of the rotated weight.
+
+        Raises:
+            ValueError: for codes, scales or factors of another type or shape, for scales that are not finite, and for
+                rotations that do not divide the columns.
+        """
+        if codes.dim() != 2 or codes.dtype is not torch.uint8:
+            raise ValueError(f"codes are (rows, columns) of uint8, not {tuple(codes.shape)} of {codes.dtype}")
+        rows, columns = codes.shape
+        shapes = [(rows,), *((rows, columns // size) for size in GROUP_SIZES if columns and columns % size == 0)]
+        if scale.dtype is not torch.float32 or tuple(scale.shape) not in shapes or not scale.isfinite().all():
+            fitting = " or ".join(map(str, shapes))
+            raise ValueError(f"scales are finite, {fitting} of float32, not {tuple(scale.shape)} of {scale.dtype}")
+        _check_dtype(dtype)
+        if factors is not None and (factors.shape != (columns,) or not (factors > 0).all()):
+            raise ValueError(f"factors are {columns} numbers above 0, one for each column")
+        laid_out = scale if scale.dim() == 1 else laid_out_by_group(scale)
+        _check_rotation(rotation, columns)
+        return cls(*cut(codes), laid_out, columns, dtype, factors, rotation)
 
     @property
     def groups(self) -> int:
@@ -226,6 +260,12 @@ def _packed_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         raise TypeError("a BitPlaneWeight can be the weight of a linear only, not its input or bias")
     master = None if weight.uncaptured is None else weight.uncaptured(input.device)
     return weight.linear(input, bias) if master is None else torch.nn.functional.linear(input, master, bias)
+
+
+def _check_rotation(rotation: int, columns: int) -> None:
+    if rotation and (rotation not in SIZES or columns % rotation):
+        sizes = " or ".join(map(str, SIZES))
+        raise ValueError(f"rotations of {sizes} columns divide a row; {rotation} of {columns} do not")
 
 
 def _check_dtype(dtype: torch.dtype) -> None:
@@ -334,8 +374,7 @@ def unflatten_state_dict(
         if scale.dim() == 2:
             scale = laid_out_by_group(scale)  # files know no strides
         rotation = about.get("rotation", 0)
-        if rotation and (rotation not in SIZES or columns % rotation):
-            raise ValueError(f"the packed weight {name} of {columns} columns cannot have rotations of {rotation}")
+        _check_rotation(rotation, columns)
         dtype = getattr(torch, about["dtype"])
         packed[name] = BitPlaneWeight(high, mid, low, scale, columns, dtype, factors, rotation)
     return {**rest, **packed}

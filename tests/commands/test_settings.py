@@ -27,7 +27,7 @@ def test_yaml_gives_every_setting(tmp_path: Path) -> None:
         "prompts: [a red circle, a blue star]\nprompts_file: more.txt\nmodel: some/dir\npolicy: static:8\n"
         "compare: [static:16, static:4]\nseed: 3\nout: there\nsteps: 7\nframes: 9\nheight: 32\nwidth: 48\n"
         "guidance: 5\nmax_sequence_length: 80\nfps: 12\ndtype: float32\ndevice: cpu\n"
-        "group_size: 64\nseconds: 0.1\narch: sm_90, sm_120\n",
+        "group_size: 64\nseconds: 0.1\narch: sm_90, sm_120\ncodes: out/codes\n",
     )
     assert merge({}, config) == Settings(
         prompts=("a red circle", "a blue star"),
@@ -49,6 +49,7 @@ def test_yaml_gives_every_setting(tmp_path: Path) -> None:
         group_size=64,
         seconds=0.1,
         arch=("sm_90", "sm_120"),
+        codes=Path("out/codes"),
     )
 
 

@@ -34,6 +34,34 @@ def test_planes_hold_the_codes(seed: int, rows: int, columns: int) -> None:
     assert torch.equal(planes.join(high, None, None, columns), codes >> 4)
 
 
+@pytest.mark.parametrize("size", [None, 64])
+def test_codes_from_elsewhere_are_packed_as_they_are(size: int | None) -> None:
+    weight = torch.randn(6, 128, generator=torch.Generator().manual_seed(0))
+    codes, scale = planes.encode(weight, size)
+    own, packed = BitPlaneWeight.from_codes(codes, scale, torch.bfloat16), BitPlaneWeight.from_hp(weight, size)
+    assert own.dtype is torch.bfloat16
+    for part in ("high", "mid", "low", "scale"):
+        assert torch.equal(getattr(own, part), getattr(packed, part))
+    if size:
+        ours = BitPlaneWeight.from_codes(codes, scale.contiguous(), torch.float32)  # as files hold it
+        assert ours.scale.stride() == packed.scale.stride()
+
+
+@pytest.mark.parametrize(
+    ("codes", "scale", "message"),
+    [
+        (torch.zeros(4, 64), torch.ones(4), r"\(rows, columns\) of uint8"),
+        (torch.zeros(64, dtype=torch.uint8), torch.ones(1), r"\(rows, columns\) of uint8"),
+        (torch.zeros(4, 64, dtype=torch.uint8), torch.ones(4, 2), r"\(4,\) or \(4, 1\) of float32"),
+        (torch.zeros(4, 64, dtype=torch.uint8), torch.ones(4).double(), "not .* of torch.float64"),
+        (torch.zeros(4, 64, dtype=torch.uint8), torch.full((4,), float("inf")), "finite"),
+    ],
+)
+def test_codes_that_do_not_fit_are_refused(codes: torch.Tensor, scale: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BitPlaneWeight.from_codes(codes, scale, torch.float32)
+
+
 @settings(deadline=None, max_examples=60)
 @given(SEEDS, ROWS, COLUMNS)
 def test_restored_weights_lie_in_their_cell(seed: int, rows: int, columns: int) -> None:
