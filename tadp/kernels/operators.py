@@ -86,6 +86,9 @@ _SCHEMAS = {
     "force_cpu_isa": "(str name) -> str",
 }
 
+_RESTORING = "dequantize:triton"
+"""What the kernel that restores weights is called where it fails."""
+
 PRODUCTS = ("linear", "weight_only_linear", "attention")
 """The operators that have kernels to choose from.
 
@@ -273,15 +276,26 @@ def _first(operator: str, request: AnyRequest) -> Kernel:
     return found
 
 
-@torch.library.impl("tadp::dequantize", "CUDA")
-def _dequantize_on_cuda(*flat: Any) -> torch.Tensor:
+def dequantize_on_gpu(*flat: Any) -> torch.Tensor:
+    """The operator ``dequantize`` on GPUs: a kernel in Triton, or where that does not run the reference."""
     *weight, columns, dtype = flat
     planes = Planes(*weight)
-    if triton_kernels.missing() or triton_kernels.too_old(triton_kernels.capability_of(planes.high.device)):
+    check_dequantize(planes, columns, dtype)
+    device = planes.high.device
+    failed = failures.have_been() and failures.failure_of(_RESTORING, architecture_of(device))
+    if failed or triton_kernels.missing() or triton_kernels.too_old(triton_kernels.capability_of(device)):
         return reference.dequantize(planes, columns, dtype)
-    from tadp.kernels.triton.dequantize import dequantize
+    try:
+        from tadp.kernels.triton.dequantize import dequantize
 
-    return dequantize(planes, columns, dtype)
+        return dequantize(planes, columns, dtype)
+    except Exception as error:
+        if failures.is_of_device(error):
+            raise
+        reason = failures.note(_RESTORING, architecture_of(device), error)
+        message = f"kernel {_RESTORING} failed on {device}, and plain torch runs in its place, more slowly: {reason}"
+        warnings.warn(message, KernelWarning, stacklevel=2)
+        return reference.dequantize(planes, columns, dtype)
 
 
 @torch.library.register_fake("tadp::quantize")
@@ -351,6 +365,7 @@ def _fake_attention(
     return q.new_empty((batch, queries, heads, dim)).transpose(1, 2)
 
 
+torch.library.impl("tadp::dequantize", "CUDA", dequantize_on_gpu)
 torch.library.impl("tadp::block_map", "CompositeExplicitAutograd", choose_blocks)
 
 _RUN: dict[str, Callable[..., torch.Tensor]] = {

@@ -9,7 +9,7 @@ import torch
 
 import tadp
 from tadp.errors import KernelWarning
-from tadp.kernels import BitPlaneWeight, failures, reference, registry
+from tadp.kernels import BitPlaneWeight, failures, operators, reference, registry
 from tadp.kernels.block_map import choose_blocks
 from tadp.kernels.registry import AttentionRequest, Kernel, Request, choose
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -191,3 +191,23 @@ def test_a_kernel_that_is_listed_twice_fails_where_its_second_rule_serves() -> N
     with pytest.warns(KernelWarning, match="linear:twice failed on cpu, and linear:int8 runs in its place"):
         found, exact = product("twice")
     torch.testing.assert_close(found, exact)
+
+
+def test_a_kernel_that_cannot_restore_weights_leaves_it_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("tadp.kernels.triton.dequantize", reason="triton is not installed")
+    calls = []
+
+    def failing(*arguments: object) -> torch.Tensor:
+        calls.append(arguments)
+        raise CompilationError("ptxas is too old")
+
+    monkeypatch.setattr(module, "dequantize", failing)
+    weight = BitPlaneWeight.from_hp(torch.randn(16, 128))
+    arguments = (*weight.planes(6)[:4], 128, torch.bfloat16)
+    with pytest.warns(KernelWarning, match="dequantize:triton failed on cpu, and plain torch runs.*ptxas is too old$"):
+        found = operators.dequantize_on_gpu(*arguments)
+    assert torch.equal(found, weight.dequantize(6).to(torch.bfloat16))
+    operators.dequantize_on_gpu(*arguments)
+    assert len(calls) == 1
+    with pytest.raises(RuntimeError, match="high does not fit a weight of 132 columns"):
+        operators.dequantize_on_gpu(*arguments[:4], 132, torch.bfloat16)
