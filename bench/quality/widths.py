@@ -5,7 +5,7 @@ nothing was fitted to. Every way of rounding is measured on the same prompts; an
 """
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from bench.models.model import demo_calibration, demo_pipeline
 from bench.quality.proof.clips import ARGUMENTS, contents
 from bench.record import parser, record
 from tadp.calibration.clips import ClipMeasurer
+from tadp.calibration.compensation import write_codes
+from tadp.calibration.rounding import IMPORTANCE
 from tadp.calibration.samples import Outcome, SampleFile
+from tadp.commands.compensate import by_block, evenly, record_some
+from tadp.compiler.layers import block_linears
+from tadp.demo import CALIBRATION_PROMPTS
+from tadp.files.codes import CodesHeader, CodesWriter
+from tadp.files.fingerprint import fingerprint
+from tadp.kernels.rotation import rotate, size_for
 from tadp.policy import parse
 from tadp.precision import Role
 
@@ -31,8 +39,11 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "rotated in all roles": {"rotate": LINEAR},
     "groups of 64": {"rotate": None, "group_size": 64},
     "balanced": {"rotate": None, "balance": BALANCE},
+    "compensated": {"codes": ()},
+    "rotated, compensated": {"codes": (Role.FFN_DOWN,)},
+    "rotated, compensated, groups of 128": {"codes": (Role.FFN_DOWN,), "group_size": 128},
 }
-"""Options of `tadp.compile`."""
+"""Options of `tadp.compile`; codes by the roles that are rotated before they are chosen."""
 
 
 def main() -> None:
@@ -58,12 +69,35 @@ def measured(
     """By prompt the outcome of each policy, and the bytes of weights that each policy reads."""
     pipeline = demo_pipeline(torch.float32)
     calibration = demo_calibration(pipeline.transformer)
-    compiled = tadp.compile(pipeline, policy="static:16", calibration=calibration, **WAYS[way])
-    file = SampleFile(work / f"{way.replace(' ', '-')}.jsonl", {"way": way})
+    options = dict(WAYS[way])
+    if "codes" in options:
+        options["codes"] = chosen_codes(pipeline, work / _file_name(way), options["codes"], options.get("group_size"))
+    compiled = tadp.compile(pipeline, policy="static:16", calibration=calibration, **options)
+    file = SampleFile(work / f"{_file_name(way)}.jsonl", {"way": way})
     measurer = ClipMeasurer(compiled, ARGUMENTS, file, work / "references")
     for prompt, seed, policy in tqdm(list(measurer.missing(pairs, map(parse, POLICIES))), desc=way, unit="clip"):
         measurer.measure(prompt, seed, policy)
     return [file.sample(*pair).outcomes for pair in pairs], dict(bytes_read(compiled))
+
+
+def chosen_codes(pipeline: Any, directory: Path, rotated: Collection[Role], group_size: int | None) -> Path:
+    """Codes that are chosen as `tadp compensate` does, on prompts of calibration."""
+    model = pipeline.transformer
+    linears = [linear for linear in block_linears(model) if not linear.reason]
+    sizes = {linear.layer: size_for(linear.module.in_features) for linear in linears if linear.role in rotated}
+    layers = by_block(linears)
+    header = CodesHeader(
+        fingerprint(model), group_size, IMPORTANCE, {block: tuple(own) for block, own in layers.items()}, sizes
+    )
+    writer = CodesWriter(directory, header)
+    if writer.missing:
+        prompts = evenly(CALIBRATION_PROMPTS.read_text().splitlines())
+        write_codes(model, layers, record_some(pipeline, model, prompts, 0, ARGUMENTS), header, writer, rotate)
+    return directory
+
+
+def _file_name(way: str) -> str:
+    return way.replace(",", "").replace(" ", "-")
 
 
 def bytes_read(pipeline: Any) -> Iterator[tuple[str, int]]:

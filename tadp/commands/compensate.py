@@ -1,9 +1,10 @@
 """`tadp compensate`: choose the codes of a model's weights with activations of sample prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from tadp.calibration.compensation import write_codes
@@ -44,7 +45,7 @@ def compensate(settings: Settings) -> int:
         settings = replace(settings, prompts_file=CALIBRATION_PROMPTS)
     if settings.prompts_file is None:
         raise InputError("choosing codes needs sample prompts of this model, simple and complex ones: --prompts FILE")
-    prompts = _evenly(collect_prompts(settings), PROMPTS)
+    prompts = evenly(collect_prompts(settings))
     pipeline, device = load_pipeline(settings), device_of(settings)
     if device.type != "cpu":
         pipeline.to(device)
@@ -60,7 +61,7 @@ def compensate(settings: Settings) -> int:
         fingerprint=identity,
         group_size=settings.group_size,
         importance=IMPORTANCE,
-        layers={block: tuple(layers) for block, layers in _by_block(linears).items()},
+        layers={block: tuple(layers) for block, layers in by_block(linears).items()},
         rotations={layer: size for layer, size in sizes.items() if size},
         data={"prompts": list(prompts), "seed": settings.seed, "call": arguments},
     )
@@ -71,8 +72,8 @@ def compensate(settings: Settings) -> int:
             written = len(header.layers) - len(writer.missing)
             if written:
                 tell(f"{written} of {len(header.layers)} blocks are there already", highlight=False)
-            steps = _record(pipeline, model, prompts, settings.seed, arguments)
-            idle = write_codes(model, _by_block(linears), steps, header, writer, rotate)
+            steps = record_some(pipeline, model, prompts, settings.seed, arguments)
+            idle = write_codes(model, by_block(linears), steps, header, writer, rotate)
             if idle:
                 tell(f"no step ran {', '.join(idle)}: they have no codes, and are packed without", highlight=False)
     except ValueError as error:
@@ -85,8 +86,18 @@ def compensate(settings: Settings) -> int:
     return 0
 
 
-def _record(pipeline: Any, model: Any, prompts: Sequence[str], seed: int, arguments: dict[str, Any]) -> list[Step]:
-    """Steps of generations of the prompts; prompts take turns in which steps they keep."""
+def by_block(linears: Sequence[BlockLinear]) -> dict[str, dict[str, torch.nn.Linear]]:
+    """Layers by path, by block, in the order in which blocks run."""
+    found: dict[str, dict[str, torch.nn.Linear]] = {}
+    for linear in linears:
+        found.setdefault(linear.block, {})[linear.layer] = linear.module
+    return found
+
+
+def record_some(
+    pipeline: Any, model: torch.nn.Module, prompts: Sequence[str], seed: int, arguments: Mapping[str, Any]
+) -> list[Step]:
+    """`STEPS` steps of each prompt's generation, evenly spaced; prompts take turns in where they begin."""
     found: list[Step] = []
     for index, prompt in enumerate(tqdm(prompts, desc="recording steps", unit="clip")):
         trail = record(pipeline, model, prompt, seed + index, arguments)
@@ -95,14 +106,7 @@ def _record(pipeline: Any, model: Any, prompts: Sequence[str], seed: int, argume
     return found
 
 
-def _by_block(linears: Sequence[BlockLinear]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for linear in linears:
-        found.setdefault(linear.block, {})[linear.layer] = linear.module
-    return found
-
-
-def _evenly(prompts: Sequence[str], count: int) -> tuple[str, ...]:
+def evenly(prompts: Sequence[str], count: int = PROMPTS) -> tuple[str, ...]:
     """So many of the prompts, the first among them."""
     count = min(count, len(prompts))
     return tuple(prompts[index * len(prompts) // count] for index in range(count))
