@@ -67,6 +67,20 @@ TADP_AVX2_INLINE void set_sums(PanelSums<Rows>& sums, const int32_t* from, int64
   }
 }
 
+// Adds to the sums of the first Rows rows of packed codes with a panel over `steps` steps.
+template <typename Steps, int Rows>
+TADP_AVX2_INLINE void add_products(const int8_t* codes, int64_t steps, const uint8_t* panel, PanelSums<Rows>& sums) {
+  for (int64_t step = 0; step < steps; ++step, codes += kPackBytes, panel += kStepBytes) {
+    const __m256i left = load32(panel), right = load32(panel + 32);
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r) {
+      const __m256i row = broadcast4(codes + r * 4);
+      Steps::multiply_add(sums[r][0], left, row);
+      Steps::multiply_add(sums[r][1], right, row);
+    }
+  }
+}
+
 // sums[row][lane], `pitch` apart, of the first Rows rows of packed codes with a panel over `steps` steps: added to what
 // is there, or where they are fresh, instead of it.
 template <typename Steps, int Rows>
@@ -75,15 +89,7 @@ TADP_AVX2 void multiply_panel(const int8_t* codes, int64_t steps, const uint8_t*
                               bool fresh) {
   PanelSums<Rows> totals;
   set_sums<Rows>(totals, sums, pitch, fresh);
-  for (int64_t step = 0; step < steps; ++step, codes += kPackBytes, panel += kStepBytes) {
-    const __m256i left = load32(panel), right = load32(panel + 32);
-#pragma GCC unroll 6
-    for (int r = 0; r < Rows; ++r) {
-      const __m256i row = broadcast4(codes + r * 4);
-      Steps::multiply_add(totals[r][0], left, row);
-      Steps::multiply_add(totals[r][1], right, row);
-    }
-  }
+  add_products<Steps, Rows>(codes, steps, panel, totals);
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
