@@ -27,7 +27,7 @@ struct Scores {
 // score() of Rows packed keys with a panel of queries.
 template <typename Steps, int Rows>
 TADP_AVX2 void score_keys(const int8_t* codes, int64_t steps, const uint8_t* panel, const int32_t* offset,
-                          const float* scale, const Scores& to) {
+                          const float* scale, Scores to) {
   PanelSums<Rows> sums;
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = _mm256_set1_epi32(offset[r]);
@@ -69,7 +69,7 @@ TADP_AVX2 void gather_channels(const int8_t* codes, int64_t steps, const uint8_t
   }
 }
 
-using ScoreKeys = void (*)(const int8_t*, int64_t, const uint8_t*, const int32_t*, const float*, const Scores&);
+using ScoreKeys = void (*)(const int8_t*, int64_t, const uint8_t*, const int32_t*, const float*, Scores);
 using GatherChannels = void (*)(const int8_t*, int64_t, const uint8_t*, const float*, const float*, const float*,
                                 float*);
 
