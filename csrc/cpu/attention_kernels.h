@@ -133,8 +133,9 @@ struct AttentionTile {
 inline AttentionTile attention_tile(int64_t dim, int64_t code_bytes) {
   const int64_t lanes = kTileQueries * static_cast<int64_t>(sizeof(float));
   const int64_t padded = round_up(dim, kScratchAlignment);
-  uint8_t* next = aligned_scratch((2 * kBlockKeys + dim + 1 + 5) * lanes + (padded + kBlockKeys) * kTileQueries * code_bytes +
-                                  padded * static_cast<int64_t>(sizeof(float) + 1));
+  uint8_t* next =
+      aligned_scratch((2 * kBlockKeys + dim + 1 + 5) * lanes + (padded + kBlockKeys) * kTileQueries * code_bytes +
+                      padded * static_cast<int64_t>(sizeof(float) + 1));
   const auto floats = [&](int64_t bytes) {
     auto* here = reinterpret_cast<float*>(next);
     next += bytes;
@@ -159,9 +160,9 @@ inline AttentionTile attention_tile(int64_t dim, int64_t code_bytes) {
 // The phases of one instruction set, one after the other.
 struct AttentionPhases {
   using Phase = void (*)(const AttentionProblem&, int64_t begin, int64_t end);
-  Phase average;  // keys and values of pairs
-  Phase encode;   // keys and values of blocks, counted over all pairs
-  Phase attend;   // tiles of queries, counted over all pairs
+  Phase average;                                    // keys and values of pairs
+  Phase encode;                                     // keys and values of blocks, counted over all pairs
+  Phase attend;                                     // tiles of queries, counted over all pairs
   int64_t (*key_bytes)(const AttentionProblem&);    // of the codes of a pair's keys
   int64_t (*value_bytes)(const AttentionProblem&);  // of the codes of a block's values
 };

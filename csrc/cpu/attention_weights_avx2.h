@@ -20,8 +20,7 @@ TADP_AVX2_INLINE __m256i shift_down(__m256i parts, __m256i x) {
   const __m256i m = _mm256_srli_epi16(x, 11);  // a byte, of which the lookup reads four bits, below one of zero
   const __m256i power =
       _mm256_or_si256(_mm256_shuffle_epi8(low, m), _mm256_slli_epi16(_mm256_shuffle_epi8(high, m), 8));
-  const __m256i whole =
-      _mm256_and_si256(_mm256_cmpeq_epi16(x, _mm256_setzero_si256()), _mm256_set1_epi16(kPower0));
+  const __m256i whole = _mm256_and_si256(_mm256_cmpeq_epi16(x, _mm256_setzero_si256()), _mm256_set1_epi16(kPower0));
   return _mm256_or_si256(_mm256_mulhi_epu16(parts, power), whole);
 }
 
