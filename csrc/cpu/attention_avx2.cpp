@@ -27,25 +27,27 @@ struct Scores {
 // score() of Rows packed keys with a panel of queries.
 template <typename Steps, int Rows>
 TADP_AVX2 void score_keys(const int8_t* codes, int64_t steps, const uint8_t* panel, const int32_t* offset,
-                          const float* scale, Scores to) {
+                          const float* scale, const Scores& to) {
   PanelSums<Rows> sums;
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = _mm256_set1_epi32(offset[r]);
   add_products<Steps, Rows>(codes, steps, panel, sums);
+  const float* mask = to.mask;  // out of memory that stores below might change, for all the compiler knows
+  float *scores = to.scores, *peaks = to.peak;
+  const __m256 factors[2] = {load8(to.factor), load8(to.factor + 8)};
 #pragma GCC unroll 2
   for (int half = 0; half < 2; ++half) {
-    const __m256 factor = load8(to.factor + half * 8);
-    __m256 peak = load8(to.peak + half * 8);
+    __m256 peak = load8(peaks + half * 8);
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r) {
       const int64_t place = r * kTileQueries + half * 8;
       __m256 score = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[r][half]), _mm256_set1_ps(scale[r]));
-      score = _mm256_mul_ps(score, factor);
-      if (to.mask != nullptr) score = _mm256_add_ps(score, load8(to.mask + place));
-      _mm256_store_ps(to.scores + place, score);
+      score = _mm256_mul_ps(score, factors[half]);
+      if (mask != nullptr) score = _mm256_add_ps(score, load8(mask + place));
+      _mm256_store_ps(scores + place, score);
       peak = _mm256_max_ps(score, peak);  // of a score that is not a number, the peak
     }
-    _mm256_store_ps(to.peak + half * 8, peak);
+    _mm256_store_ps(peaks + half * 8, peak);
   }
 }
 
@@ -69,7 +71,7 @@ TADP_AVX2 void gather_channels(const int8_t* codes, int64_t steps, const uint8_t
   }
 }
 
-using ScoreKeys = void (*)(const int8_t*, int64_t, const uint8_t*, const int32_t*, const float*, Scores);
+using ScoreKeys = void (*)(const int8_t*, int64_t, const uint8_t*, const int32_t*, const float*, const Scores&);
 using GatherChannels = void (*)(const int8_t*, int64_t, const uint8_t*, const float*, const float*, const float*,
                                 float*);
 
@@ -212,6 +214,32 @@ struct Avx2 : PlainSteps<Avx2<Steps>> {
         const auto rows = static_cast<size_t>(std::min<int64_t>(kPackRows, channels - d));
         kGatherChannels<Steps>[rows - 1](pack, depth, weights, scale + d, tile.keep + lane, tile.take + lane,
                                          tile.totals + d* kTileQueries + lane);
+      }
+    }
+  }
+
+  template <typename T>
+  TADP_AVX2 static void store_results(const AttentionProblem& problem, int64_t pair, int64_t first,
+                                      const AttentionTile& tile) {
+    const int64_t count = std::min(kTileQueries, problem.queries - first), stride = problem.out.token_stride;
+    T* to = problem.tokens<T>(problem.out, pair) + first * stride;
+    const int64_t whole = problem.dim / 8 * 8;
+    for (int64_t lane = 0; lane < count; lane += 8) {
+      const int64_t lanes = std::min<int64_t>(8, count - lane);
+      for (int64_t d = 0; d < whole; d += 8) {
+        __m256i rows[8];
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) rows[i] = load32(tile.totals + (d + i) * kTileQueries + lane);
+        transpose(rows);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+          if (i < lanes) store8(to + (lane + i) * stride + d, _mm256_castsi256_ps(rows[i]));
+        }
+      }
+      for (int64_t i = 0; i < lanes; ++i) {
+        for (int64_t d = whole; d < problem.dim; ++d) {
+          to[(lane + i) * stride + d] = static_cast<T>(tile.totals[d * kTileQueries + lane + i]);
+        }
       }
     }
   }

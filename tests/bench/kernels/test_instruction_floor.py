@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from bench.kernels.instruction_floor import MULTIPLY_ADDS, function_of, rates
 from tadp.kernels.formats import WIDTHS
 from tadp.kernels.isa import NAMES, is_available
@@ -17,6 +19,7 @@ def test_portable_code_has_none() -> None:
     assert rates("portable") == {}
 
 
+@pytest.mark.spawns
 def test_present_sets_are_timed_at_every_width() -> None:
     wanted = WIDTHS if shutil.which("c++") else ()
     for name in filter(is_available, VECTORS):
