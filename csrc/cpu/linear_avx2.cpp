@@ -47,13 +47,13 @@ struct Plain<8> {
   using Steps = StepsOfSixteenBits;
 };
 
-// Where the integer sums of a part of the columns of a block of tokens with a tile of rows go, and what becomes of
-// them.
+// A block of tokens [token, end_token) by a tile of `columns` weight rows from `first` on.
 struct Block {
   int64_t token, end_token, first, columns;
 };
 
-// Scales the sums of all columns, or of one group, of a block, [token][kTileColumns]; those of the last group store.
+// Scales the sums of a block, [token][kTileColumns], and stores them. With groups, which are the parts, they are added
+// to totals, and what the last group leaves there is stored.
 template <int Width, typename T>
 TADP_AVX2 void finish(const LinearProblem& problem, const Block& block, int64_t part, const int32_t* sums,
                       float* totals) {
