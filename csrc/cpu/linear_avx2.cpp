@@ -160,7 +160,8 @@ TADP_AVX2 void run_panels(const LinearProblem& problem, int64_t begin, int64_t e
     if (problem.groups != 0) std::fill_n(totals, kTileTokens * kTileColumns, kNothing);
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t begin_column = part * part_columns, end_column = begin_column + part_columns;
-      for (int64_t k = begin_column; k < end_column; k += kPartColumns<Steps>) {
+      // Once even if there are no columns, whose sums are zero.
+      for (int64_t k = begin_column; k == begin_column || k < end_column; k += kPartColumns<Steps>) {
         const int64_t steps = std::min(kPartColumns<Steps>, end_column - k) / 4 * kFour, step = k / 4 * kFour;
         for (int64_t lane = 0; lane < block.columns; lane += kPanelLanes) {
           const uint8_t* panel = panels + lane / kPanelLanes * panel_bytes + step * kStepBytes;

@@ -206,6 +206,18 @@ def test_rows_of_own_widths_stay_within_the_rounding_bound(
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("tokens", [3, 50])
+def test_sums_of_no_columns_are_zero(isa: str, width: int, tokens: int) -> None:
+    cut = planes.cut(torch.zeros(70, 0, dtype=torch.uint8))
+    weight = BitPlaneWeight(*cut, torch.ones(70), 0, torch.float32)
+    codes, zeros = torch.zeros(tokens, 0, dtype=torch.int8), torch.zeros(tokens, dtype=torch.int32)
+    with cpu_isa(isa):
+        found = Product(codes, torch.ones(tokens), zeros, weight, None).run(width, torch.float32)
+    assert torch.equal(found, torch.zeros(tokens, 70))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("tokens", [16, 17, 55])
 def test_largest_codes_do_not_saturate(isa: str, width: int, tokens: int) -> None:
     # Sums of 16 bits have no room to spare at them. The columns are more than any kernel multiplies at a time, and of
