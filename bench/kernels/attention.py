@@ -2,8 +2,8 @@
 
 Quantizing queries, keys and values is part of every time. All candidates run in one process, in turn, and medians are
 compared. The rate is compared with that of a linear layer's 8-bit product alone, the processor's integer rate in
-practice. The last columns say how far 8 bits are from the exact result, and bfloat16 for comparison, relative, on
-gaussian values.
+practice, and with that of its instructions alone, where ``bench.kernels.instruction_floor`` knows it. The last columns
+say how far 8 bits are from the exact result, and bfloat16 for comparison, relative, on gaussian values.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from bench.kernels.instruction_floor import rates
 from bench.kernels.isa import OPERATIONS, products
 from bench.record import parser, record
 from tadp.interleaving import medians
@@ -88,6 +89,7 @@ def measure(shape: Shape, seconds: float) -> dict[str, object]:
         **{f"{name}, ms": times[name] * 1e3 for name in (BASE, WIDE, OURS)},
         "TOP/s": shape.operations / times[OURS] / 1e12,
         "% of the linear product's rate": 100 * shape.operations / times[OURS] / (OPERATIONS / times[LINEAR]),
+        **_share_of_instructions(shape.operations / times[OURS]),
         f"x {BASE}": times[BASE] / times[OURS],
         f"x {WIDE}": times[WIDE] / times[OURS],
         "error": _error(torch.ops.tadp.attention(some, k, v), exact),
@@ -103,6 +105,12 @@ def values(shape: Shape) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         for tokens in (shape.queries, shape.keys, shape.keys)
     )
     return q, k, v
+
+
+def _share_of_instructions(rate: float) -> dict[str, float]:
+    """What operations a second are of the rate of the 8-bit instructions on all threads; nothing if that is unknown."""
+    peak = rates(torch.ops.tadp.cpu_isa()).get(8)
+    return {} if peak is None else {"% of the instructions' rate": 100 * rate / peak / torch.get_num_threads()}
 
 
 def _error(found: torch.Tensor, exact: torch.Tensor) -> float:

@@ -4,6 +4,9 @@ torch leads to oneDNN in three ways. qlinear multiplies unsigned activations wit
 bfloat16, as tadp's product does, though with one activation scale for all tokens. _int_mm returns bare 32-bit sums.
 linear_dynamic quantizes float32 activations itself, which is part of its time. Shapes have 512 tokens and more: below,
 reading weights is what takes time.
+
+The last columns say what share that is of the rate that the instructions of the active set reach on registers only, on
+as many cores as there are threads (``bench.kernels.instruction_floor``).
 """
 
 import statistics
@@ -12,6 +15,7 @@ from typing import Any
 
 import torch
 
+from bench.kernels.instruction_floor import rates
 from bench.kernels.isa import product
 from bench.kernels.linear import LAYERS, TOKENS, Shape
 from bench.record import parser, record
@@ -63,7 +67,18 @@ def measure(shape: Shape, seconds: float, rivals: list[str]) -> dict[str, object
     fastest = min(rivals, key=times.__getitem__)
     row: dict[str, object] = {"tokens": tokens, "in": columns, "out": rows}
     row |= {f"{name}, ms": median * 1e3 for name, median in times.items()}
-    return row | {"fastest rival": fastest, SHARE: 100 * times[fastest] / times["tadp 8"]}
+    row |= {"fastest rival": fastest, SHARE: 100 * times[fastest] / times["tadp 8"]}
+    return row | floor_shares(shape, {width: times[f"tadp {width}"] for width in WIDTHS})
+
+
+def floor_shares(shape: Shape, times: dict[int, float]) -> dict[str, object]:
+    """What products of one shape reach of the rate of their instructions, in percent by width; nothing if unknown."""
+    tokens, columns, rows = shape
+    floor = {width: 2 * tokens * columns * rows / rate for width, rate in rates(torch.ops.tadp.cpu_isa()).items()}
+    return {
+        f"tadp {width}, % of the instructions' rate": 100 * seconds / torch.get_num_threads() / times[width]
+        for width, seconds in floor.items()
+    }
 
 
 def operands(shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:

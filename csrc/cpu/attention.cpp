@@ -150,8 +150,9 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::o
   problem.factor = static_cast<float>(factor) * kLog2e * kUnits;
 
   const int64_t pairs = problem.pairs, blocks = pairs * problem.blocks();
-  Tensor key_codes = torch::stable::new_empty(q, {pairs * keys * problem.padded}, ScalarType::Char);
-  Tensor value_codes = torch::stable::new_empty(q, {blocks * (dim + 1) * kBlockKeys}, ScalarType::Char);
+  const AttentionPhases phases = phases_of(q.scalar_type());
+  Tensor key_codes = torch::stable::new_empty(q, {pairs * phases.key_bytes(problem)}, ScalarType::Char);
+  Tensor value_codes = torch::stable::new_empty(q, {blocks * phases.value_bytes(problem)}, ScalarType::Char);
   Tensor key_offset = torch::stable::new_empty(q, {pairs * keys}, ScalarType::Int);
   Tensor scales = torch::stable::new_empty(q, {pairs * keys + blocks * (dim + 1) + 2 * pairs * dim}, ScalarType::Float);
   problem.key_codes = static_cast<int8_t*>(key_codes.mutable_data_ptr());
@@ -165,7 +166,6 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::o
   if (mask.has_value()) units = read_mask(*mask, q, problem);
   if (block_map.has_value()) map = read_map(*block_map, q, problem);
 
-  const AttentionPhases phases = phases_of(q.scalar_type());
   const auto run = [&](AttentionPhases::Phase phase, int64_t count) {
     torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) { phase(problem, begin, end); });
   };

@@ -298,7 +298,7 @@ TADP_AVX512 void attend(const AttentionProblem& problem, int64_t begin, int64_t 
 
 template <typename T>
 AttentionPhases attention_avx512vnni() {
-  return {average<T>, encode<T>, attend<T>};
+  return {average<T>, encode<T>, attend<T>, Avx512::key_bytes, Avx512::value_bytes};
 }
 
 template AttentionPhases attention_avx512vnni<float>();

@@ -61,10 +61,10 @@ struct AttentionProblem {
   float factor;  // of the scores, in kUnits of a factor of two
 
   // By pair.
-  int8_t* key_codes;    // (keys, padded)
+  int8_t* key_codes;    // (keys, padded), or as an instruction set wants them
   float* key_scale;     // (keys)
   int32_t* key_offset;  // (keys): -128 times the sum of the codes, as query codes are 128 too large
-  int8_t* value_codes;  // (blocks, dim + 1, kBlockKeys)
+  int8_t* value_codes;  // (blocks, dim + 1, kBlockKeys), the same
   float* value_scale;   // (blocks, dim + 1)
   float* key_mean;      // (dim)
   float* value_mean;    // (dim)
@@ -129,11 +129,13 @@ struct AttentionTile {
   int8_t* codes;     // the same
 };
 
-inline AttentionTile attention_tile(int64_t dim) {
+// `code_bytes`: what a code of queries and of weights takes.
+inline AttentionTile attention_tile(int64_t dim, int64_t code_bytes) {
   const int64_t lanes = kTileQueries * static_cast<int64_t>(sizeof(float));
   const int64_t padded = round_up(dim, kScratchAlignment);
-  uint8_t* next = aligned_scratch((2 * kBlockKeys + dim + 1 + 5) * lanes + (padded + kBlockKeys) * kTileQueries +
-                                  padded * static_cast<int64_t>(sizeof(float) + 1));
+  uint8_t* next =
+      aligned_scratch((2 * kBlockKeys + dim + 1 + 5) * lanes + (padded + kBlockKeys) * kTileQueries * code_bytes +
+                      padded * static_cast<int64_t>(sizeof(float) + 1));
   const auto floats = [&](int64_t bytes) {
     auto* here = reinterpret_cast<float*>(next);
     next += bytes;
@@ -150,17 +152,19 @@ inline AttentionTile attention_tile(int64_t dim) {
   tile.take = floats(lanes);
   tile.row = floats(padded * static_cast<int64_t>(sizeof(float)));
   tile.queries = next;
-  tile.weights = next + padded * kTileQueries;
-  tile.codes = reinterpret_cast<int8_t*>(tile.weights + kBlockKeys * kTileQueries);
+  tile.weights = next + padded * kTileQueries * code_bytes;
+  tile.codes = reinterpret_cast<int8_t*>(tile.weights + kBlockKeys * kTileQueries * code_bytes);
   return tile;
 }
 
 // The phases of one instruction set, one after the other.
 struct AttentionPhases {
   using Phase = void (*)(const AttentionProblem&, int64_t begin, int64_t end);
-  Phase average;  // keys and values of pairs
-  Phase encode;   // keys and values of blocks, counted over all pairs
-  Phase attend;   // tiles of queries, counted over all pairs
+  Phase average;                                    // keys and values of pairs
+  Phase encode;                                     // keys and values of blocks, counted over all pairs
+  Phase attend;                                     // tiles of queries, counted over all pairs
+  int64_t (*key_bytes)(const AttentionProblem&);    // of the codes of a pair's keys
+  int64_t (*value_bytes)(const AttentionProblem&);  // of the codes of a block's values
 };
 
 // T is float, BFloat16 or Half, the type of queries, keys, values and results.

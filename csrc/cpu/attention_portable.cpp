@@ -24,7 +24,8 @@ struct Portable : PlainSteps<Portable> {
 
 template <typename T>
 AttentionPhases attention_portable() {
-  return {average_pairs<Portable, T>, encode_blocks<Portable, T>, attend_tiles<Portable, T>};
+  return {average_pairs<Portable, T>, encode_blocks<Portable, T>, attend_tiles<Portable, T>, Portable::key_bytes,
+          Portable::value_bytes};
 }
 
 template AttentionPhases attention_portable<float>();

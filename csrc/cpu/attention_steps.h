@@ -64,6 +64,10 @@ TADP_STEP void encode_ones(const AttentionProblem& problem, int8_t* codes, float
 // Steps in plain C++ of an instruction set.
 template <typename By>
 struct PlainSteps {
+  static constexpr int64_t kTileCodeBytes = 1;
+  static int64_t key_bytes(const AttentionProblem& problem) { return problem.keys * problem.padded; }
+  static int64_t value_bytes(const AttentionProblem& problem) { return (problem.dim + 1) * kBlockKeys; }
+
   // mean += share * row
   template <typename T>
   TADP_STEP static void add_to_mean(const T* row, int64_t dim, float share, float* mean) {
@@ -91,10 +95,10 @@ struct PlainSteps {
     }
   }
 
-  // Codes of the keys of a block.
+  // Codes of the keys of a block, one after the other.
   template <typename T>
-  TADP_STEP static void encode_keys(const AttentionProblem& problem, int64_t pair, int64_t block,
-                                    const AttentionTile& tile) {
+  TADP_STEP static void round_keys(const AttentionProblem& problem, int64_t pair, int64_t block,
+                                   const AttentionTile& tile, int8_t* codes) {
     const int64_t first = block * kBlockKeys, padded = problem.padded;
     std::fill(tile.row + problem.dim, tile.row + padded, 0.0F);
     const T* k = problem.tokens<const T>(problem.k, pair);
@@ -102,23 +106,27 @@ struct PlainSteps {
     for (int64_t token = first; token < first + problem.block_keys(block); ++token) {
       By::subtract_mean(k + token * problem.k.token_stride, problem.dim, mean, tile.row);
       const int64_t place = pair * problem.keys + token;
-      const TokenScale scale = By::quantize(tile.row, padded, problem.key_codes + place * padded);
+      const TokenScale scale = By::quantize(tile.row, padded, codes + (token - first) * padded);
       problem.key_scale[place] = scale.scale;
       problem.key_offset[place] = -128 * scale.sum;
     }
+  }
+  template <typename T>
+  TADP_STEP static void encode_keys(const AttentionProblem& problem, int64_t pair, int64_t block,
+                                    const AttentionTile& tile) {
+    const int64_t place = pair * problem.keys + block * kBlockKeys;
+    round_keys<T>(problem, pair, block, tile, problem.key_codes + place * problem.padded);
   }
 
   // Codes of the values of a block, channel by channel; zero behind the last key. What rounding a key's value loses is
   // added to the next key's.
   template <typename T>
-  TADP_STEP static void encode_values(const AttentionProblem& problem, int64_t pair, int64_t block,
-                                      const AttentionTile& tile) {
+  TADP_STEP static void round_values(const AttentionProblem& problem, int64_t pair, int64_t block,
+                                     const AttentionTile& tile, int8_t* codes) {
     const int64_t dim = problem.dim, first = block * kBlockKeys, count = problem.block_keys(block);
     const float* mean = problem.value_mean + pair * dim;
-    const int64_t index = pair * problem.blocks() + block;
-    int8_t* codes = problem.value_codes + index * (dim + 1) * kBlockKeys;
-    float* scale = problem.value_scale + index * (dim + 1);
-    float *values = tile.row, *inverse = tile.totals, *lost = tile.scores;  // not needed yet
+    float* scale = problem.value_scale + (pair * problem.blocks() + block) * (dim + 1);
+    float *values = tile.row, *inverse = tile.totals, *lost = tile.totals + dim;  // not needed yet
     const T* v = problem.tokens<const T>(problem.v, pair) + first * problem.v.token_stride;
     std::memset(codes, 0, static_cast<size_t>(dim * kBlockKeys));
     std::fill_n(inverse, dim, 0.0F);
@@ -145,6 +153,12 @@ struct PlainSteps {
       }
     }
     encode_ones(problem, codes, scale);
+  }
+  template <typename T>
+  TADP_STEP static void encode_values(const AttentionProblem& problem, int64_t pair, int64_t block,
+                                      const AttentionTile& tile) {
+    const int64_t index = pair * problem.blocks() + block;
+    round_values<T>(problem, pair, block, tile, problem.value_codes + index * (problem.dim + 1) * kBlockKeys);
   }
 
   // Codes of the queries of a tile and the factors of their scores; queries behind the last one are zero.
@@ -307,7 +321,7 @@ TADP_STEP void average_pairs(const AttentionProblem& problem, int64_t begin, int
 // Codes of blocks [begin, end).
 template <typename By, typename T>
 TADP_STEP void encode_blocks(const AttentionProblem& problem, int64_t begin, int64_t end) {
-  const AttentionTile tile = attention_tile(problem.dim);
+  const AttentionTile tile = attention_tile(problem.dim, By::kTileCodeBytes);
   for (int64_t index = begin; index < end; ++index) {
     const int64_t pair = index / problem.blocks(), block = index % problem.blocks();
     By::template encode_keys<T>(problem, pair, block, tile);
@@ -318,7 +332,7 @@ TADP_STEP void encode_blocks(const AttentionProblem& problem, int64_t begin, int
 // Results of tiles [begin, end).
 template <typename By, typename T>
 TADP_STEP void attend_tiles(const AttentionProblem& problem, int64_t begin, int64_t end) {
-  const AttentionTile tile = attention_tile(problem.dim);
+  const AttentionTile tile = attention_tile(problem.dim, By::kTileCodeBytes);
   for (int64_t index = begin; index < end; ++index) {
     const int64_t pair = index / problem.tiles(), first = index % problem.tiles() * kTileQueries;
     By::template load_queries<T>(problem, pair, first, tile);

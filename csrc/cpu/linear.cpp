@@ -37,6 +37,28 @@ Tensor lay_out_codes(const Tensor& codes, int64_t tokens, int64_t columns, const
   return copy;
 }
 
+Packing packing_of(Isa isa, const LinearProblem& problem) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx2) return packing_avx2(problem);
+  if (isa == Isa::kAvxVnni) return packing_avxvnni(problem);
+#endif
+  return {};
+}
+
+// Gives a problem its packed codes, where the instruction set takes them. Returns what holds them.
+std::optional<Tensor> pack_codes(const Tensor& codes, Isa isa, LinearProblem& problem) {
+  const Packing packing = packing_of(isa, problem);
+  if (packing.tokens == 0) return std::nullopt;
+  const int64_t packs = (problem.tokens + packing.tokens - 1) / packing.tokens;
+  Tensor packed = torch::stable::new_empty(codes, {packs * packing.bytes});
+  auto* to = static_cast<int8_t*>(packed.mutable_data_ptr());
+  const int64_t grain = std::max<int64_t>(1, kCodesPerThread / std::max<int64_t>(1, packing.bytes));
+  torch::stable::parallel_for(0, packs, grain,
+                              [&](int64_t begin, int64_t end) { packing.pack(problem, begin, end, to); });
+  problem.packed = to;
+  return packed;
+}
+
 // Of each group of each token, see LinearProblem.
 std::vector<float> zero_sums(const Tensor& sum, int width) {
   const Format format = format_of(width);
@@ -121,7 +143,7 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
   const Tensor laid_out = lay_out_codes(dense(codes), tokens, columns, weight);
   std::vector<float> group_zeros;
   if (weight.groups != 0) group_zeros = zero_sums(dense_sum, planes.width);
-  const LinearProblem problem{
+  LinearProblem problem{
       .codes = static_cast<const int8_t*>(laid_out.const_data_ptr()),
       .scale = static_cast<const float*>(dense_scale.const_data_ptr()),
       .sum = static_cast<const int32_t*>(dense_sum.const_data_ptr()),
@@ -136,8 +158,11 @@ Tensor linear(const Tensor& codes, const Tensor& scale, const Tensor& sum, const
                  .out = out.mutable_data_ptr(),
                  .type = dtype,
                  .rows = planes.rows},
+      .packed = nullptr,
   };
-  const auto run_tasks = tasks_of(active_isa());
+  const Isa isa = active_isa();
+  const std::optional<Tensor> packed = pack_codes(codes, isa, problem);
+  const auto run_tasks = tasks_of(isa);
   const int64_t tile_columns = (planes.rows + kTileColumns - 1) / kTileColumns;
   const int64_t products = std::min(tokens, kTileTokens) * kTileColumns * std::max<int64_t>(1, planes.padded);
   torch::stable::parallel_for(0, tile_columns * token_blocks(problem),

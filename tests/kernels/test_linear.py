@@ -205,6 +205,35 @@ def test_rows_of_own_widths_stay_within_the_rounding_bound(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("tokens", [3, 50])
+def test_sums_of_no_columns_are_zero(isa: str, width: int, tokens: int) -> None:
+    cut = planes.cut(torch.zeros(70, 0, dtype=torch.uint8))
+    weight = BitPlaneWeight(*cut, torch.ones(70), 0, torch.float32)
+    codes, zeros = torch.zeros(tokens, 0, dtype=torch.int8), torch.zeros(tokens, dtype=torch.int32)
+    with cpu_isa(isa):
+        found = Product(codes, torch.ones(tokens), zeros, weight, None).run(width, torch.float32)
+    assert torch.equal(found, torch.zeros(tokens, 70))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("tokens", [16, 17, 55])
+def test_largest_codes_do_not_saturate(isa: str, width: int, tokens: int) -> None:
+    # Sums of 16 bits have no room to spare at them. The columns are more than any kernel multiplies at a time, and of
+    # the tokens and rows that a tile takes, some are left over.
+    columns = 4096 + 64
+    cut = planes.cut(torch.full((19, columns), 255, dtype=torch.uint8))
+    weight = BitPlaneWeight(*cut, torch.ones(19), columns, torch.float32)
+    codes = torch.full((tokens, columns), -128, dtype=torch.int8)
+    codes[1::2] = 127
+    product = Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
+    with cpu_isa(isa):
+        found = product.run(width, torch.float32)
+    assert torch.equal(found.double(), product.run(width, torch.float64, reference.linear))
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("tokens", [5, 49])
 def test_longest_row_of_own_width_is_exact(isa: str, tokens: int) -> None:
     # As above, where codes of 4 and 6 bits stand in the frame of 8.
