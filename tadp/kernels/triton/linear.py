@@ -7,7 +7,7 @@ The four quarters of a row's columns share bytes (planes.cut), so a step of the 
 multiplies four blocks of columns with it: one after another or, if the tile is deep, joined in one product. Triton
 waits for each product of integers on Hopper (its WGMMAPipeline.cpp starts only those with sums in float32 ahead), so a
 deep step waits once instead of four times, but unpacks everything first. Elsewhere joining brings nothing, and Triton
-unpacks four times over (docs/kernels.md). Sums are int32 and exact, and so they are when programs that share the
+unpacks four times over (docs/gpus.md). Sums are int32 and exact, and so they are when programs that share the
 columns add theirs up. What follows takes the steps of csrc/cpu/linear.cpp in the same order and without fused
 multiply-adds, so that without a nonlinearity both give the same bits.
 """

@@ -48,7 +48,7 @@ def test_floors() -> None:
 
 
 def test_floors_that_the_documentation_states() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "kernels.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "gpus.md").read_text()
     peaks = peaks_of("NVIDIA H200")
     kinds = (("bfloat16", "bfloat16"), ("int8", "bfloat16"), ("int8", "float8"))
     for shape in attention_shapes():
