@@ -131,6 +131,15 @@ def integer_product(seed: int, tokens: int, rows: int, columns: int) -> Product:
     return Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
 
 
+def padded_with_codes(product: Product, code: int = 255) -> Product:
+    """The same product with any code where planes are padded, which is behind the columns and must not count."""
+    weight = product.weight
+    codes = planes.join(weight.high, weight.mid, weight.low, planes.padded_columns(weight.columns))
+    codes[:, weight.columns :] = code
+    padded = BitPlaneWeight(*planes.cut(codes), weight.scale, weight.columns, weight.dtype)
+    return replace(product, weight=padded)
+
+
 def real_product(
     seed: int,
     tokens: int,

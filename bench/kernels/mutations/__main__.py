@@ -1,7 +1,8 @@
 """Puts seeded faults into a copy of the repository, one after the other, and says which the tests find.
 
 Before a fault counts, its tests have to pass on the unchanged copy. Every outcome is kept in the folder of the copy, so
-an interrupted run goes on, and only what a change of a kernel or a test concerns is tried again.
+an interrupted run goes on: a fault is tried again only when it or its kernel has changed, or its tests have and did not
+find it before.
 """
 
 import argparse
@@ -48,7 +49,11 @@ def run(faults: list[Fault], work: Path, limit: float, source: Path = ROOT) -> l
     work.mkdir(parents=True, exist_ok=True)
     results = Results(work / "results.jsonl")
     tree = copy_tree(source, work)
-    missing = [fault for fault in faults if results.of(fault.name, fault.digest(tree.root)) is None]
+
+    def known(fault: Fault) -> Outcome | None:
+        return results.of(fault.name, *_digests(tree, fault))
+
+    missing = [fault for fault in faults if known(fault) is None]
     if missing and (tree.root / "setup.py").is_file():
         tree.build()
         tree.keep()
@@ -56,21 +61,24 @@ def run(faults: list[Fault], work: Path, limit: float, source: Path = ROOT) -> l
         for fault in missing:
             progress.set_postfix_str(fault.name)
             _check_unchanged(tree, fault.tests, results, limit)
-            digest = fault.digest(tree.root)
-            results.add(fault.name, digest, try_fault(tree, fault, limit))
+            results.add(fault.name, *_digests(tree, fault), try_fault(tree, fault, limit))
             progress.update()
-    known = [(fault, results.of(fault.name, fault.digest(tree.root))) for fault in faults]
-    return [(fault, outcome) for fault, outcome in known if outcome is not None]
+    return [(fault, outcome) for fault in faults if (outcome := known(fault)) is not None]
+
+
+def _digests(tree: Tree, fault: Fault) -> tuple[str, str]:
+    """What stands for the fault in its kernel, and for its tests with what they share."""
+    return fault.digest(tree.root), tree.digest((str(Path(fault.tests.file).parent),))
 
 
 def _check_unchanged(tree: Tree, tests: Selection, results: Results, limit: float) -> None:
     """That tests pass where there is no fault: once for each selection, as long as neither they nor a kernel change."""
     name = f"unchanged: {tests}"
-    digest = tree.digest((tests.file, "csrc", "tadp/kernels"))
-    outcome = results.of(name, digest)
+    digest, file = tree.digest(("csrc", "tadp/kernels")), tree.digest((tests.file,))
+    outcome = results.of(name, digest, file)
     if outcome is None:
         outcome = run_tests(tree.root, tests, limit)
-        results.add(name, digest, outcome)
+        results.add(name, digest, file, outcome)
     if outcome.outcome != SURVIVED:
         raise RuntimeError(f"{tests} does not pass without a fault: {outcome.by}")
 

@@ -19,16 +19,20 @@ class Results:
                 row = json.loads(line)
                 self._rows[row["name"]] = row
 
-    def of(self, name: str, digest: str) -> Outcome | None:
-        """The outcome, unless there is none or something it depends on has changed since."""
+    def of(self, name: str, digest: str, tests: str) -> Outcome | None:
+        """The outcome, unless there is none or something it depends on has changed since.
+
+        ``digest`` stands for the fault and its kernel, ``tests`` for the tests. What was found stays found when tests
+        change: mostly they are added, because something else was not.
+        """
         row = self._rows.get(name)
-        if row is None or row["digest"] != digest:
+        if row is None or row["digest"] != digest or (row["outcome"] != FOUND and row["tests"] != tests):
             return None
         return Outcome(str(row["outcome"]), str(row["by"]), float(str(row["seconds"])))
 
-    def add(self, name: str, digest: str, outcome: Outcome) -> None:
-        """Write an outcome down."""
-        row = {"name": name, "digest": digest, **outcome._asdict()}
+    def add(self, name: str, digest: str, tests: str, outcome: Outcome) -> None:
+        """Write an outcome down; arguments as for ``of``."""
+        row = {"name": name, "digest": digest, "tests": tests, **outcome._asdict()}
         self._rows[name] = row
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

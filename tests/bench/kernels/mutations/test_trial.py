@@ -73,11 +73,19 @@ def test_an_interrupted_run_goes_on(repository: Path, tmp_path: Path) -> None:
     lines = (work / "results.jsonl").read_text()
     run(FAULTS[:1], work, 30.0, repository)
     assert (work / "results.jsonl").read_text() == lines
-    # What a change concerns is tried again, and what has no result yet is tried.
-    (repository / "test_kernel.py").write_text(TESTS.replace("== 6", "== 6.0"))
-    run([FAULTS[0], FAULTS[3]], work, 30.0, repository)
-    tried = [json.loads(line)["name"] for line in (work / "results.jsonl").read_text().splitlines()]
-    assert [name for name in tried if not name.startswith("unchanged")] == ["found", "found", "survives"]
+
+    def tried(*faults: Fault) -> list[str]:
+        before = len((work / "results.jsonl").read_text().splitlines())
+        run(list(faults), work, 30.0, repository)
+        added = (work / "results.jsonl").read_text().splitlines()[before:]
+        return [name for line in added if not (name := json.loads(line)["name"]).startswith("unchanged")]
+
+    (repository / "kernel.py").write_text("# other\n" + KERNEL)
+    assert tried(FAULTS[0], FAULTS[3]) == ["found", "survives"]
+    # Tests that were added may find what survived; what was found stays found.
+    (repository / "test_kernel.py").write_text(TESTS.replace("double(0) == 0", "double(1) == 2"))
+    assert tried(FAULTS[0], FAULTS[3]) == ["survives"]
+    assert json.loads((work / "results.jsonl").read_text().splitlines()[-1])["outcome"] == "found"
 
 
 def test_tests_that_fail_anyway_prove_nothing(repository: Path, tmp_path: Path) -> None:
