@@ -26,7 +26,7 @@ LINEAR = (
     "triton-deep-32x16x16-w2-s1-k2",
     "triton-32x16x32-w2-s1-k8",
 )
-TAILS = ((1, 1, 1), (3, 5, 6), (17, 65, 67), (16, 64, 128), (33, 127, 515))
+TAILS = ((1, 1, 1), (3, 5, 6), (17, 65, 67), (16, 64, 128), (5, 65, 267))
 """Tokens, rows and columns: one, one more than tiles, one less, and whole tiles."""
 
 
