@@ -139,6 +139,19 @@ def test_a_query_that_sees_no_key_gives_zeros(isa: str) -> None:
 
 
 @every_isa
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_lowest_number_everywhere_hides_nothing(isa: str, dtype: torch.dtype) -> None:
+    """Beside such a number no score counts, and all keys weigh the same, as in float32."""
+    attention = case(0, 1, 2, 70, 300, 64)
+    lowest = torch.full((70, 300), torch.finfo(dtype).min, dtype=dtype)
+    with cpu_isa(isa):
+        found = replace(attention, mask=lowest).run()
+    even = attention.v.double().mean(-2, keepdim=True)
+    # Half a code of the largest value, and of weights that are all one.
+    assert ((found - even).abs() <= 2.0**-7 * attention.v.abs().max()).all()
+
+
+@every_isa
 def test_one_key_gives_its_value(isa: str) -> None:
     attention = case(0, 1, 2, 70, 1, 64)
     with cpu_isa(isa):
