@@ -170,6 +170,20 @@ def test_equal_values_pass_through(isa: str) -> None:
 
 
 @every_isa
+def test_what_rounding_values_loses_is_not_lost(isa: str) -> None:
+    """Values of 0.4 codes would all round to none; the mean over both blocks is zero, so that they stay as they are."""
+    attention = case(0, 1, 1, 70, 2 * BLOCK, 64)
+    code = 1 / 126
+    v = torch.full(attention.v.shape, 0.4 * code)
+    v[:, :, 0] = 1.0  # which gives the block its scale
+    v[:, :, BLOCK:] = -v[:, :, :BLOCK]
+    seen = torch.arange(2 * BLOCK) < BLOCK
+    with cpu_isa(isa):
+        found = replace(attention, k=torch.zeros_like(attention.k), v=v, mask=seen).run()
+    assert ((found - v[0, 0, :BLOCK, 0].mean()).abs() <= 2 * code / BLOCK).all()
+
+
+@every_isa
 def test_equal_keys_share_their_weight(isa: str) -> None:
     """Of 200 equal keys each has 3 of 255 codes: rounded alike, they would be off by up to a sixth together."""
     generator = torch.Generator().manual_seed(0)
