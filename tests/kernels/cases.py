@@ -1,7 +1,7 @@
 """Inputs of the operator tests, and the bound that a product may be off by."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -124,6 +124,15 @@ def integer_product(seed: int, tokens: int, rows: int, columns: int) -> Product:
     cut = planes.cut(random_codes(seed + 1, rows, columns))
     weight = BitPlaneWeight(*cut, torch.ones(rows), columns, torch.float32)
     return Product(codes, torch.ones(tokens), codes.sum(-1, dtype=torch.int32), weight, None)
+
+
+def padded_with_codes(product: Product, code: int = 255) -> Product:
+    """The same product with any code where planes are padded, which is behind the columns and must not count."""
+    weight = product.weight
+    codes = planes.join(weight.high, weight.mid, weight.low, planes.padded_columns(weight.columns))
+    codes[:, weight.columns :] = code
+    padded = BitPlaneWeight(*planes.cut(codes), weight.scale, weight.columns, weight.dtype)
+    return replace(product, weight=padded)
 
 
 def real_product(

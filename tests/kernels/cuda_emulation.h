@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <barrier>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -101,4 +102,8 @@ inline int32_t __shfl_xor_sync(uint32_t, int32_t value, int mask) {
 
 inline void atomicAdd(int32_t* sum, int32_t value) { __atomic_fetch_add(sum, value, __ATOMIC_SEQ_CST); }
 
-inline uint4 __ldcs(const uint4* from) { return *from; }
+// A GPU stops at an address that is no multiple of what it loads.
+inline uint4 __ldcs(const uint4* from) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) std::abort();
+  return *from;
+}

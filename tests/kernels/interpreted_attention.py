@@ -1,5 +1,6 @@
 """Attention in Triton's interpreter; see interpreted_linear.py."""
 
+import math
 from typing import Any
 
 import pytest
@@ -181,6 +182,19 @@ def test_zeros_and_equal_keys(operands: str) -> None:
         assert_close(found, some_q, some_k, some_v, operands=operands)
 
 
+@pytest.mark.parametrize("operands", OPERANDS)
+def test_many_small_weights_beside_a_large_one_count(operands: str) -> None:
+    # 256 of 2^-11 have a ninth of the whole; in e4m3 they are numbers only if the large one is near its end. As many
+    # keys that weigh nothing keep the mean of the values at zero.
+    q, k, v = torch.zeros(1, 1, 2, 32), torch.zeros(1, 1, 512, 32), torch.ones(1, 1, 512, 32)
+    q[..., 0], k[..., 5, 0], k[..., 256:, 0] = 11 * math.log(2.0), 1.0, -2.0
+    v[..., 256:, :], v[..., 5, :] = -1.0, -1.0
+    found = attention(q, k, v, None, 1.0, kernel_name=SMALL[operands])
+    exact = reference.attention(q, k, v, None, 1.0, dtype=torch.float64)
+    # Weights and values round to within 2^-4, of which the large weight and all values have no need.
+    assert ((found - exact).abs() <= 2.0**-4 * (1 + exact)).all()
+
+
 @pytest.mark.parametrize("scale", [0.5, -0.2, 0.0, 1e-3])
 def test_scales(scale: float) -> None:
     q, k, v = tokens(14, 1, 1, 17, 40, 32)
@@ -308,6 +322,22 @@ def test_codes_of_values() -> None:
     assert (ordered[..., 70:] == 0).all()
     centered = (v[0] - v[0].mean(-2, keepdim=True)).mT
     assert torch.allclose(scale[:, :40], centered.abs().amax(-1) / 448, rtol=1e-5)
+    shifted = quantize_values(v + 100.0, 64)  # all positive, so that a zero among them would be the least
+    assert torch.allclose(shifted.scale, scale, rtol=1e-4)
     # As torch rounds to this type; a difference of the means' last bits may tip a value to the other side.
     same = (centered / scale[:, :40, None]).clamp(-448, 448).to(torch.float8_e4m3fn).float() == ordered[:, :40, :70]
     assert same.float().mean() > 0.99
+
+
+def test_codes_of_many_tokens() -> None:
+    """More than 64 blocks of tokens: a program then takes the sums of several."""
+    _, k, v = tokens(23, 1, 1, 1, 64 * 64 + 70, 32, torch.float32)
+    k[..., 64 * 40 :, :] += 3.0  # sums of some of the blocks would give another mean
+    v[..., 64 * 40 :, :] += 3.0
+    codes, scale = quantize_tokens(k, torch.int8, 32, 1.0, centered=True)
+    centered = k[:, 0].double() - k[:, 0].double().mean(-2, keepdim=True)
+    error = codes[:, : k.shape[2]] * scale[:, : k.shape[2], None].double() - centered
+    assert (error.abs() <= 0.501 * centered.abs().amax(-1, keepdim=True) / 127 + 1e-5).all()
+    values = quantize_values(v, 64)
+    assert torch.allclose(values.mean, v[0].mean(-2), atol=1e-4)
+    assert torch.allclose(values.scale, (v[0] - v[0].mean(-2, keepdim=True)).abs().amax(-2) / 448, rtol=1e-4)

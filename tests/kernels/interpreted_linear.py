@@ -17,6 +17,7 @@ from tests.kernels.cases import (
     WIDTHS,
     Product,
     integer_product,
+    padded_with_codes,
     product_bound,
     random_widths,
     real_product,
@@ -93,6 +94,14 @@ def test_longest_row_does_not_overflow(width: int, sign: int) -> None:
     exact = product.run(width, torch.float64, reference.linear)
     found = product.run(width, torch.float32, linear)
     assert ((found.double() - exact).abs() <= product_bound(exact, product, torch.float32)).all()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_pads_planes_does_not_count(width: int) -> None:
+    for tokens, columns in ((1, 5), (7, 97), (20, 62)):
+        product = integer_product(columns, tokens, 9, columns)
+        found = padded_with_codes(product).run(width, torch.float32, linear)
+        assert torch.equal(found, product.run(width, torch.float32))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

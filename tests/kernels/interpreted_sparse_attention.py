@@ -76,6 +76,15 @@ def test_steps_of_half_a_block_see_the_same_keys() -> None:
     assert (one - two).abs().amax() <= 2.0**-7 * v.abs().amax()  # weights in bfloat16, cut off
 
 
+def test_half_a_block_of_keys_has_no_second_half() -> None:
+    """Steps of 32 keys fill 96 keys, but not the second of two blocks."""
+    q, k, v, block_map = inputs(1, 2, 64, 96, 32, 64, torch.float32)
+    every = torch.ones_like(block_map)
+    found = sparse_attention(q, k, v, every, kernel_name=name_of("int8_float16", 64, 32))
+    exact = reference.attention(q, k, v, dtype=torch.float64)
+    assert ((found - exact).abs() <= attention_bound(q, k, v, operands="int8_float16")).all()
+
+
 def test_a_row_that_keeps_nothing_gives_nan_and_no_other() -> None:
     q, k, v, block_map = inputs(1, 2, 130, 200, 32, 64)
     whole = sparse_attention(q, k, v, block_map, kernel_name=name_of("int8_float16"))

@@ -111,6 +111,8 @@ def test_nonlinearities_of_large_values(nonlinearity: str) -> None:
     [
         (SPLIT, 515),
         (SPLIT, 65),
+        (SPLIT, 160),  # whole blocks that quarters do not fill
+        (SPLIT, 384),  # three whole steps for four splits
         (DEEP, 515),
         (DEEP, 384),
         ("triton-deep-32x16x16-w2-s1-k2", 65),

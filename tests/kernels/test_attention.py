@@ -139,6 +139,19 @@ def test_a_query_that_sees_no_key_gives_zeros(isa: str) -> None:
 
 
 @every_isa
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_lowest_number_everywhere_hides_nothing(isa: str, dtype: torch.dtype) -> None:
+    """Beside such a number no score counts, and all keys weigh the same, as in float32."""
+    attention = case(0, 1, 2, 70, 300, 64)
+    lowest = torch.full((70, 300), torch.finfo(dtype).min, dtype=dtype)
+    with cpu_isa(isa):
+        found = replace(attention, mask=lowest).run()
+    even = attention.v.double().mean(-2, keepdim=True)
+    # Half a code of the largest value, and of weights that are all one.
+    assert ((found - even).abs() <= 2.0**-7 * attention.v.abs().max()).all()
+
+
+@every_isa
 def test_one_key_gives_its_value(isa: str) -> None:
     attention = case(0, 1, 2, 70, 1, 64)
     with cpu_isa(isa):
@@ -154,6 +167,20 @@ def test_equal_values_pass_through(isa: str) -> None:
     with cpu_isa(isa):
         found = attention.run()
     assert ((found - value).abs() <= 300 * 2**-23 * value.abs()).all()  # the mean of 300 numbers in float32
+
+
+@every_isa
+def test_what_rounding_values_loses_is_not_lost(isa: str) -> None:
+    """Values of 0.4 codes would all round to none; the mean over both blocks is zero, so that they stay as they are."""
+    attention = case(0, 1, 1, 70, 2 * BLOCK, 64)
+    code = 1 / 126
+    v = torch.full(attention.v.shape, 0.4 * code)
+    v[:, :, 0] = 1.0  # which gives the block its scale
+    v[:, :, BLOCK:] = -v[:, :, :BLOCK]
+    seen = torch.arange(2 * BLOCK) < BLOCK
+    with cpu_isa(isa):
+        found = replace(attention, k=torch.zeros_like(attention.k), v=v, mask=seen).run()
+    assert ((found - v[0, 0, :BLOCK, 0].mean()).abs() <= 2 * code / BLOCK).all()
 
 
 @every_isa

@@ -83,10 +83,17 @@ def test_packing_leaves_the_weight_alone() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_zero_rows_come_back_as_zero(width: int) -> None:
     # Freshly added layers start at zero, and at 6 and 4 bits no code restores zero.
-    weight = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, -2.0], [0.0, 1e-44, 0.0]])
+    # So do rows whose scale would be 0 or below the normal range, where quotients by it keep few bits.
+    weight = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, -2.0], [0.0, 1e-44, 0.0], [0.0, -1e-38, 1e-38]])
     packed = BitPlaneWeight.from_hp(weight)
-    assert torch.equal(packed.dequantize(width)[[0, 2]], torch.zeros(2, 3))
-    assert torch.equal(packed.linear(torch.ones(1, 3), width=width)[:, [0, 2]], torch.zeros(1, 2))
+    assert torch.equal(packed.dequantize(width)[[0, 2, 3]], torch.zeros(3, 3))
+    assert torch.equal(packed.linear(torch.ones(1, 3), width=width)[:, [0, 2, 3]], torch.zeros(1, 3))
+
+
+def test_half_a_step_beyond_the_outermost_codes_widens_no_step() -> None:
+    codes, scale = planes.encode(torch.tensor([[-134.5, 121.5, 1.0], [134.5, -121.5, -1.0]]))
+    assert torch.equal(scale, torch.tensor([1.0, -1.0]))
+    assert torch.equal(codes, torch.tensor([[0, 255, 135]] * 2, dtype=torch.uint8))
 
 
 def test_zero_weights_come_back_as_zero_at_eight_bits() -> None:

@@ -12,7 +12,14 @@ import torch
 from tadp.kernels import reference
 from tadp.kernels.formats import GROUP_SIZES
 from tadp.kernels.reference import NONLINEARITIES
-from tests.kernels.cases import FLOATS, WIDTHS, real_product, tokens_with_outliers
+from tests.kernels.cases import (
+    FLOATS,
+    WIDTHS,
+    integer_product,
+    padded_with_codes,
+    real_product,
+    tokens_with_outliers,
+)
 from tests.kernels.on_host import SOURCES, build, pointer
 
 INCLUDES = [Path(root) / "include" for root in (os.environ.get("CUDA_HOME", ""), "/usr/local/cuda") if root]
@@ -89,6 +96,13 @@ def test_quantize_equals_the_reference_to_the_bit(library: ctypes.CDLL, dtype: t
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_quantize_reads_from_anywhere(library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    # Rows of whole runs of 16 bytes, the first of which begins in the middle of one.
+    held = tokens_with_outliers(3, (1 + 3 * 64,), dtype)
+    assert_quantizes(library, held[1:].view(3, 64))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", GROUP_SIZES)
 def test_quantize_sums_groups(library: ctypes.CDLL, size: int, dtype: torch.dtype) -> None:
     for columns in (size, 1536, 65536):
@@ -105,6 +119,13 @@ def test_product_has_the_bits_of_the_cpu(
     product = real_product(tokens, tokens, rows, columns, bias)
     found = run(library, product.arguments(width, dtype), 0)
     assert torch.equal(found, product.run(width, dtype))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_pads_planes_does_not_count(library: ctypes.CDLL, width: int) -> None:
+    product = integer_product(1, 3, 5, 97)
+    found = run(library, padded_with_codes(product).arguments(width, torch.float32), 0)
+    assert torch.equal(found, product.run(width, torch.float32))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

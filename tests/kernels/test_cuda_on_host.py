@@ -128,6 +128,12 @@ def test_quantize_any_float32_row(library: ctypes.CDLL, values: list[float]) -> 
     assert_quantizes(library, torch.tensor([values]))
 
 
+def test_quantize_gives_zeros_for_every_nan(library: ctypes.CDLL) -> None:
+    # With bits set that a NaN of torch does not have: they would pass through products and sums to a code.
+    marked = torch.tensor([0x7FC00055], dtype=torch.int32).view(torch.float32)
+    assert_quantizes(library, torch.cat([torch.ones(3), marked, torch.full((1,), torch.inf)])[None])
+
+
 @pytest.mark.parametrize("name", NONLINEARITIES)
 def test_nonlinearities(library: ctypes.CDLL, name: str) -> None:
     x = torch.cat([torch.linspace(-20, 20, 200_001), torch.tensor([0.0, -0.0, 1e-30, 1e-3, 60.0, -100.0, 1e30])])

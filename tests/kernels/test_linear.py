@@ -22,6 +22,7 @@ from tests.kernels.cases import (
     Product,
     integer_product,
     needs_vector_isas,
+    padded_with_codes,
     product_bound,
     random_widths,
     real_product,
@@ -83,6 +84,16 @@ def test_groups_and_nonlinearities_stay_within_the_rounding_bound(
         found = product.run(width, dtype)
     fits = exact.abs() < torch.finfo(dtype).max
     assert ((found.double() - exact).abs() <= bound)[fits].all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_pads_planes_does_not_count(isa: str, width: int) -> None:
+    for tokens, columns in ((1, 5), (7, 97), (50, 62)):
+        product = integer_product(columns, tokens, 9, columns)
+        with cpu_isa(isa):
+            found = padded_with_codes(product).run(width, torch.float32)
+            assert torch.equal(found, product.run(width, torch.float32))
 
 
 @needs_vector_isas

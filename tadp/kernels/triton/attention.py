@@ -392,7 +392,8 @@ def attention_constants(tile: AttentionTile, keys: int, dim: int, mask: torch.Te
         "tile_queries": tile.queries,
         "tile_keys": tile.keys,
         "tail": keys % tile.keys != 0,
-        "mask_by_query": mask is not None and mask.stride(2) != 0,
+        # A single query's row keeps its stride, but ``_aligned`` leaves such rows as short as they are.
+        "mask_by_query": mask is not None and mask.shape[2] > 1 and mask.stride(2) != 0,
         "interpreted": triton.knobs.runtime.interpret,
     }
 
