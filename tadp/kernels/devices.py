@@ -32,11 +32,11 @@ of the peak and a kernel that unpacks before each product 30 %, and 470 tokens i
 def attention_is_faster(device: torch.device | None) -> bool:
     """Whether attention products at 8 bits take less time than at 16 on a device; None stands for a CPU.
 
-    On CPUs it takes instructions that sum four products of bytes: with AVX2 alone `python -m bench.kernels.attention`
-    finds no gain below some 4,000 tokens. On GPUs tensor cores multiply bytes at twice the rate.
+    On CPUs it takes products of vectors of integers: `python -m bench.kernels.attention` finds 1.5 times the speed of
+    float32 with AVX2 alone from some hundred tokens on. On GPUs tensor cores multiply bytes at twice the rate.
     """
     if device is None or device.type == "cpu":
-        return is_available("avxvnni") or is_available("avx512vnni")
+        return any(map(is_available, ("avx2", "avxvnni", "avx512vnni")))
     return True
 
 
