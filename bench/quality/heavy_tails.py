@@ -7,11 +7,8 @@ depend on each other, and weights follow Student's t. Signal-to-noise of the lay
 was chosen with.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -20,12 +17,12 @@ from bench.record import parser, record
 from tadp.calibration.rounding import Curvature, compensate
 from tadp.compiler.balancing import balance
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.rotation import rotate, size_for
 
 COLUMNS, ROWS, TOKENS = 512, 128, 2048
 ALPHA = 0.5
 FREEDOM = 5  # degrees of, of weights
 RANK = 8  # columns for each factor that channels have in common
-ROTATED = 64  # columns
 
 
 @dataclass(frozen=True)
@@ -117,10 +114,9 @@ def ways() -> dict[str, Callable[[Layer], Made]]:
         found[f"compensated{scales}"] = lambda layer, size=size: packed(layer, size, data=True)
     found["balanced"] = lambda layer: packed(layer, factors=factors(layer))
     found["balanced, compensated"] = lambda layer: packed(layer, factors=factors(layer), data=True)
-    rotate = rotation()
-    if rotate is not None:
-        found["rotated"] = lambda layer: packed(rotated(layer, rotate))
-        found["rotated, compensated"] = lambda layer: packed(rotated(layer, rotate), data=True)
+    found["rotated"] = lambda layer: packed(rotated(layer))
+    found["rotated, compensated"] = lambda layer: packed(rotated(layer), data=True)
+    found["rotated, compensated, groups of 64"] = lambda layer: packed(rotated(layer), 64, data=True)
     return found
 
 
@@ -139,16 +135,10 @@ def factors(layer: Layer) -> torch.Tensor:
     return 1 / balance(layer.seen.abs().amax(0), layer.weight, ALPHA)
 
 
-def rotated(layer: Layer, rotate: Callable[[torch.Tensor, int], torch.Tensor]) -> Layer:
+def rotated(layer: Layer) -> Layer:
     """The same layer, whose outputs are the same, with columns rotated in blocks."""
-    return Layer(*(rotate(matrix, ROTATED) for matrix in (layer.weight, layer.seen, layer.unseen)))
-
-
-def rotation() -> Any:
-    """`tadp.kernels.rotation.rotate`, which rotates the last dimension in blocks; None where tadp has none."""
-    if importlib.util.find_spec("tadp.kernels.rotation") is None:
-        return None
-    return getattr(importlib.import_module("tadp.kernels.rotation"), "rotate", None)
+    size = size_for(layer.weight.shape[1])
+    return Layer(*(rotate(matrix, size) for matrix in (layer.weight, layer.seen, layer.unseen)))
 
 
 if __name__ == "__main__":
