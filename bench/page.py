@@ -19,14 +19,15 @@ ORDER = (
         "accuracy",
         "layers",
         "compensation",
+        "heavy_tails",
+        "widths",
         "planes",
         "groups",
         "balance",
-        "heavy_tails",
         "tiles",
         "channels",
-        "probes",
     ),
+    *("probes",),
     *("compile_time", "start", "switching", "dispatch", "step", "linear", "nonlinearity", "attention", "rounding"),
     *("sparse_attention", "sparse_error"),
     *("reuse", "product", "row_widths", "isa", "host_time", "gpu", "gpu_attention", "gpu_dry_run", "memory"),
@@ -37,7 +38,8 @@ Written by `python -m bench.page` from `bench/results/*.json`. `make bench` runs
 interleaved runs; on a shared machine only ratios within one table mean anything. What follows an @ in a title is
 another machine, size or model: step@4096-tokens ran with `--tokens 4096`, alignment@few-steps with
 `--few-steps`. Some runs were shortened: accuracy and reuse with `--clips 5`, the latter in bfloat16, accuracy@sparse
-with `--clips 2` and policies of its own, linear with `--seconds 2`. What accuracy says of `complexity` is of the
+with `--clips 2` and policies of its own, linear with `--seconds 2`, widths with `--prompts 12`, linear@avx2 and
+attention@avx2 with `--short`. What accuracy says of `complexity` is of the
 default before decision 0018. Whether adapting pays has a page of its own: [results/proof.md](results/proof.md).
 """
 
