@@ -8,6 +8,7 @@ import torch
 from bench.models.model import demo_inputs, demo_transformer
 from bench.record import parser, record
 from tadp.kernels import BitPlaneWeight
+from tadp.kernels.rotation import size_for
 
 TIMESTEPS = (900.0, 500.0, 100.0)
 WIDTHS = (8, 6, 4)
@@ -18,14 +19,16 @@ Taken = dict[str, list[torch.Tensor]]
 
 def main() -> None:
     """Record what every layer of every block takes in at three timesteps; compare its product with float64."""
-    chosen = parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument("--rotate", action="store_true", help="rotate columns before they are rounded")
+    chosen = options.parse_args()
     model = demo_transformer(torch.float32)
     layers = {
         name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear) and BLOCK.match(name)
     }
     with torch.no_grad():
         taken = inputs_of(model, layers)
-        found = {name: ratios(layer, taken[name]) for name, layer in layers.items()}
+        found = {name: ratios(layer, taken[name], rotate=chosen.rotate) for name, layer in layers.items()}
     kinds = sorted({BLOCK.sub("", name) for name in layers})
     rows: list[dict[str, object]] = []
     for kind in kinds:
@@ -54,9 +57,10 @@ def inputs_of(model: torch.nn.Module, layers: dict[str, torch.nn.Linear]) -> Tak
     return taken
 
 
-def ratios(layer: torch.nn.Linear, taken: list[torch.Tensor]) -> dict[str, float]:
+def ratios(layer: torch.nn.Linear, taken: list[torch.Tensor], *, rotate: bool = False) -> dict[str, float]:
     """Decibels by width; the bias, which is exact, does not count as signal."""
-    return ratios_of(BitPlaneWeight.from_hp(layer.weight), layer.weight, torch.cat(taken))
+    packed = BitPlaneWeight.from_hp(layer.weight, rotation=size_for(layer.in_features) if rotate else 0)
+    return ratios_of(packed, layer.weight, torch.cat(taken))
 
 
 def ratios_of(packed: BitPlaneWeight, weight: torch.Tensor, x: torch.Tensor) -> dict[str, float]:

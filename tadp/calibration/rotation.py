@@ -12,7 +12,7 @@ from tadp.kernels.rotation import size_for
 from tadp.precision import Role
 
 LEAST_GAIN = 1.0
-"""In dB at 8 bits, of the median layer of a role: a rotation costs up to a tenth of the product that it precedes."""
+"""In dB at 8 bits, of the median layer of a role: a rotation costs up to an eighth of a narrow product, and a hundredth of wide ones."""
 
 TOKENS = 512
 """Of each input that are looked at, spread over all of them."""
