@@ -12,7 +12,8 @@ from tadp.kernels.rotation import size_for
 from tadp.precision import Role
 
 LEAST_GAIN = 1.0
-"""In dB at 8 bits, of the median layer of a role: a rotation costs up to an eighth of a narrow product, and a hundredth of wide ones."""
+"""In dB at 8 bits, of the median layer of a role: a rotation costs an eighth of a narrow product, and a hundredth of a
+wide one."""
 
 TOKENS = 512
 """Of each input that are looked at, spread over all of them."""
