@@ -1,5 +1,6 @@
 """tadp: diffusion transformers at the precision that their content needs, chosen while they are sampling."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from tadp.errors import PrecisionFallbackWarning, UnsupportedModelError
@@ -7,7 +8,8 @@ from tadp.precision import Level, Plan, Recipe, Role
 from tadp.version import VERSION
 
 if TYPE_CHECKING:
-    from tadp.compiler import compile
+    from tadp.compiler import TadpConfig, compile, load, restore, save
+    from tadp.kernels import TadpWeightConfig
 
 __version__ = VERSION
 
@@ -17,16 +19,25 @@ __all__ = [
     "PrecisionFallbackWarning",
     "Recipe",
     "Role",
+    "TadpConfig",
+    "TadpWeightConfig",
     "UnsupportedModelError",
     "__version__",
     "compile",
+    "load",
+    "restore",
+    "save",
 ]
+
+_LATER = {
+    **dict.fromkeys(("TadpConfig", "compile", "load", "restore", "save"), "tadp.compiler"),
+    "TadpWeightConfig": "tadp.kernels",
+}
+"""What needs PyTorch, by the package that has it: `tadp --help` does without."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import the compiler, and PyTorch with it, when it is first asked for: `tadp --help` needs neither."""
-    if name == "compile":
-        from tadp.compiler import compile
-
-        return compile
+    """Import what needs PyTorch when it is first asked for."""
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

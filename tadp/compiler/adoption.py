@@ -48,8 +48,17 @@ Relocate = Callable[[Callable[[torch.Tensor], torch.Tensor], Callable[[], object
 """Applies a function to packed weights in its own way, and calls back for everything else."""
 
 
-def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Relocate, family: Family) -> None:
-    """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``."""
+def adopt_module(
+    model: torch.nn.Module,
+    controller: Controller,
+    relocate: Relocate,
+    family: Family,
+    methods: Mapping[str, Callable[..., object]],
+) -> None:
+    """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``.
+
+    `methods` take the place of those that its class has, or are private.
+    """
     names = tuple(inspect.signature(model.forward).parameters)
     base = type(model)
     timesteps = TimestepReader(family.timestep)
@@ -77,6 +86,7 @@ def adopt_module(model: torch.nn.Module, controller: Controller, relocate: Reloc
         return relocate(function, lambda: base._apply(self, function, recurse))
 
     members: dict[str, object] = {
+        **{name: method for name, method in methods.items() if name.startswith("_") or hasattr(base, name)},
         "__call__": call,
         "_apply": apply,
         "__module__": base.__module__,

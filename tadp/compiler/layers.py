@@ -8,7 +8,7 @@ import torch
 from tadp.families import family_of
 from tadp.families.blocks import block_paths
 from tadp.families.family import Family
-from tadp.kernels.bitplanes import DTYPES
+from tadp.kernels.bitplanes import DTYPES, BitPlaneWeight
 from tadp.precision import Role
 
 
@@ -18,7 +18,7 @@ class BlockLinear:
 
     Attributes:
         role: as far as its name and shape tell; None where they do not.
-        reason: why its weight has to stay as it is; "" where it can be packed.
+        reason: why its weight is not to be quantized; "" where it may be.
     """
 
     block: str
@@ -26,6 +26,11 @@ class BlockLinear:
     module: torch.nn.Linear
     role: Role | None = None
     reason: str = ""
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its weight is in bit planes already."""
+        return isinstance(self.module.weight, BitPlaneWeight)
 
 
 def block_linears(model: torch.nn.Module, family: Family | None = None) -> tuple[BlockLinear, ...]:
@@ -54,6 +59,8 @@ def _obstacle(
         return declared
     if len(owners[id(weight)]) > 1:
         return f"its weight is shared by {' and '.join(owners[id(weight)])}"
+    if isinstance(weight, BitPlaneWeight):
+        return "" if role is not None else "neither its name nor its shape tells its role"
     if type(weight) is not torch.nn.Parameter or weight.dtype not in DTYPES:
         return f"its weight is a {type(weight).__name__} of {weight.dtype}, not a plain floating parameter"
     if role is None:

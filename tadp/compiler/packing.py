@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import cast
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -12,7 +14,6 @@ from tadp.compiler.balancing import Balancing
 from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.errors import PrecisionFallbackWarning
 from tadp.families.family import Family
-from tadp.files.automatic import weight_directories
 from tadp.files.codes import CodesDirectory, WeightCodes
 from tadp.kernels.bitplanes import BitPlaneWeight, pack_linear_
 from tadp.kernels.rotation import size_for
@@ -20,49 +21,82 @@ from tadp.precision import Role
 from tadp.runtime.checkpoint import CheckpointMasters, find_places
 from tadp.runtime.host_copies import HostCopies
 from tadp.runtime.masters import SpillWriter, WrittenMasters
-from tadp.runtime.pool import WeightPool
+from tadp.runtime.pool import PlaneFile, WeightPool
 
 
-def pack_blocks(
-    model: torch.nn.Module,
-    family: Family,
-    pool: WeightPool,
-    group_size: int | None = None,
-    balancing: Balancing | None = None,
-    rotated: Collection[Role] = (),
-    codes: CodesDirectory | None = None,
-) -> tuple[BlockLinear, ...]:
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from whose weights were packed before.
+
+    Attributes:
+        fingerprint: of the model before they were; "" where nobody knows.
+        packing: how they were packed, see `tadp.files.manifest`.
+        masters: of layers that have some.
+        planes: has the planes that weights were loaded without.
+    """
+
+    fingerprint: str = ""
+    packing: Mapping[str, Any] = field(default_factory=dict)
+    masters: CheckpointMasters | None = None
+    planes: PlaneFile | None = None
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How weights are packed, and what is known of them.
+
+    Attributes:
+        group_size: as in pack_linear_.
+        balancing: moves difficulty from activations into weights; None for none.
+        rotated: roles whose columns are mixed by rotations, where any divides them.
+        codes: that were chosen with data; their layers are packed with these, and rotated as these are.
+        origin: of weights that are packed already.
+        directories: where the model's files lie.
+    """
+
+    group_size: int | None = None
+    balancing: Balancing | None = None
+    rotated: Collection[Role] = ()
+    codes: CodesDirectory | None = None
+    origin: Origin | None = None
+    directories: tuple[Path, ...] = ()
+
+
+def pack_blocks(model: torch.nn.Module, family: Family, pool: WeightPool, how: Packing) -> tuple[BlockLinear, ...]:
     """Turn the linear weights of all blocks into bit planes, in place, and give them and their masters to the pool.
 
+    Weights that are packed already stay as they are.
+
     Masters that the model's own files do not hold are written first: a full disk is met before anything has changed.
-    Then layer after layer is packed, so that at no time more than one of them is in memory twice. `group_size` is that
-    of pack_linear_; with `balancing` difficulty moves from activations into weights; columns of the roles in `rotated`
-    are mixed by rotations, where any divides them; layers of `codes` are packed with these, and rotated as these are.
+    Then layer after layer is packed, so that at no time more than one of them is in memory twice.
 
     Returns:
-        All linear layers of the blocks. One with a reason stays as it is, and a warning names it.
+        All linear layers of the blocks. One with a reason stays at 16 bits, and a warning names it.
 
     Raises:
         OSError: where the masters cannot be written.
     """
     found = block_linears(model, family)
-    linears = [linear for linear in found if not linear.reason]
+    linears = [linear for linear in found if not linear.reason and not linear.is_packed]
     for linear in found:
         if linear.reason:
             message = f"{linear.layer} stays at 16 bits: {linear.reason}"
             warnings.warn(message, PrecisionFallbackWarning, stacklevel=5)
-    masters = _masters(model, linears)
+    origin, codes = how.origin, how.codes
+    masters = _masters(how.directories[:1], linears, None if origin is None else origin.masters)
+    balancing = how.balancing
     factors = {} if balancing is None else balancing.factors({linear.layer: linear.module.weight for linear in linears})
     for linear in tqdm(linears, desc="packing weights", unit="layer", leave=False):
         chosen = None if codes is None else codes.of(linear.layer)
         if chosen is None or codes is None:
-            rotation = size_for(linear.module.in_features) if linear.role in rotated else 0
-            pack_linear_(linear.module, group_size, factors.get(linear.layer), rotation)
+            rotation = size_for(linear.module.in_features) if linear.role in how.rotated else 0
+            pack_linear_(linear.module, how.group_size, factors.get(linear.layer), rotation)
         else:
             _pack_codes(linear.module, chosen, codes.header.rotations.get(linear.layer, 0))
     if any(linear.module.weight.device.type == "cuda" for linear in linears):
         torch.cuda.empty_cache()  # the allocator keeps the room of the 16-bit weights otherwise
-    pool.adopt([(linear.block, linear.layer, _packed(linear)) for linear in linears], masters)
+    adopted = [(linear.block, linear.layer, _packed(linear)) for linear in found if linear.is_packed]
+    pool.adopt(adopted, masters, None if origin is None else origin.planes)
     return found
 
 
@@ -72,15 +106,22 @@ def _pack_codes(module: torch.nn.Linear, chosen: WeightCodes, rotation: int) -> 
     module.weight = torch.nn.Parameter(packed, requires_grad=False)
 
 
-def _masters(model: torch.nn.Module, linears: Sequence[BlockLinear]) -> CheckpointMasters:
+def _masters(
+    directories: Sequence[Path], linears: Sequence[BlockLinear], known: CheckpointMasters | None
+) -> CheckpointMasters:
     """The weights of layers as they are: in the files that the model was loaded from, else written."""
     weights = {linear.layer: linear.module.weight for linear in linears}
-    places = find_places(weight_directories(model)[:1], weights)
+    places = find_places(directories, weights)
     others = {layer: weight for layer, weight in weights.items() if layer not in places}
-    return CheckpointMasters(places, _spill(others) if others else None)
+    return CheckpointMasters(places, spill(others) if others else None, known)
 
 
-def _spill(weights: Mapping[str, torch.Tensor]) -> WrittenMasters:
+def spill(weights: Mapping[str, torch.Tensor]) -> WrittenMasters:
+    """Write masters by layer into the cache.
+
+    Raises:
+        OSError: where they cannot be written.
+    """
     directory = cache_directory() / "masters"
     writer: SpillWriter | None = None
     try:

@@ -1,7 +1,8 @@
 """What a calibration holds for: a model, how it is called, and the versions that measured it."""
 
 import hashlib
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -15,8 +16,13 @@ def fingerprint(model: torch.nn.Module) -> str:
 
     Reads little of each tensor, so that models of many gigabytes take seconds; to be taken before weights are packed.
     """
+    return fingerprint_of(model.named_parameters())
+
+
+def fingerprint_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """The same of parameters by name, in any order."""
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
+    for name, parameter in sorted(parameters, key=operator.itemgetter(0)):
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
         values = parameter.detach().flatten()
         sample = values[:: max(1, values.numel() // _SAMPLED)]

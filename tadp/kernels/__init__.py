@@ -19,20 +19,16 @@ if not _LIBRARY.is_file():
 torch.ops.load_library(str(_LIBRARY))
 
 from tadp.kernels.bitplanes import (  # noqa: E402  its class refers to the operators just loaded
-    BitPlaneConfig,
     BitPlaneWeight,
-    flatten_state_dict,
+    TadpWeightConfig,
     pack_linear_,
-    unflatten_state_dict,
 )
 
 __all__ = [
-    "BitPlaneConfig",
     "BitPlaneWeight",
+    "TadpWeightConfig",
     "devices",
-    "flatten_state_dict",
     "operators",
     "pack_linear_",
     "registry",
-    "unflatten_state_dict",
 ]

@@ -5,8 +5,7 @@ such weights runs eagerly as well, at 8 bits; under torch.compile a linear stays
 which passes can see and rewrite.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +16,14 @@ from torchao.core.config import AOBaseConfig
 from torchao.quantization.transform_module import register_quantize_module_handler
 from torchao.utils import TorchAOBaseTensor
 
-from tadp.kernels.formats import GROUP_SIZES, PLANE_BITS, WIDTHS
+from tadp.kernels.formats import FORMATS, GROUP_SIZES, WIDTHS
 from tadp.kernels.operators import flatten
-from tadp.kernels.planes import cut, encode, group_count, join, laid_out_by_group, plane_shape
+from tadp.kernels.planes import cut, encode, group_count, join, laid_out_by_group
 from tadp.kernels.rotation import SIZES, rotate
 from tadp.kernels.values import Codes, Epilogue, Planes
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types that a packed weight can stand for."""
-
-_METADATA_KEY = "tadp.bit_planes"
-_METADATA_VERSION = 2
-"""2 may hold rotations, which a reader of 1 would not undo."""
 
 
 class BitPlaneWeight(TorchAOBaseTensor):
@@ -164,6 +159,14 @@ class BitPlaneWeight(TorchAOBaseTensor):
         return cls(*cut(codes), laid_out, columns, dtype, factors, rotation)
 
     @property
+    def widest(self) -> int:
+        """The most bits that it is readable at: 8, or fewer while planes are missing, which then have no columns."""
+        return next(width for width, row in FORMATS.items() if all(self._has(plane) for plane in row.planes))
+
+    def _has(self, plane: str) -> bool:
+        return self.shape[1] == 0 or getattr(self, plane).shape[1] > 0
+
+    @property
     def groups(self) -> int:
         """How many scales a row has; 0 where its columns share one."""
         return 0 if self.scale.dim() == 1 else self.scale.shape[1]
@@ -179,30 +182,35 @@ class BitPlaneWeight(TorchAOBaseTensor):
         """What a product at a width of 8, 6 or 4 bits reads.
 
         Raises:
-            ValueError: for another width.
+            ValueError: for another width, and where planes of it are missing.
         """
         if width not in WIDTHS:
             raise ValueError(f"a weight is readable at {WIDTHS} bits, not at {width}")
+        if width > self.widest:
+            raise ValueError(f"planes of {width} bits are not here, only those of {self.widest}")
         return Planes(self.high, self.mid, self.low, self.scale).at(width)
 
-    def unpack(self, width: int = 8) -> torch.Tensor:
-        """Codes u_b at a width: ``(rows, columns)`` uint8 below 2^width."""
-        read = self.planes(width)
+    def unpack(self, width: int | None = None) -> torch.Tensor:
+        """Codes u_b at a width, or at the widest: ``(rows, columns)`` uint8 below 2^width."""
+        read = self.planes(width or self.widest)
         return join(read.high, read.mid, read.low, self.columns)
 
-    def dequantize(self, width: int = 8) -> torch.Tensor:
-        """The weight as a plain floating tensor, as precisely as ``width`` bits have it."""
-        *read, _ = self.planes(width)
+    def dequantize(self, width: int | None = None) -> torch.Tensor:
+        """The weight as a plain floating tensor, as precisely as ``width`` bits, or all that are here, have it."""
+        *read, _ = self.planes(width or self.widest)
         restored = torch.ops.tadp.dequantize(*read, self.columns, torch.float32 if self.rotation else self.dtype)
         if self.rotation:
             restored = torch.ops.tadp.rotate(restored, self.rotation)  # its own inverse
         return (restored if self.factors is None else restored * self.factors).to(self.dtype)
 
-    def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None, width: int = 8) -> torch.Tensor:
-        """Quantize x per token to int8, multiply integers, and return ``(..., rows)`` in x's type."""
+    def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None, width: int | None = None) -> torch.Tensor:
+        """Quantize x per token to int8, multiply integers, and return ``(..., rows)`` in x's type.
+
+        `width` is 8, 6 or 4; None for the widest.
+        """
         balanced = x if self.factors is None else (x * self.factors).to(x.dtype)
         codes = Codes(*torch.ops.tadp.quantize(balanced, self.groups, self.rotation))
-        return torch.ops.tadp.linear(*flatten(codes, self.planes(width), Epilogue(bias, dtype=x.dtype)))
+        return torch.ops.tadp.linear(*flatten(codes, self.planes(width or self.widest), Epilogue(bias, dtype=x.dtype)))
 
     def nbytes_at(self, width: int) -> int:
         """Bytes that a width needs in memory, scales included."""
@@ -215,9 +223,34 @@ class BitPlaneWeight(TorchAOBaseTensor):
         own = self.columns, self.dtype, self.device, self.requires_grad, self.rotation
         return repr((type(self).__name__, *own, inner, balanced))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BitPlaneWeight":
+        parts = [None if part is None else part.detach().clone() for part in self._tensors()]
+        memo[id(self)] = copy = _rebuild(parts, self.columns, self.dtype, self.rotation, isinstance(self, nn.Parameter))
+        return copy
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Planes and no more: what stands around a weight in a compiled model, which `uncaptured` leads to, is not its.
+        is_parameter = isinstance(self, nn.Parameter)
+        return _rebuild, (self._tensors(), self.columns, self.dtype, self.rotation, is_parameter)
+
+    def _tensors(self) -> list[torch.Tensor | None]:
+        return [self.high, self.mid, self.low, self.scale, self.factors]
+
     def __repr__(self, *, tensor_contents: object = None) -> str:
-        sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in WIDTHS)
+        sizes = ", ".join(f"{width} bits: {self.nbytes_at(width):,} B" for width in WIDTHS if width <= self.widest)
         return f"BitPlaneWeight(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device}, {sizes})"
+
+
+def _rebuild(
+    tensors: Sequence[Any], columns: int, dtype: torch.dtype, rotation: int, is_parameter: bool
+) -> BitPlaneWeight:
+    """A weight from what a pickle holds of it."""
+    high, mid, low, scale, factors = tensors
+    weight = BitPlaneWeight(high, mid, low, scale, columns, dtype, factors, rotation)
+    return nn.Parameter(weight, requires_grad=False) if is_parameter else weight  # type: ignore[return-value]
+
+
+torch.serialization.add_safe_globals([_rebuild])  # so that torch.load reads a state dict with weights_only=True
 
 
 @BitPlaneWeight.implements_torch_function([torch.nn.functional.linear])
@@ -274,8 +307,8 @@ def _check_dtype(dtype: torch.dtype) -> None:
 
 
 @dataclass(frozen=True)
-class BitPlaneConfig(AOBaseConfig):
-    """For torchao: ``quantize_(model, BitPlaneConfig())`` packs every linear's weight in place.
+class TadpWeightConfig(AOBaseConfig):
+    """For torchao: ``quantize_(model, TadpWeightConfig())`` packs every linear's weight in place.
 
     Attributes:
         group_size: as in ``pack_linear_``.
@@ -284,8 +317,8 @@ class BitPlaneConfig(AOBaseConfig):
     group_size: int | None = None
 
 
-@register_quantize_module_handler(BitPlaneConfig)
-def _pack_module(module: nn.Module, config: BitPlaneConfig) -> nn.Module:
+@register_quantize_module_handler(TadpWeightConfig)
+def _pack_module(module: nn.Module, config: TadpWeightConfig) -> nn.Module:
     pack_linear_(module, config.group_size)
     return module
 
@@ -311,70 +344,3 @@ def pack_linear_(
         fitting = group_size if group_count(module.in_features, group_size) else None
         packed = BitPlaneWeight.from_hp(module.weight.detach(), fitting, factors, rotation)
         module.weight = nn.Parameter(packed, requires_grad=False)
-
-
-def flatten_state_dict(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Take a state dict apart into what safetensors can store: plain tensors and string metadata.
-
-    The planes of ``name`` become ``name.high``, ``name.mid``, ``name.low`` and ``name.scale``, with ``name.factors``
-    where there are some. (torchao's own flattening accepts a fixed list of its own classes only.)
-
-    Raises:
-        ValueError: if a plain tensor of the state dict has such a name already.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    weights: dict[str, dict[str, Any]] = {}
-    plain = {name for name, tensor in state.items() if not isinstance(tensor, BitPlaneWeight)}
-    for name, tensor in state.items():
-        if not isinstance(tensor, BitPlaneWeight):
-            tensors[name] = tensor.detach()
-            continue
-        weights[name] = {"columns": tensor.columns, "dtype": str(tensor.dtype).removeprefix("torch.")}
-        if tensor.rotation:
-            weights[name]["rotation"] = tensor.rotation
-        for part in (*BitPlaneWeight.tensor_data_names, *BitPlaneWeight.optional_tensor_data_names):
-            if getattr(tensor, part) is None:
-                continue
-            if f"{name}.{part}" in plain:
-                raise ValueError(f"the state dict holds both the packed weight {name} and a tensor {name}.{part}")
-            tensors[f"{name}.{part}"] = getattr(tensor, part)
-    return tensors, {_METADATA_KEY: json.dumps({"version": _METADATA_VERSION, "weights": weights})}
-
-
-def unflatten_state_dict(
-    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None
-) -> dict[str, torch.Tensor]:
-    """Undo ``flatten_state_dict``. Tensors without the metadata come back as they are.
-
-    Raises:
-        ValueError: for metadata of an unknown version, and where a plane is missing or does not fit.
-    """
-    text = (metadata or {}).get(_METADATA_KEY)
-    if text is None:
-        return dict(tensors)
-    content = json.loads(text)
-    if content.get("version") not in (1, _METADATA_VERSION):
-        raise ValueError(f"bit planes of format version {content.get('version')}; this tadp reads 1 and 2")
-    rest = dict(tensors)
-    packed: dict[str, torch.Tensor] = {}
-    for name, about in content["weights"].items():
-        try:
-            parts = [rest.pop(f"{name}.{part}") for part in BitPlaneWeight.tensor_data_names]
-        except KeyError as missing:
-            raise ValueError(f"the packed weight {name} lacks its part {missing.args[0]}") from None
-        rows, columns = parts[0].shape[0], about["columns"]
-        *shapes, scale_shape = (tuple(part.shape) for part in parts)
-        scales = [(rows,), *((rows, columns // size) for size in GROUP_SIZES)]
-        if shapes != [plane_shape(plane, rows, columns) for plane in PLANE_BITS] or scale_shape not in scales:
-            raise ValueError(f"the parts of the packed weight {name} do not fit {columns} columns")
-        high, mid, low, scale = parts
-        factors = rest.pop(f"{name}.factors", None)
-        if factors is not None and factors.shape != (columns,):
-            raise ValueError(f"the parts of the packed weight {name} do not fit {columns} columns")
-        if scale.dim() == 2:
-            scale = laid_out_by_group(scale)  # files know no strides
-        rotation = about.get("rotation", 0)
-        _check_rotation(rotation, columns)
-        dtype = getattr(torch, about["dtype"])
-        packed[name] = BitPlaneWeight(high, mid, low, scale, columns, dtype, factors, rotation)
-    return {**rest, **packed}

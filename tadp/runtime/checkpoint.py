@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import torch
@@ -48,11 +49,10 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class Place:
-    """A tensor of a file, and its size in bytes."""
+    """A tensor of a file."""
 
     file: CheckpointFile
     key: str
-    nbytes: int
 
 
 def find_places(directories: Iterable[Path], weights: Mapping[str, torch.Tensor]) -> dict[str, Place]:
@@ -69,7 +69,7 @@ def find_places(directories: Iterable[Path], weights: Mapping[str, torch.Tensor]
             for layer, weight in weights.items():
                 key = f"{layer}.weight"
                 if layer not in found and key in file.keys and _is(file.get(key), weight):
-                    found[layer] = Place(file, key, weight.numel() * weight.element_size())
+                    found[layer] = Place(file, key)
         except (OSError, SafetensorError):
             continue  # what cannot be read is written instead
     return found
@@ -78,15 +78,38 @@ def find_places(directories: Iterable[Path], weights: Mapping[str, torch.Tensor]
 class CheckpointMasters:
     """Read access to masters, most of which lie in a checkpoint.
 
-    Attributes:
-        nbytes: of all masters together.
+    Copies of a model share them. A pickle does not hold them, as they are files of this machine.
     """
 
-    def __init__(self, places: Mapping[str, Place], others: WrittenMasters | None) -> None:
-        """`others` has the layers that have no place."""
+    def __init__(
+        self,
+        places: Mapping[str, Place] = MappingProxyType({}),
+        written: WrittenMasters | None = None,
+        others: "CheckpointMasters | None" = None,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
+        """Masters at `places`; those that have none are in `written`, or else in `others`. `without` have none."""
         self._places = dict(places)
+        self._written = written
         self._others = others
-        self.nbytes = sum(place.nbytes for place in places.values()) + (0 if others is None else others.nbytes)
+        self._without = without
+
+    def __deepcopy__(self, memo: object) -> "CheckpointMasters":
+        return self
+
+    def __reduce__(self) -> tuple[type["CheckpointMasters"], tuple[()]]:
+        return CheckpointMasters, ()
+
+    def holds(self, key: str) -> bool:
+        """Whether the master of a layer is there."""
+        if key in self._without:
+            return False
+        written = self._written is not None and key in self._written.keys
+        return key in self._places or written or (self._others is not None and self._others.holds(key))
+
+    def without(self, keys: Iterable[str]) -> "CheckpointMasters":
+        """The same masters, but for those of some layers."""
+        return CheckpointMasters(others=self, without=frozenset(keys))
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:
         """The master of a layer; on CPUs it is backed by its file, not by memory.
@@ -95,6 +118,8 @@ class CheckpointMasters:
             RuntimeError: where the file was written over since the model was loaded.
         """
         place = self._places.get(key)
+        if place is None and self._written is not None and key in self._written.keys:
+            return self._written.get(key, device)
         if place is None:
             assert self._others is not None
             return self._others.get(key, device)

@@ -50,6 +50,7 @@ class ModelFacts:
         outside: shapes of the linear layers outside the blocks that run uncompiled, by layer.
         other_weight_bytes: of everything that is not packed.
         mapped: attention modules that show a block map, each with its block's path.
+        packing: how weights were packed, see `tadp.files.manifest`.
     """
 
     blocks: tuple[str, ...]
@@ -58,6 +59,7 @@ class ModelFacts:
     outside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     other_weight_bytes: int = 0
     mapped: tuple[tuple[str, HasBlockMap], ...] = ()
+    packing: Mapping[str, object] = field(default_factory=dict)
 
 
 class Controller:
@@ -123,6 +125,11 @@ class Controller:
         return self._facts.blocks
 
     @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+        return self._facts
+
+    @property
     def pieces(self) -> tuple[Any, ...]:
         """What was captured so far, cut into pieces: what a recipe makes of them is for `tadp.passes` to say."""
         return tuple(piece for dispatcher in self._dispatchers for piece in dispatcher.partition.pieces)
@@ -160,6 +167,14 @@ class Controller:
         self._pool.read_channels_at(calibration.channel_widths)
         for dispatcher in self._dispatchers:
             dispatcher.forget_weights()
+
+    def complete_planes(self) -> None:
+        """Read the planes that weights were loaded without."""
+        self._pool.complete_planes()
+
+    def forget_fingerprint(self) -> None:
+        """The model's weights are others now: no calibration that was measured before holds for them."""
+        self._facts = replace(self._facts, fingerprint="")
 
     def lead(self, companions: Iterable["Controller"]) -> None:
         """Pass changes of policy on to the controllers of a pipeline's other transformers."""

@@ -13,7 +13,7 @@ from tadp.precision import L16, MASTER, W8A16, Plan, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.order import Order
 from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Variant, layer_in_block
-from tadp.runtime.pool import NoRoomError, WeightPool
+from tadp.runtime.pool import RESTORED, NoRoomError, WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
 
 NO_ROOM = "the device has no room for its 16-bit weights"
@@ -142,8 +142,11 @@ class Dispatcher(Generic[PieceT]):
             lowered = names.block in self._no_room and recipe.has(L16)
             runs = recipe.running.without_masters if lowered else recipe.running
             for row in self._variants.layers(piece, runs):
+                layer = names.of(row.layer)
                 reason = row.reason or (NO_ROOM if lowered and row.level == W8A16 else "")
-                yield replace(row, piece=names.block, layer=names.of(row.layer), reason=reason, why=why, reuse=reuse)
+                if not reason and row.level == L16 and row.shape is not None and self._pool.is_restored(layer):
+                    reason = RESTORED
+                yield replace(row, piece=names.block, layer=layer, reason=reason, why=why, reuse=reuse)
 
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""

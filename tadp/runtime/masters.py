@@ -38,6 +38,7 @@ class SpillWriter:
         encoded = json.dumps(header).encode()
         encoded += b" " * (-len(encoded) % 8)
         self._file.write(len(encoded).to_bytes(8, "little") + encoded)
+        self._keys = frozenset(layout)
         self._expected = list(layout)
 
     def write(self, key: str, tensor: torch.Tensor) -> None:
@@ -54,7 +55,7 @@ class SpillWriter:
     def finish(self) -> "WrittenMasters":
         """Close the file for writing and map it."""
         self._file.flush()
-        return WrittenMasters(self.path, self._file)
+        return WrittenMasters(self.path, self._file, self._keys)
 
 
 class WrittenMasters:
@@ -62,12 +63,11 @@ class WrittenMasters:
 
     Attributes:
         path: of the file.
-        nbytes: of all masters together.
+        keys: the layers whose masters it holds.
     """
 
-    def __init__(self, path: Path, lock: BinaryIO) -> None:
-        self.path = path
-        self.nbytes = path.stat().st_size
+    def __init__(self, path: Path, lock: BinaryIO, keys: frozenset[str]) -> None:
+        self.path, self.keys = path, keys
         self._finalizer = weakref.finalize(self, _remove, path, lock, os.getpid())
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:

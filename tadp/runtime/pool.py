@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 
@@ -29,20 +29,29 @@ class PlaneWeight(Protocol):
 
     @property
     def shape(self) -> torch.Size: ...
+    def numel(self) -> int: ...
+    def element_size(self) -> int: ...
+    def dequantize(self) -> torch.Tensor: ...
 
 
 class Masters(Protocol):
-    """The 16-bit weights of packed layers, in files.
+    """The 16-bit weights of packed layers, in files."""
 
-    Attributes:
-        nbytes: of all of them.
-    """
-
-    nbytes: int
+    def holds(self, key: str) -> bool:
+        """Whether that of a layer is there."""
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:
         """That of a layer, which a device without memory of its own does not copy."""
 
+
+class PlaneFile(Protocol):
+    """Planes of packed layers in a file, for those that were loaded without them."""
+
+    def get(self, layer: str, plane: str, device: torch.device) -> torch.Tensor:
+        """A plane of a layer, on a device."""
+
+
+RESTORED = "its 16-bit values are restored from 8 bits, as no 16-bit weights were loaded: name them with masters=..."
 
 NOT_CAPTURED = "torch.compile did not capture the code that calls it"
 
@@ -68,6 +77,7 @@ class WeightPool:
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
         self._masters: Masters | None = None
+        self._plane_file: PlaneFile | None = None
         self._warned: set[str] = set()
         self._layers: dict[int, tuple[str, str]] = {}
         self._adopted: list[PlaneWeight] = []  # kept alive: a weight's id is its name here
@@ -81,10 +91,36 @@ class WeightPool:
         """Know the widths of output channels at mixed levels: by layer, ``(len(MIXED_AVERAGES), rows)`` uint8."""
         self._channel_widths = dict(widths)
 
-    def adopt(self, weights: Iterable[tuple[str, str, PlaneWeight]], masters: Masters) -> None:
-        """Take in packed weights, each with its block's and its layer's path, and their masters."""
-        self._masters = masters
+    def adopt(
+        self, weights: Iterable[tuple[str, str, PlaneWeight]], masters: Masters, plane_file: PlaneFile | None = None
+    ) -> None:
+        """Take in packed weights, each with its block's and its layer's path, and their masters.
+
+        `plane_file` has the planes that weights lack.
+        """
+        self._masters, self._plane_file = masters, plane_file
+        self._mapped = {}
         self.replace(weights)
+
+    @property
+    def masters(self) -> Masters | None:
+        """Of the packed weights; None while there are none."""
+        return self._masters
+
+    @property
+    def plane_file(self) -> PlaneFile | None:
+        """Has the planes that weights lack; None where none do."""
+        return self._plane_file
+
+    def complete_planes(self) -> None:
+        """Read all planes that weights lack."""
+        for weight in self._adopted:
+            for part in ("mid", "low"):
+                self.part(cast(torch.Tensor, weight), Part(part))
+
+    def is_restored(self, layer: str) -> bool:
+        """Whether a packed layer has no master, so that its 16-bit values come from its planes."""
+        return self._masters is not None and not self._masters.holds(layer)
 
     def replace(self, weights: Iterable[tuple[str, str, PlaneWeight]]) -> bool:
         """Know packed weights by these objects from now on; returns whether any of them is new."""
@@ -111,7 +147,7 @@ class WeightPool:
 
     def _uncaptured(self, layer: str, device: torch.device) -> torch.Tensor | None:
         """What a layer outside all captured graphs, where no plan reaches it, runs on: its master, or None: planes."""
-        packed = self.runs_packed_uncaptured(device)
+        packed = self.runs_packed_uncaptured(device) or self.is_restored(layer)
         if layer not in self._warned:
             self._warned.add(layer)
             level = "runs at 8 bits whatever the policy says" if packed else "stays at 16 bits"
@@ -143,7 +179,10 @@ class WeightPool:
             if found is None:
                 return torch.full((weight.shape[0],), 8, dtype=torch.uint8, device=weight.device)
             return found[MIXED_AVERAGES.index(part.average)].to(weight.device)
-        tensor: torch.Tensor = getattr(self._planes(weight), part.kind)
+        planes = self._planes(weight)
+        tensor: torch.Tensor = getattr(planes, part.kind)
+        if tensor.dim() == 2 and tensor.shape[1] == 0 and weight.numel():
+            tensor = self._fetch(planes, part.kind)
         return tensor
 
     @property
@@ -157,7 +196,8 @@ class WeightPool:
         """Whether all masters fit into so many free bytes of the device, with a margin; None: they need no room."""
         if free is None or self._masters is None:
             return True
-        return self._masters.nbytes - self.master_bytes <= (1 - MEMORY_MARGIN) * free
+        wanted = sum(weight.numel() * weight.element_size() for weight in self._adopted)
+        return wanted - self.master_bytes <= (1 - MEMORY_MARGIN) * free
 
     def keep_masters(self, blocks: frozenset[str]) -> None:
         """Let go of all masters but those of the named blocks."""
@@ -186,9 +226,24 @@ class WeightPool:
             assert self._masters is not None
             _check_room(weight)
             started = time.perf_counter()
-            self._mapped[named] = self._masters.get(named[1], weight.device)
+            if self._masters.holds(named[1]):
+                self._mapped[named] = self._masters.get(named[1], weight.device)
+            else:
+                assert isinstance(weight, PlaneWeight)
+                self._mapped[named] = weight.dequantize()
             self.seconds_mapping += time.perf_counter() - started
         return self._mapped[named]
+
+    def _fetch(self, weight: PlaneWeight, plane: str) -> torch.Tensor:
+        """A plane that a weight was loaded without, read from its file now that something asks for it."""
+        layer = self.layer_of(weight)
+        if self._plane_file is None or layer is None:
+            raise RuntimeError(
+                f"the {plane} plane of {layer or 'a weight'} was not loaded, and no file is known to have it"
+            )
+        tensor = self._plane_file.get(layer, plane, weight.high.device)
+        setattr(weight, plane, tensor)
+        return tensor
 
     def _planes(self, weight: torch.Tensor) -> PlaneWeight:
         if isinstance(weight, PlaneWeight):

@@ -16,7 +16,8 @@ from tadp.calibration.recording import Step
 from tadp.compiler.balancing import Balancing
 from tadp.compiler.layers import block_linears
 from tadp.files.fingerprint import calibration_key, fingerprint
-from tadp.kernels import BitPlaneWeight, flatten_state_dict, pack_linear_, unflatten_state_dict
+from tadp.files.packed import flatten_state_dict, unflatten_state_dict
+from tadp.kernels import BitPlaneWeight, pack_linear_
 from tadp.planning.calibration import Calibration
 from tadp.policy import Static
 from tadp.precision import L4, L8, L16, MIXED_AVERAGES, Level, Recipe, Role

@@ -10,13 +10,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torchao.quantization import quantize_
 
+from tadp.files.packed import flatten_state_dict, unflatten_state_dict
 from tadp.kernels import (
-    BitPlaneConfig,
     BitPlaneWeight,
-    flatten_state_dict,
+    TadpWeightConfig,
     pack_linear_,
     planes,
-    unflatten_state_dict,
 )
 from tests.kernels.cases import COLUMNS, FLOATS, ROWS, SEEDS, WIDTHS, random_codes
 
@@ -225,7 +224,7 @@ def test_moves_and_copies() -> None:
 
 def test_torchao_packs_every_linear() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Sequential(nn.Linear(8, 4)))
-    quantize_(model, BitPlaneConfig())
+    quantize_(model, TadpWeightConfig())
     assert isinstance(model[0].weight, BitPlaneWeight)
     assert isinstance(model[2][0].weight, BitPlaneWeight)
     assert "BitPlaneWeight" in io.StringIO(str(model[0].weight)).read()

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tadp.kernels import BitPlaneWeight
+from tadp.runtime.checkpoint import CheckpointMasters
 from tadp.runtime.masters import SpillWriter, WrittenMasters, remove_abandoned
 from tadp.runtime.pool import WeightPool
 
@@ -60,7 +62,9 @@ def test_a_file_in_use_is_not_abandoned(tmp_path: Path) -> None:
 @pytest.mark.spawns
 def test_a_crash_leaves_a_file_that_the_next_start_removes(tmp_path: Path) -> None:
     code = (
-        "import os, torch; from pathlib import Path; from tadp.runtime.masters import SpillWriter\n"
+        "import os, torch; from pathlib import Path; from tadp.kernels import BitPlaneWeight
+from tadp.runtime.checkpoint import CheckpointMasters
+from tadp.runtime.masters import SpillWriter\n"
         f"writer = SpillWriter(Path({str(tmp_path)!r}), {{'a': torch.ones(2, 2)}})\n"
         "writer.write('a', torch.ones(2, 2)); masters = writer.finish(); os.kill(os.getpid(), 9)"
     )
@@ -80,7 +84,9 @@ def test_tensors_out_of_order_are_refused(tmp_path: Path) -> None:
 def test_masters_fit_where_a_fifth_of_the_memory_stays_free(tmp_path: Path) -> None:
     pool, masters = WeightPool(lambda weight: pytest.fail("nothing is packed here")), _spill(tmp_path)
     assert pool.masters_fit(0)  # there are none
-    pool.adopt((), masters)
+    weight = BitPlaneWeight.from_hp(torch.randn(3, 5))
+    pool.adopt([("block", "a", weight)], CheckpointMasters(written=masters))
+    nbytes = 3 * 5 * 4
     assert pool.masters_fit(None)
-    assert not pool.masters_fit(masters.nbytes)
-    assert pool.masters_fit(masters.nbytes * 5 // 4 + 1)
+    assert not pool.masters_fit(nbytes)
+    assert pool.masters_fit(nbytes * 5 // 4 + 1)

@@ -1,0 +1,246 @@
+"""`tadp.load`: from a saved model or pipeline to a compiled one, without packing anything."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import diffusers
+import torch
+from safetensors import SafetensorError
+
+from tadp.compiler.model import join_pipeline, transformers_of
+from tadp.compiler.packing import Origin
+from tadp.compiler.state import methods_of
+from tadp.compiler.transformer import AUTO, compile_transformer, named, order_for
+from tadp.families import component_dtypes
+from tadp.files.fingerprint import fingerprint_of
+from tadp.files.manifest import NAME, Manifest
+from tadp.files.saved import SavedTensors
+from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.kernels.formats import FORMATS
+from tadp.planning.calibration import Calibration
+from tadp.policy import Policy, parse
+from tadp.runtime.checkpoint import CheckpointFile, CheckpointMasters, Place
+from tadp.runtime.controller import Controller
+
+DEFAULT_POLICY = "complexity"
+
+
+def load(
+    directory: str | Path,
+    policy: str | Policy | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    model: torch.nn.Module | None = None,
+    widths: int = 8,
+    masters: str | Path | None = None,
+    calibration: Calibration | str | Path | None = AUTO,
+    precompile: bool = True,
+    **torch_compile_options: Any,
+) -> Any:
+    """Load what `tadp.save` wrote; a model or a pipeline that is compiled.
+
+    Nothing is packed, and the original checkpoint is not needed. Every tensor is compared with its checksum as it is
+    read; on a CPU weights stay backed by their files.
+
+    Args:
+        directory: of a model or of a pipeline.
+        policy: as `tadp.compile` takes it; None: the one that the model followed when it was saved.
+        device: where the model goes.
+        model: for classes that are not diffusers': a module of the saved class, which may be on the meta device. It
+            becomes the loaded one.
+        widths: bits up to which weights are read: at 4, half of the planes are left in the file. A wider level reads
+            what it needs when it is first asked for.
+        masters: a directory of the safetensors files that the model was packed from: blocks at 16 bits then run on
+            these. None: they run on what 8 bits restore, and ``explain()`` says so.
+        calibration: as `tadp.compile` takes it; "auto" finds the one that was saved with the model.
+        precompile: as `tadp.compile` takes it.
+        torch_compile_options: passed to `torch.compile`, as in `tadp.compile`.
+
+    Returns:
+        The module, or the diffusers pipeline, with its `Controller` as attribute ``tadp``.
+
+    Raises:
+        ValueError: for a directory that holds no saved model, for files that are damaged, of a newer version, or do not
+            fit the model, and for what `tadp.compile` refuses. A module that was passed is left as it was.
+    """
+    path = Path(directory)
+    if widths not in FORMATS:
+        raise ValueError(f"widths is one of {tuple(FORMATS)}, not {widths!r}")
+    if (path / "model_index.json").exists():
+        if model is not None or masters is not None:
+            raise ValueError("model and masters are of one transformer: load the pipeline's directory without them")
+        return _load_pipeline(path, policy, device, widths, calibration, precompile, torch_compile_options)
+    manifest = Manifest.load(path)
+    tensors = SavedTensors(path, manifest)
+    skeleton = _skeleton(path, manifest) if model is None else model
+    if isinstance(getattr(skeleton, "tadp", None), Controller):
+        raise ValueError("the model is compiled already: pass one that is not, or load a state dict into it")
+    chosen = parse(_policy_of(manifest) if policy is None else policy)
+    found = dict(tensors.read(widths, device))
+    _check_names(path, skeleton, found)
+    origin = Origin(
+        manifest.fingerprint,
+        manifest.packing,
+        None if masters is None else _masters_at(Path(masters), manifest.fingerprint, skeleton, found),
+        _Planes(tensors),
+    )
+    order = order_for(skeleton, chosen, named(calibration), None, None, AUTO, None, origin, directories=(path,))
+    _assign(skeleton, found, torch.device(device))
+    if hasattr(skeleton, "register_to_config"):
+        cast(Any, skeleton).register_to_config(_name_or_path=str(path))
+    compile_transformer(skeleton.eval(), order, precompile, dict(torch_compile_options), methods_of)
+    return skeleton
+
+
+class _Planes:
+    """Planes of a saved model, for the pool."""
+
+    def __init__(self, tensors: SavedTensors) -> None:
+        self._tensors = tensors
+
+    def get(self, layer: str, plane: str, device: torch.device) -> torch.Tensor:
+        return self._tensors.plane(f"{layer}.weight", plane).to(device)
+
+    def __deepcopy__(self, memo: object) -> "_Planes":
+        return self
+
+
+def _load_pipeline(
+    path: Path,
+    policy: str | Policy | None,
+    device: torch.device | str,
+    widths: int,
+    calibration: Calibration | str | Path | None,
+    precompile: bool,
+    options: Mapping[str, Any],
+) -> Any:
+    saved = sorted(file.parent for file in path.glob(f"*/{NAME}"))
+    if not saved:
+        raise ValueError(f"no component of the pipeline in {path} was saved by tadp.save: none has a {NAME}")
+    own = {
+        folder.name: load(
+            folder, policy, device, widths=widths, calibration=calibration, precompile=precompile, **options
+        )
+        for folder in saved
+    }
+    dtype = next(iter(next(iter(own.values())).parameters())).dtype
+    index = diffusers.DiffusionPipeline.load_config(path)
+    types = {name: getattr(torch, named) for name, named in component_dtypes(str(index.get("_class_name"))).items()}
+    with warnings.catch_warnings():
+        # Its successor `dtype` is unknown to the older releases of diffusers that tadp supports.
+        warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            path, torch_dtype={**types, "default": dtype} if types else dtype, **own
+        )
+    transformers = [module for module in transformers_of(pipeline) if isinstance(module.tadp, Controller)]
+    join_pipeline(pipeline, transformers, [module.tadp for module in transformers])  # type: ignore[misc]
+    return pipeline.to(device)
+
+
+def _skeleton(path: Path, manifest: Manifest) -> torch.nn.Module:
+    """A module of the saved class without weights; what is not saved, such as tables of positions, is there."""
+    config = path / "config.json"
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        name = content["_class_name"]
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{path} has no config.json: the saved model is a {manifest.model}, which is not of diffusers. "
+            "Build one and pass it: tadp.load(directory, model=...)"
+        ) from error
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise ValueError(f"{config} is damaged: it has no field '_class_name' ({error})") from error
+    kind = getattr(diffusers, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+        raise ValueError(f"field '_class_name' of {config} is {name!r}, which is no model of this diffusers")
+    content.pop("quantization_config", None)
+    try:
+        with _without_weights():
+            return cast(torch.nn.Module, cast(Any, kind).from_config(content))
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(f"{config} is damaged, {name} cannot be built from it: {error}") from error
+
+
+def _without_weights() -> AbstractContextManager[object]:
+    """Parameters that are made inside are on the meta device; buffers are not, as they may be computed."""
+    try:
+        from accelerate import init_empty_weights
+    except ImportError:
+        return nullcontext()
+    return cast(AbstractContextManager[object], init_empty_weights(include_buffers=False))
+
+
+def _check_names(path: Path, model: torch.nn.Module, found: Mapping[str, torch.Tensor]) -> None:
+    expected = model.state_dict()
+    if missing := [name for name in expected if name not in found]:
+        raise ValueError(f"{path} does not fit {type(model).__name__}: it lacks {', '.join(missing)}")
+    if unexpected := [name for name in found if name not in expected]:
+        raise ValueError(f"{path} does not fit {type(model).__name__}, which has no {', '.join(unexpected)}")
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(
+                f"{path} does not fit {type(model).__name__}: {name} is {tuple(tensor.shape)}, "
+                f"not {tuple(expected[name].shape)}"
+            )
+
+
+def _assign(model: torch.nn.Module, found: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    for name, tensor in found.items():
+        path, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(path)
+        if leaf in owner._parameters:
+            owner._parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)
+        else:
+            owner._buffers[leaf] = tensor
+    for module in model.modules():
+        for leaf, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[leaf] = buffer.to(device)
+
+
+def _policy_of(manifest: Manifest) -> str:
+    """The policy that a model followed when it was saved, if this version knows it."""
+    if not manifest.policy:
+        return DEFAULT_POLICY
+    try:
+        parse(manifest.policy)
+    except ValueError as error:
+        warnings.warn(
+            f"the saved policy cannot be followed, {DEFAULT_POLICY!r} is taken in its place: {error}", stacklevel=4
+        )
+        return DEFAULT_POLICY
+    return manifest.policy
+
+
+def _masters_at(
+    directory: Path, fingerprint: str, model: torch.nn.Module, found: Mapping[str, torch.Tensor]
+) -> CheckpointMasters:
+    """The weights that a model was packed from, in the files of a directory.
+
+    Raises:
+        ValueError: where they are not there, or are those of another model.
+    """
+    packed = [name for name, weight in found.items() if isinstance(weight, BitPlaneWeight)]
+    places: dict[str, Place] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            file = CheckpointFile(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        places |= {name: Place(file, name) for name in packed if name in file.keys}
+    if missing := [name for name in packed if name not in places]:
+        raise ValueError(f"the files in {directory} do not hold {', '.join(missing[:3])}, which 16 bits need")
+    for name, place in places.items():
+        weight, stored = found[name], place.file.get(name)
+        if stored.shape != weight.shape or stored.dtype != weight.dtype:
+            raise ValueError(f"{name} in {place.file.path} is {tuple(stored.shape)} of {stored.dtype}, not the model's")
+    if fingerprint:
+        names = [name for name, _ in model.named_parameters()]
+        whole = [(name, places[name].file.get(name) if name in places else found[name]) for name in names]
+        if fingerprint_of(whole) != fingerprint:
+            raise ValueError(f"the files in {directory} are not those that the model was packed from")
+    return CheckpointMasters({name.removesuffix(".weight"): place for name, place in places.items()})
