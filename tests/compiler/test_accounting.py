@@ -35,15 +35,17 @@ class OnDevice:
     """Masters that are copied to where they are read.
 
     Attributes:
-        nbytes: of all masters.
         reads: how often each was read.
         alive, peak: bytes of those that somebody holds, now and at most.
     """
 
     def __init__(self, inner: Masters) -> None:
-        self.inner, self.nbytes = inner, inner.nbytes
+        self.inner = inner
         self.reads: Counter[str] = Counter()
         self.alive = self.peak = 0
+
+    def holds(self, key: str) -> bool:
+        return self.inner.holds(key)
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:
         self.reads[key] += 1

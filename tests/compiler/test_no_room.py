@@ -22,7 +22,10 @@ class Crowded:
     """
 
     def __init__(self, inner: Masters) -> None:
-        self.inner, self.full, self.nbytes = inner, False, 0
+        self.inner, self.full = inner, False
+
+    def holds(self, key: str) -> bool:
+        return self.inner.holds(key)
 
     def get(self, key: str, device: torch.device) -> torch.Tensor:
         if self.full and key.startswith("blocks.1."):
