@@ -54,10 +54,11 @@ def adopt_module(
     relocate: Relocate,
     family: Family,
     methods: Mapping[str, Callable[..., object]],
+    prepare: Callable[[torch.nn.Module], None],
 ) -> None:
     """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``.
 
-    `methods` take the place of those that its class has, or are private.
+    `methods` take the place of those that its class has, or are private. `prepare` is called before each forward.
     """
     names = tuple(inspect.signature(model.forward).parameters)
     base = type(model)
@@ -70,6 +71,7 @@ def adopt_module(
         tensors = _floating(given)
         try:
             with torch.no_grad(), settings:
+                prepare(self)
                 timestep = timesteps.read(given)
                 result = controller.step(timestep, lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors)
             controller.warn_of_what_is_missing()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import fx
 
 from tadp import passes
-from tadp.families.family import Family
+from tadp.families.family import Family, plain_name
 from tadp.passes.annotate import module_path
 from tadp.passes.operations import is_linear
 from tadp.runtime.controller import Controller
@@ -46,7 +46,7 @@ class Capture:
         """
         for node in filter(is_linear, graph.graph.nodes):
             layer = self._layer_of(node.args[1])
-            path = module_path(node)
+            path = plain_name(module_path(node))
             if layer is not None and layer.endswith(path):
                 return layer[: len(layer) - len(path)].rstrip(".")
         return ""

@@ -7,7 +7,8 @@ import torch
 
 from tadp.families import family_of
 from tadp.families.blocks import block_paths
-from tadp.families.family import Family
+from tadp.families.family import Family, plain_name
+from tadp.families.names import is_adapter
 from tadp.kernels.bitplanes import DTYPES, BitPlaneWeight
 from tadp.precision import Role
 
@@ -34,29 +35,44 @@ class BlockLinear:
 
 
 def block_linears(model: torch.nn.Module, family: Family | None = None) -> tuple[BlockLinear, ...]:
-    """Every linear layer inside a block; one that several blocks share comes once for each of them."""
+    """Every linear layer inside a block; one that several blocks share comes once for each of them.
+
+    Adapters of layers are left out, and layers that have some are named as if they had none.
+    """
     family = family_of(model) if family is None else family
     found = [
-        (block, f"{block}.{name}", module)
+        (block, plain_name(f"{block}.{name}"), module, _computes_with_weights(model, f"{block}.{name}"))
         for block in block_paths(model, family)
         for name, module in model.get_submodule(block).named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, torch.nn.Linear) and not is_adapter(name)
     ]
     owners: dict[int, list[str]] = {}
-    for _, layer, module in found:
+    for _, layer, module, _ in found:
         owners.setdefault(id(module.weight), []).append(layer)
-    roles = [family.role(layer[len(block) + 1 :], *module.weight.shape) for block, layer, module in found]
-    return tuple(
-        BlockLinear(block, layer, module, role, _obstacle(layer[len(block) + 1 :], module.weight, role, family, owners))
-        for (block, layer, module), role in zip(found, roles, strict=True)
-    )
+    rows = []
+    for block, layer, module, adapted in found:
+        name = layer[len(block) + 1 :]
+        role = family.role(name, *module.weight.shape)
+        reason = _obstacle(name, module.weight, role, family, owners, adapted)
+        rows.append(BlockLinear(block, layer, module, role, reason))
+    return tuple(rows)
+
+
+def _computes_with_weights(model: torch.nn.Module, path: str) -> str:
+    """Why the adapter around a layer needs its 16-bit weight; "" where it does not, and without an adapter."""
+    parent, _, leaf = path.rpartition(".")
+    variants = getattr(model.get_submodule(parent), "lora_variant", None) if leaf == "base_layer" else None
+    kinds = sorted({getattr(kind, "__name__", type(kind).__name__) for kind in (variants or {}).values()})
+    return f"its adapter computes with it ({', '.join(kinds)})" if kinds else ""
 
 
 def _obstacle(
-    name: str, weight: torch.Tensor, role: Role | None, family: Family, owners: Mapping[int, list[str]]
+    name: str, weight: torch.Tensor, role: Role | None, family: Family, owners: Mapping[int, list[str]], adapted: str
 ) -> str:
     if declared := family.reason_at_16(name):
         return declared
+    if adapted:
+        return adapted
     if len(owners[id(weight)]) > 1:
         return f"its weight is shared by {' and '.join(owners[id(weight)])}"
     if isinstance(weight, BitPlaneWeight):

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from tqdm import tqdm
 
+from tadp.compiler.adapters import without_adapters
 from tadp.compiler.quantization_config import TadpConfig
 from tadp.files.automatic import NAME as CALIBRATION
 from tadp.files.calibration import save as save_calibration
@@ -69,7 +70,13 @@ def save_transformer(model: torch.nn.Module, directory: Path, stem: str, shard_s
     directory.mkdir(parents=True, exist_ok=True)
     controller = cast(Controller, model.tadp)
     controller.complete_planes()
-    state = torch.nn.Module.state_dict(model)
+    whole = torch.nn.Module.state_dict(model)
+    state = without_adapters(whole)
+    if len(state) < len(whole):
+        warnings.warn(
+            "adapters are not saved with the model: save them with save_lora_weights, and load them again",
+            stacklevel=3,
+        )
     with tqdm(desc=f"saving to {directory}", unit="B", unit_scale=True, leave=False) as progress:
         written = write_tensors(directory, state, stem, shard_size, progress.update)
     base = type(model).__mro__[1]

@@ -12,6 +12,8 @@ from tadp.compiler.restoring import restore_transformer
 from tadp.compiler.saving import save_transformer, shard_bytes
 from tadp.compiler.transformer import Belongings, compile_transformer, order_for
 from tadp.errors import CalibrationWarning, PrecisionFallbackWarning
+from tadp.families.family import plain_name
+from tadp.families.names import is_adapter
 from tadp.files.saved import STEM
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.planning.calibration import Calibration
@@ -24,6 +26,10 @@ IN_8_BITS = (
     "state_dict of a compiled model holds its packed weights, also of blocks that run at 16 bits: for the weights as "
     "they were, take tadp.restore(model).state_dict(), and for files tadp.save(model, directory)"
 )
+
+
+ADAPTING = ("load_lora_adapter", "add_adapter", "fuse_lora", "unload_lora")
+"""Methods of diffusers' models that change which layers have adapters, or what layers are."""
 
 
 def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
@@ -68,8 +74,31 @@ def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
         "load_state_dict": load_state_dict,
         "save_pretrained": save_pretrained,
         "__reduce_ex__": reduce,
+        **{name: _adapting(name, belongings) for name in ADAPTING},
         "_restore_16_bits": lambda self: restore_transformer(self, belongings),
     }
+
+
+def _adapting(name: str, belongings: Belongings) -> Callable[..., Any]:
+    """A method of diffusers after and before which side paths are what adapters say."""
+
+    def method(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        belongings.adapters.follow(self)
+        with warnings.catch_warnings():
+            # Of peft: it could not merge into a torchao weight; here a packed weight is merged into by other means.
+            warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass.*")
+            try:
+                result = getattr(super(type(self), self), name)(*args, **kwargs)
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"{name}: this kind of adapter computes with the 16-bit weights, which a compiled model does not "
+                    f"have ({error}). Undo tadp.compile with tadp.restore(model), load the adapter, and compile again"
+                ) from error
+        belongings.adapters.forget()
+        belongings.adapters.follow(self)
+        return result
+
+    return method
 
 
 def load_state(
@@ -93,7 +122,9 @@ def load_state(
         RuntimeError: for missing and unexpected names where `strict`, and for tensors of other shapes.
         ValueError: for weights that cannot be packed.
     """
-    own = torch.nn.Module.state_dict(model)
+    real = {_plain(name): name for name in torch.nn.Module.state_dict(model)}
+    own = {_plain(name): tensor for name, tensor in torch.nn.Module.state_dict(model).items()}
+    state = {_plain(name): tensor for name, tensor in state.items()}
     linears = {f"{linear.layer}.weight": linear for linear in belongings.packed}
     missing, unexpected = [name for name in own if name not in state], [name for name in state if name not in own]
     problems = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unexpected", unexpected))]
@@ -117,7 +148,7 @@ def load_state(
     }
     written = spill(plain) if plain else None
     changed = any(not _equal(weight, cast(BitPlaneWeight, own[name])) for name, weight in packed.items())
-    rest = {name: tensor for name, tensor in state.items() if name in own and name not in linears}
+    rest = {real[name]: tensor for name, tensor in state.items() if name in own and name not in linears}
     keys = torch.nn.Module.load_state_dict(model, rest, strict=False, assign=assign)
     for name, weight in packed.items():
         linears[name].module.weight = torch.nn.Parameter(weight, requires_grad=False)
@@ -184,13 +215,18 @@ def _as_packed(name: str, tensor: torch.Tensor, own: BitPlaneWeight) -> BitPlane
         raise ValueError(f"{name}: {error}; the model is left as it was") from error
 
 
+def _plain(name: str) -> str:
+    """A name of a state dict as it is in a model without adapters; that of an adapter as it is."""
+    return name if is_adapter(name) else plain_name(name)
+
+
 def _equal(weight: BitPlaneWeight, other: BitPlaneWeight) -> bool:
     parts = ("high", "mid", "low", "scale")
     return all(torch.equal(getattr(weight, part), getattr(other, part)) for part in parts)
 
 
 def _forget(controller: Controller) -> None:
-    controller.forget_fingerprint()
+    controller.identify("")
     if controller.calibration is not None:
         warnings.warn(
             "other weights were loaded than those that the calibration was measured on: calibrate again",

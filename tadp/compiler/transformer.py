@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from tadp.compiler.adapters import Adapters
 from tadp.compiler.adoption import adopt_module
 from tadp.compiler.balancing import Balancing
 from tadp.compiler.capture import Capture, weakly
@@ -46,6 +47,7 @@ class Belongings:
         pool: that hands out their planes and masters.
         controller: of the model.
         capture: the backend of its blocks, which PyTorch knows weakly.
+        adapters: follows LoRA adapters in its blocks.
         trainable: names of the parameters that required gradients.
         precompile: as `tadp.compile` took it.
         options: of torch.compile.
@@ -57,6 +59,7 @@ class Belongings:
     pool: WeightPool
     controller: Controller
     capture: Capture
+    adapters: Adapters
     trainable: frozenset[str] = frozenset()
     precompile: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -222,8 +225,18 @@ def compile_transformer(
         module = model.get_submodule(block)
         module.compile(backend=receiver, options=dynamo_options, **torch_compile_options)
         through(module, block, controller.residuals)
-    belongings = Belongings(packed, pool, controller, capture, trainable, precompile=precompile, options=asked_for)
-    adopt_module(model, controller, belongings.relocate, family, methods(belongings))
+    belongings = Belongings(
+        packed,
+        pool,
+        controller,
+        capture,
+        Adapters(packed, pool, controller),
+        trainable,
+        precompile=precompile,
+        options=asked_for,
+    )
+    adopt_module(model, controller, belongings.relocate, family, methods(belongings), belongings.adapters.follow)
+    belongings.adapters.follow(model)
     if order.measured is not None:
         controller.learn(order.measured)
     return controller

@@ -16,7 +16,7 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels import failures
 from tadp.kernels.registry import architecture_of
 from tadp.kernels.table import lookup
-from tadp.passes.annotate import annotation
+from tadp.passes.annotate import ADAPTER, annotation
 from tadp.passes.decision import Decision, has_level
 from tadp.passes.operations import EXAMPLE
 from tadp.passes.partition import Piece
@@ -154,7 +154,7 @@ class Variants:
         self._checked.add(place)
         for decision in self._decisions_of(piece, recipe):
             stays = decision.reason and decision.level == L16
-            if stays and piece.block and decision.layer not in self._warned:
+            if stays and decision.reason != ADAPTER and piece.block and decision.layer not in self._warned:
                 self._warned.add(decision.layer)
                 message = f"{decision.layer} stays at 16 bits: {decision.reason}"
                 warnings.warn(message, PrecisionFallbackWarning, stacklevel=2)

@@ -4,6 +4,9 @@ import re
 
 from tadp.precision import Role
 
+SIDE_PATH = "side_path"
+"""What a compiled model calls the product beside a layer that stands for the layer's adapters."""
+
 QUERY = re.compile(r"(^|\.)(\w*_)?(q|query|queries|wq|q_a|q_b)(_proj|_linear|_lin|_a_proj|_b_proj|_t|_proj_cam)?$")
 KEY_VALUE = re.compile(
     r"(^|\.)(\w*_)?(k|v|kv|key|value|keys|values|wk|wv|wkv|kv_a|kv_b)(_proj|_linear|_lin|_img|_a_proj|_b_proj|_t|_proj_cam)?$"
@@ -29,6 +32,11 @@ _FFN_DOWN = re.compile(
     r"(^|\.)(net\.2|fc_?2|fc_out|w2|down_proj|linear_?2|linear_out|proj_out|"
     r"(mlp|ffn|ff|feed_forward\w*)(_context)?\.(2|3|4|down|out_layer|linear_2|proj_2))$"
 )
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a path leads into an adapter of a layer, as peft names them, and not to the layer itself."""
+    return any(part == SIDE_PATH or part.startswith("lora_") for part in name.split("."))
 
 
 def role_of(name: str, rows: int, columns: int, self_attention: bool = True) -> Role | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from tadp.families.family import plain_name
+from tadp.families.names import is_adapter
 from tadp.version import VERSION
 
 _SAMPLED = 4096  # values of a tensor that are read: enough to tell any two trainings apart
@@ -20,9 +22,10 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 def fingerprint_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """The same of parameters by name, in any order."""
+    """The same of parameters by name, in any order; adapters do not count."""
     digest = hashlib.sha256()
-    for name, parameter in sorted(parameters, key=operator.itemgetter(0)):
+    named = ((plain_name(name), parameter) for name, parameter in parameters if not is_adapter(name))
+    for name, parameter in sorted(named, key=operator.itemgetter(0)):
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
         values = parameter.detach().flatten()
         sample = values[:: max(1, values.numel() // _SAMPLED)]

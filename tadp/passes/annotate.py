@@ -14,9 +14,11 @@ from torch import fx
 
 from tadp.families.family import Family, plain_name
 from tadp.families.generic import GENERIC
-from tadp.families.names import KEY_VALUE, QUERY
+from tadp.families.names import KEY_VALUE, QUERY, is_adapter
 from tadp.passes.operations import ATTENTION, EXAMPLE, is_linear
 from tadp.precision import Role
+
+ADAPTER = "an adapter's own products stay at 16 bits"
 
 _META = "tadp"
 _BLOCK = re.compile(r"(?:^|.*?\.)(?P<list>[A-Za-z_]\w*)\.(?P<index>\d+)(?=\.|$)")
@@ -70,7 +72,8 @@ def annotate(
         elif is_linear(node):
             outside = Role.HEAD if seen_block else Role.EMBED
             layer, role = path, _linear_role(node, path, block, paths, family) if block else outside
-        node.meta[_META] = Annotation(block, layer, role, stays_at_16.get(layer or "", ""))
+        reason = ADAPTER if layer and is_adapter(layer) else stays_at_16.get(layer or "", "")
+        node.meta[_META] = Annotation(block, layer, role, reason)
     return graph
 
 

@@ -4,7 +4,7 @@ All processes that loaded the same files then share these pages, too.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -87,12 +87,17 @@ class CheckpointMasters:
         written: WrittenMasters | None = None,
         others: "CheckpointMasters | None" = None,
         without: frozenset[str] = frozenset(),
+        changes: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType({}),
     ) -> None:
-        """Masters at `places`; those that have none are in `written`, or else in `others`. `without` have none."""
+        """Masters at `places`; those that have none are in `written`, or else in `others`.
+
+        Layers in `without` have none. What is read of a layer in `changes` goes through its function.
+        """
         self._places = dict(places)
         self._written = written
         self._others = others
         self._without = without
+        self._changes = dict(changes)
 
     def __deepcopy__(self, memo: object) -> "CheckpointMasters":
         return self
@@ -107,6 +112,15 @@ class CheckpointMasters:
         written = self._written is not None and key in self._written.keys
         return key in self._places or written or (self._others is not None and self._others.holds(key))
 
+    @property
+    def unchanged(self) -> "CheckpointMasters":
+        """These masters, before `changed`."""
+        return self._others if self._changes and self._others is not None else self
+
+    def changed(self, changes: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]) -> "CheckpointMasters":
+        """The same masters, of which some are changed whenever they are read."""
+        return CheckpointMasters(others=self, changes=changes) if changes else self
+
     def without(self, keys: Iterable[str]) -> "CheckpointMasters":
         """The same masters, but for those of some layers."""
         return CheckpointMasters(others=self, without=frozenset(keys))
@@ -117,6 +131,9 @@ class CheckpointMasters:
         Raises:
             RuntimeError: where the file was written over since the model was loaded.
         """
+        if key in self._changes:
+            assert self._others is not None
+            return self._changes[key](self._others.get(key, device))
         place = self._places.get(key)
         if place is None and self._written is not None and key in self._written.keys:
             return self._written.get(key, device)

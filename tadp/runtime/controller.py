@@ -172,9 +172,9 @@ class Controller:
         """Read the planes that weights were loaded without."""
         self._pool.complete_planes()
 
-    def forget_fingerprint(self) -> None:
-        """The model's weights are others now: no calibration that was measured before holds for them."""
-        self._facts = replace(self._facts, fingerprint="")
+    def identify(self, fingerprint: str) -> None:
+        """Know the model by another fingerprint, as its weights have changed; "" for one that nobody knows."""
+        self._facts = replace(self._facts, fingerprint=fingerprint)
 
     def lead(self, companions: Iterable["Controller"]) -> None:
         """Pass changes of policy on to the controllers of a pipeline's other transformers."""

@@ -177,7 +177,7 @@ def test_a_model_of_another_library_is_loaded_into_a_skeleton(tmp_path: Path) ->
 def test_what_cannot_be_saved_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"call tadp\.compile"):
         tadp.save(tiny_transformer(1), tmp_path)
-    with pytest.raises(TypeError, match="nn.Module or a diffusers pipeline"):
+    with pytest.raises(TypeError, match=r"nn\.Module or a diffusers pipeline"):
         tadp.save("model", tmp_path)
     with pytest.raises(ValueError, match="holds no model"):
         tadp.load(tmp_path)

@@ -62,9 +62,7 @@ def test_a_file_in_use_is_not_abandoned(tmp_path: Path) -> None:
 @pytest.mark.spawns
 def test_a_crash_leaves_a_file_that_the_next_start_removes(tmp_path: Path) -> None:
     code = (
-        "import os, torch; from pathlib import Path; from tadp.kernels import BitPlaneWeight
-from tadp.runtime.checkpoint import CheckpointMasters
-from tadp.runtime.masters import SpillWriter\n"
+        "import os, torch; from pathlib import Path; from tadp.runtime.masters import SpillWriter\n"
         f"writer = SpillWriter(Path({str(tmp_path)!r}), {{'a': torch.ones(2, 2)}})\n"
         "writer.write('a', torch.ones(2, 2)); masters = writer.finish(); os.kill(os.getpid(), 9)"
     )
