@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch._dynamo.exc import TorchDynamoException, TorchRuntimeError
 
+from tadp.compiler.refusals import check_gradients
 from tadp.compiler.timesteps import TimestepReader
 from tadp.complexity import image as pictures
 from tadp.families.family import Family
@@ -68,6 +69,7 @@ def adopt_module(
     @functools.wraps(base.__call__)
     def call(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
         given = {**dict(zip(names, args, strict=False)), **kwargs}  # too many or too few: forward itself will say so
+        check_gradients(given)
         tensors = _floating(given)
         try:
             with torch.no_grad(), settings:
@@ -89,15 +91,28 @@ def adopt_module(
 
     members: dict[str, object] = {
         **{name: method for name, method in methods.items() if name.startswith("_") or hasattr(base, name)},
-        "__call__": call,
+        "__call__": torch.compiler.disable(call),  # a torch.compile around the model leaves its forward alone
         "_apply": apply,
         "__module__": base.__module__,
         "__doc__": base.__doc__,
     }
     if hasattr(base, "cache_context"):
         members["cache_context"] = _observed_cache_context(base, controller)
-    model.__class__ = type(base.__name__, (base,), members)
+    model.__class__ = _stand_in(base, members)
     model.tadp = controller  # type: ignore[assignment]
+
+
+def _stand_in(base: type, members: Mapping[str, object]) -> type:
+    """A subclass that is taken for its base where classes are compared, as diffusers does with a pipeline's parts."""
+
+    def equal(cls: type, other: object) -> bool:
+        return other is cls or other is base
+
+    kind = type(
+        f"StandInFor{type(base).__name__}", (type(base),), {"__eq__": equal, "__hash__": lambda cls: hash(base)}
+    )
+    made: type = kind(base.__name__, (base,), dict(members))
+    return made
 
 
 def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
@@ -145,9 +160,14 @@ def _observed_cache_context(base: type, controller: Controller) -> object:
 
 
 def _check_prompt(prompt: object) -> None:
+    """Say that an empty prompt, which is a prompt like any other, tells nothing of the content."""
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if isinstance(prompts, list) and any(isinstance(text, str) and not text.strip() for text in prompts):
-        raise ValueError("the prompt is empty: describe what the clip is to show, or pass prompt_embeds")
+        warnings.warn(
+            "a prompt is empty, so it scores as the simplest: what the signals of the first steps say still counts",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _scorable(image: object) -> object | None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from tadp.compiler.packing import Origin, spill
+from tadp.compiler.refusals import refusals
 from tadp.compiler.restoring import restore_transformer
 from tadp.compiler.saving import save_transformer, shard_bytes
 from tadp.compiler.transformer import Belongings, compile_transformer, order_for
@@ -75,6 +76,7 @@ def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
         "save_pretrained": save_pretrained,
         "__reduce_ex__": reduce,
         **{name: _adapting(name, belongings) for name in ADAPTING},
+        **refusals(),
         "_restore_16_bits": lambda self: restore_transformer(self, belongings),
     }
 

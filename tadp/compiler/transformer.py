@@ -15,6 +15,7 @@ from tadp.compiler.guards import guard_filter
 from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.compiler.options import inductor_options
 from tadp.compiler.packing import Origin, Packing, move_packed, pack_blocks
+from tadp.compiler.refusals import undo_compile
 from tadp.compiler.reusing import through
 from tadp.compiler.rotating import measured_roles
 from tadp.compiler.variants import Variants
@@ -183,6 +184,7 @@ def compile_transformer(
     """
     family = family_of(model)
     blocks = block_paths(model, family)
+    undo_compile(model)
     asked_for = dict(torch_compile_options)
     given = dict(torch_compile_options.pop("options", None) or {})
     asked = given.pop("guard_filter_fn", None)

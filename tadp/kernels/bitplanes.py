@@ -60,14 +60,20 @@ class BitPlaneWeight(TorchAOBaseTensor):
     def __new__(
         cls: type["BitPlaneWeight"],
         high: torch.Tensor,
-        mid: torch.Tensor,
-        low: torch.Tensor,
-        scale: torch.Tensor,
-        columns: int,
-        dtype: torch.dtype,
+        mid: torch.Tensor | None = None,
+        low: torch.Tensor | None = None,
+        scale: torch.Tensor | None = None,
+        columns: int | None = None,
+        dtype: torch.dtype | None = None,
         factors: torch.Tensor | None = None,
         rotation: int = 0,
+        **others: object,
     ) -> "BitPlaneWeight":
+        if columns is None or dtype is None:
+            raise TypeError(
+                "a packed weight cannot be made of one tensor: accelerate's hooks, which rebuild weights one by one, "
+                "do not carry them. Move the model with .to(), or offload it with model.enable_group_offload()"
+            )
         shape = (high.shape[0], columns)
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=high.device, requires_grad=False)
 

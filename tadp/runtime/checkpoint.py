@@ -4,6 +4,7 @@ All processes that loaded the same files then share these pages, too.
 """
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class CheckpointFile:
         """Raises OSError or SafetensorError for a file that cannot be read."""
         self.path = path.resolve()
         self._handle: BinaryIO = self.path.open("rb")
+        weakref.finalize(self, self._handle.close)
         self._stamp = self._now()
         self._content: Any = safe_open(self.path, framework="pt", device="cpu")
         self.keys = frozenset(self._content.keys())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import WanPipeline
+from diffusers import WanPipeline, WanVideoToVideoPipeline
 
 import tadp
 from tadp.demo.architecture import (
@@ -108,9 +108,15 @@ def test_a_batch_of_prompts_is_judged_by_its_most_complex_one(compiled: WanPipel
     assert text[1] > text[0]
 
 
-def test_an_empty_prompt_is_refused(compiled: WanPipeline) -> None:
-    with pytest.raises(ValueError, match="prompt is empty"):
-        _clip(compiled, "  ")
+def test_an_empty_prompt_is_a_prompt(compiled: WanPipeline) -> None:
+    with pytest.warns(UserWarning, match="a prompt is empty, so it scores as the simplest"):
+        assert _clip(compiled, ["a red circle", ""], guidance_scale=1.0).isfinite().all()
+
+
+def test_pipelines_made_of_a_compiled_one_share_its_transformer(compiled: WanPipeline) -> None:
+    other = WanVideoToVideoPipeline.from_pipe(compiled, torch_dtype=torch.bfloat16)
+    assert other.transformer is compiled.transformer
+    assert other.transformer.tadp is compiled.tadp
 
 
 def test_a_prompt_of_10000_characters_works(compiled: WanPipeline) -> None:
