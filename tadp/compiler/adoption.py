@@ -7,6 +7,7 @@ state_dict and isinstance are untouched, and only the call goes through the cont
 import functools
 import inspect
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -102,6 +103,31 @@ def adopt_module(
     model.tadp = controller  # type: ignore[assignment]
 
 
+class _BlockApply:
+    """What `to` and its like come down to where they are called on a single block of a compiled model."""
+
+    def __init__(self, block: torch.nn.Module, relocate: Relocate) -> None:
+        self._block, self._relocate = weakref.ref(block), relocate
+
+    def __call__(self, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> object:
+        block = self._block()
+        assert block is not None  # whose attribute this is
+        return self._relocate(function, lambda: type(block)._apply(block, function, recurse))
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # compiling a copy of the model gives its blocks their own
+
+
+def adopt_block(block: torch.nn.Module, relocate: Relocate) -> None:
+    """Let `relocate` move a block's packed weights when the block is moved by itself."""
+    object.__setattr__(block, "_apply", _BlockApply(block, relocate))
+
+
+def release_block(block: torch.nn.Module) -> None:
+    """Undo `adopt_block`."""
+    block.__dict__.pop("_apply", None)
+
+
 def _stand_in(base: type, members: Mapping[str, object]) -> type:
     """A subclass that is taken for its base where classes are compared, as diffusers does with a pipeline's parts."""
 
@@ -139,8 +165,52 @@ def adopt_pipeline(pipeline: Any, controllers: tuple[Controller, ...]) -> None:
             )
         return base.__call__(self, *args, **kwargs)
 
-    members = {"__call__": call, "__module__": base.__module__, "__doc__": base.__doc__}
+    members = {
+        "__call__": call,
+        **_offloads(base),
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+    }
     pipeline.__class__ = type(base.__name__, (base,), members)
+
+
+def _offloads(base: type) -> dict[str, object]:
+    """Diffusers' calls that offload a pipeline: compiled transformers stream their blocks under the same names."""
+
+    def compiled(self: Any) -> list[str]:
+        parts = self.components.items()
+        return [name for name, part in parts if isinstance(getattr(part, "tadp", None), Controller)]
+
+    def enable_group_offload(self: Any, *args: object, **kwargs: object) -> object:
+        given = inspect.signature(base.enable_group_offload).bind(self, *args, **kwargs).arguments  # type: ignore[attr-defined]
+        given.pop("self")
+        names = given.pop("exclude_modules", None) or []
+        excluded = [names] if isinstance(names, str) else list(names)
+        for name in compiled(self):
+            if name not in excluded:
+                self.components[name].enable_group_offload(**given)
+        return base.enable_group_offload(self, **given, exclude_modules=[*excluded, *compiled(self)])  # type: ignore[attr-defined]
+
+    def enable_sequential_cpu_offload(self: Any, gpu_id: int | None = None, device: Any = None) -> object:
+        own = compiled(self)
+        before = self._exclude_from_cpu_offload
+        try:
+            self._exclude_from_cpu_offload = [*before, *own]
+            streamed = {name: self.components[name] for name in own if name not in before}
+            for part in streamed.values():
+                part.enable_group_offload("cpu")  # nothing of it is moved to the device but what a block reads
+            result = base.enable_sequential_cpu_offload(self, gpu_id, device)  # type: ignore[attr-defined]
+            for part in streamed.values():
+                part.enable_group_offload(self._offload_device)
+        finally:
+            self._exclude_from_cpu_offload = before
+        return result
+
+    methods = {
+        "enable_group_offload": enable_group_offload,
+        "enable_sequential_cpu_offload": enable_sequential_cpu_offload,
+    }
+    return {name: method for name, method in methods.items() if hasattr(base, name)}
 
 
 def _observed_cache_context(base: type, controller: Controller) -> object:

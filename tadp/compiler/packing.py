@@ -139,7 +139,6 @@ def spill(weights: Mapping[str, torch.Tensor]) -> WrittenMasters:
 
 def move_packed(
     linears: Sequence[BlockLinear],
-    pool: WeightPool,
     copies: HostCopies,
     function: Callable[[torch.Tensor], torch.Tensor],
     rest: Callable[[], object],
@@ -157,18 +156,18 @@ def move_packed(
     Raises:
         ValueError: where the floating type would change, for variants are compiled for the one they were packed from.
     """
+    linears = [linear for linear in linears if "weight" in linear.module._parameters]  # else a call around moves them
     weights = [_packed(linear) for linear in linears]
     if not weights:
         return False, rest()
     sample = function(torch.empty(0, dtype=weights[0].dtype, device=weights[0].device))
     if sample.dtype != weights[0].dtype:
         raise ValueError(
-            f"a compiled model stays {weights[0].dtype}: convert it to {sample.dtype} first and compile it then"
+            f"a compiled model stays {weights[0].dtype}: convert it to {sample.dtype} first and compile it then "
+            f"(from_pipe converts unless it is told torch_dtype={weights[0].dtype})"
         )
-    for linear in linears:
-        del linear.module._parameters["weight"]
     try:
-        result = rest()
+        result = without_packed(linears, rest)
     finally:
         if sample.device != weights[0].device:
             both = zip(linears, weights, strict=True)
@@ -177,8 +176,18 @@ def move_packed(
             linear.module.weight = torch.nn.Parameter(weight, requires_grad=False)
     if any(linear.module.weight.device != sample.device for linear in linears):
         raise RuntimeError(f"packed weights could not be moved to {sample.device}")
-    moved = [(linear.block, linear.layer, _packed(linear)) for linear in linears]
-    return pool.replace(moved), result
+    return True, result
+
+
+def without_packed(linears: Sequence[BlockLinear], rest: Callable[[], object]) -> object:
+    """Call a function while layers are without their packed weights."""
+    there = [linear.module for linear in linears if "weight" in linear.module._parameters]
+    weights = [module._parameters.pop("weight") for module in there]
+    try:
+        return rest()
+    finally:
+        for module, weight in zip(there, weights, strict=True):
+            module._parameters["weight"] = weight
 
 
 def _to(weight: BitPlaneWeight, device: torch.device) -> BitPlaneWeight:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from tadp.compiler.adoption import release_block
 from tadp.compiler.transformer import Belongings
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels.bitplanes import BitPlaneWeight
@@ -15,6 +16,7 @@ Model = TypeVar("Model")
 
 def restore_transformer(model: torch.nn.Module, belongings: Belongings) -> None:
     """Give a compiled module back its 16-bit weights, its class and its uncompiled blocks, in place."""
+    belongings.offloading.stop()
     masters = belongings.pool.masters
     assert masters is not None
     restored = []
@@ -29,6 +31,7 @@ def restore_transformer(model: torch.nn.Module, belongings: Belongings) -> None:
         linear.module.weight = torch.nn.Parameter(plain, requires_grad=name in belongings.trainable)
     for block in belongings.controller.blocks:
         model.get_submodule(block)._compiled_call_impl = None
+        release_block(model.get_submodule(block))
     model.__class__ = type(model).__mro__[1]
     del model.tadp
     if restored:

@@ -46,7 +46,7 @@ def save(model: Any, directory: str | Path, max_shard_size: int | str = SHARD_BY
     if isinstance(model, torch.nn.Module):
         if not isinstance(getattr(model, "tadp", None), Controller):
             raise ValueError(f"this {type(model).__name__} is not compiled: call tadp.compile(model) before tadp.save")
-        save_transformer(model, path, STEM, shard_bytes(max_shard_size))
+        cast(Any, model)._save_packed(path, STEM, shard_bytes(max_shard_size))
     elif hasattr(model, "save_pretrained") and hasattr(model, "components"):
         if not isinstance(getattr(model, "tadp", None), Controller):
             raise ValueError(f"this {type(model).__name__} is not compiled: call tadp.compile before tadp.save")

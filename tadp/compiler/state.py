@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from tadp.compiler.offloading import offload
 from tadp.compiler.packing import Origin, spill
 from tadp.compiler.refusals import refusals
 from tadp.compiler.restoring import restore_transformer
@@ -29,7 +30,7 @@ IN_8_BITS = (
 )
 
 
-ADAPTING = ("load_lora_adapter", "add_adapter", "fuse_lora", "unload_lora")
+ADAPTING = ("load_lora_adapter", "add_adapter", "fuse_lora", "unfuse_lora", "unload_lora")
 """Methods of diffusers' models that change which layers have adapters, or what layers are."""
 
 
@@ -40,12 +41,18 @@ def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
         if "state_dict" not in belongings.warned and any(recipe.has(L16) for _, recipe in belongings.controller.plan):
             belongings.warned.add("state_dict")
             warnings.warn(IN_8_BITS, PrecisionFallbackWarning, stacklevel=2)
-        return torch.nn.Module.state_dict(self, *args, **kwargs)
+        with belongings.at_rest():
+            return torch.nn.Module.state_dict(self, *args, **kwargs)
 
     def load_state_dict(
         self: torch.nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        return load_state(self, belongings, state_dict, strict, assign)
+        with belongings.at_rest():
+            return load_state(self, belongings, state_dict, strict, assign)
+
+    def save_packed(self: torch.nn.Module, directory: Path, stem: str, shard_size: int) -> None:
+        with belongings.at_rest():
+            save_transformer(self, directory, stem, shard_size)
 
     def save_pretrained(
         self: torch.nn.Module,
@@ -63,11 +70,27 @@ def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
             raise ValueError("packed weights are saved as safetensors files only: leave safe_serialization at True")
         if is_main_process:
             stem = f"{STEM}.{variant}" if variant else STEM
-            save_transformer(self, Path(save_directory), stem, shard_bytes(max_shard_size))
+            save_packed(self, Path(save_directory), stem, shard_bytes(max_shard_size))
             if push_to_hub:
                 _upload(Path(save_directory), options)
 
+    def enable_group_offload(
+        self: torch.nn.Module, onload_device: Any, offload_device: Any = "cpu", *args: Any, **options: Any
+    ) -> None:
+        """As diffusers has it: blocks wait in main memory and come to the device one ahead."""
+        offload(
+            self,
+            belongings.offloading,
+            onload_device,
+            offload_device,
+            {"offload_type": args[0] if args else None} | options,
+        )
+
     def reduce(self: torch.nn.Module, protocol: object) -> tuple[Any, ...]:
+        if belongings.offloading.streamer is not None:
+            raise ValueError(
+                "a model whose blocks are offloaded cannot be copied or pickled: tadp.save it, and load it again"
+            )
         return rebuild, _parts(self, belongings)
 
     return {
@@ -77,6 +100,8 @@ def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
         "__reduce_ex__": reduce,
         **{name: _adapting(name, belongings) for name in ADAPTING},
         **refusals(),
+        "enable_group_offload": enable_group_offload,
+        "_save_packed": save_packed,
         "_restore_16_bits": lambda self: restore_transformer(self, belongings),
     }
 
@@ -90,7 +115,8 @@ def _adapting(name: str, belongings: Belongings) -> Callable[..., Any]:
             # Of peft: it could not merge into a torchao weight; here a packed weight is merged into by other means.
             warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass.*")
             try:
-                result = getattr(super(type(self), self), name)(*args, **kwargs)
+                with belongings.at_rest():
+                    result = getattr(super(type(self), self), name)(*args, **kwargs)
             except NotImplementedError as error:
                 raise ValueError(
                     f"{name}: this kind of adapter computes with the 16-bit weights, which a compiled model does not "

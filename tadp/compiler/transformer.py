@@ -1,6 +1,8 @@
 """Compiling one transformer: what it is to be compiled with, and what then stands around it."""
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -8,13 +10,14 @@ from typing import Any, cast
 import torch
 
 from tadp.compiler.adapters import Adapters
-from tadp.compiler.adoption import adopt_module
+from tadp.compiler.adoption import adopt_block, adopt_module
 from tadp.compiler.balancing import Balancing
 from tadp.compiler.capture import Capture, weakly
 from tadp.compiler.guards import guard_filter
 from tadp.compiler.layers import BlockLinear, block_linears
+from tadp.compiler.offloading import Offloading
 from tadp.compiler.options import inductor_options
-from tadp.compiler.packing import Origin, Packing, move_packed, pack_blocks
+from tadp.compiler.packing import Origin, Packing, move_packed, pack_blocks, without_packed
 from tadp.compiler.refusals import undo_compile
 from tadp.compiler.reusing import through
 from tadp.compiler.rotating import measured_roles
@@ -52,6 +55,7 @@ class Belongings:
         trainable: names of the parameters that required gradients.
         precompile: as `tadp.compile` took it.
         options: of torch.compile.
+        offloading: streams planes of its blocks, where that was asked for.
         copies: planes that are kept in main memory while the model is elsewhere.
         warned: of what, once.
     """
@@ -61,6 +65,7 @@ class Belongings:
     controller: Controller
     capture: Capture
     adapters: Adapters
+    offloading: Offloading
     trainable: frozenset[str] = frozenset()
     precompile: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -68,11 +73,37 @@ class Belongings:
     warned: set[str] = field(default_factory=set)
 
     def relocate(self, function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
-        """Apply a function to the packed weights, and let `rest` apply it to everything else."""
-        moved, result = move_packed(self.packed, self.pool, self.copies, function, rest)
+        """Apply a function to the packed weights, and let `rest` apply it to everything else.
+
+        Planes that are streamed stay where they wait.
+        """
+        return self.relocate_part(self.packed, function, rest)
+
+    def relocate_part(
+        self,
+        linears: tuple[BlockLinear, ...],
+        function: Callable[[torch.Tensor], torch.Tensor],
+        rest: Callable[[], object],
+    ) -> object:
+        """The same for some of the packed weights."""
+        if self.offloading.streamer is not None:
+            return without_packed(linears, rest)
+        moved, result = move_packed(linears, self.copies, function, rest)
         if moved:
-            self.controller.relocate()
+            weights = [(one.block, one.layer, cast(BitPlaneWeight, one.module.weight)) for one in self.packed]
+            if self.pool.replace(weights):
+                self.controller.relocate()
         return result
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Planes are in the weights inside, though they are streamed before and after."""
+        device = self.offloading.stop()
+        try:
+            yield
+        finally:
+            if device is not None:
+                self.offloading.start(device)
 
 
 Methods = Callable[[Belongings], Mapping[str, Callable[..., Any]]]
@@ -220,23 +251,21 @@ def compile_transformer(
     controller = Controller(order.policy, pool, Variants(options, precompile), facts)
     stays = {linear.layer: linear.reason for linear in linears if linear.reason}
     capture = Capture(controller, pool, family, stays)
+    offloading = Offloading(packed, pool, controller)
     # Blocks are captured one by one, not as one graph of the whole model: Dynamo then traces one block of each kind.
     receiver = weakly(capture)
     for block in blocks:
         dynamo_options = {"guard_filter_fn": guards}  # one for each: torch.compile takes out what it understands
         module = model.get_submodule(block)
         module.compile(backend=receiver, options=dynamo_options, **torch_compile_options)
-        through(module, block, controller.residuals)
+        through(module, block, controller.residuals, offloading.runs)
+    adapters = Adapters(packed, pool, controller)
     belongings = Belongings(
-        packed,
-        pool,
-        controller,
-        capture,
-        Adapters(packed, pool, controller),
-        trainable,
-        precompile=precompile,
-        options=asked_for,
+        packed, pool, controller, capture, adapters, offloading, trainable, precompile=precompile, options=asked_for
     )
+    for block in blocks:
+        own = tuple(linear for linear in packed if linear.block == block)
+        adopt_block(model.get_submodule(block), functools.partial(belongings.relocate_part, own))
     adopt_module(model, controller, belongings.relocate, family, methods(belongings), belongings.adapters.follow)
     belongings.adapters.follow(model)
     if order.measured is not None:

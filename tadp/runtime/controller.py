@@ -15,7 +15,7 @@ from tadp.kernels.devices import attention_is_faster
 from tadp.planning.calibration import Calibration, check_levels
 from tadp.policy import Policy, Seen, parse
 from tadp.policy.plans import uniform_plan
-from tadp.precision import L8, L16, Plan, Recipe, Role
+from tadp.precision import L8, L16, Level, Plan, Recipe, Role
 from tadp.runtime.captures import Captures
 from tadp.runtime.clock import Clock, Tick
 from tadp.runtime.device_memory import available_bytes, free_bytes
@@ -167,6 +167,18 @@ class Controller:
         self._pool.read_channels_at(calibration.channel_widths)
         for dispatcher in self._dispatchers:
             dispatcher.forget_weights()
+
+    def levels_of(self, block: str, role: Role | None) -> tuple[Level, ...]:
+        """The levels that a block's layers of a role run at in the forward that was ordered last; none if it is reused.
+
+        A layer without a role runs at 16 bits.
+        """
+        if self._order.foretold or block in self._order.reused:
+            return ()
+        recipes = [self._order.variant_of(block)[0]]
+        if block in self._order.shadows:
+            recipes.append(self._order.shadows[block])
+        return tuple(L16 if role is None else recipe[role] for recipe in recipes)
 
     def complete_planes(self) -> None:
         """Read the planes that weights were loaded without."""

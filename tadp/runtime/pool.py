@@ -83,6 +83,7 @@ class WeightPool:
         self._adopted: list[PlaneWeight] = []  # kept alive: a weight's id is its name here
         self._packed: dict[int, tuple[weakref.ref[torch.Tensor], int, PlaneWeight]] = {}
         self._mapped: dict[tuple[str, str], torch.Tensor] = {}
+        self._streamed: Callable[[str], torch.Tensor] | None = None
         self._channel_widths: dict[str, torch.Tensor] = {}
         self._runs_packed: dict[torch.device, bool] = {}
         self.seconds_mapping = 0.0
@@ -118,6 +119,10 @@ class WeightPool:
             for part in ("mid", "low"):
                 self.part(cast(torch.Tensor, weight), Part(part))
 
+    def stream_masters(self, view: Callable[[str], torch.Tensor] | None) -> None:
+        """Take 16-bit weights of layers from here, which brings them when their block runs; None: as before."""
+        self._streamed, self._mapped = view, {}
+
     def is_restored(self, layer: str) -> bool:
         """Whether a packed layer has no master, so that its 16-bit values come from its planes."""
         return self._masters is not None and not self._masters.holds(layer)
@@ -135,6 +140,10 @@ class WeightPool:
     def why_uncaptured(self, layer: str) -> str:
         """Why a packed layer is in no captured graph."""
         return NOT_CAPTURED if layer in self._warned else "no forward has run it so far"
+
+    def runs_uncaptured(self, layer: str) -> bool:
+        """Whether a packed layer was called outside captured graphs, where it may read all of its planes."""
+        return layer in self._warned
 
     def runs_packed_uncaptured(self, device: torch.device) -> bool:
         """Whether layers outside captured graphs run at 8 bits on a device, instead of on their masters.
@@ -222,6 +231,8 @@ class WeightPool:
         named = self._layers.get(id(weight))
         if named is None:
             return weight
+        if self._streamed is not None:
+            return self._streamed(named[1])
         if named not in self._mapped:
             assert self._masters is not None
             _check_room(weight)

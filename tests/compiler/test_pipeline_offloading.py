@@ -1,0 +1,42 @@
+"""Pipelines that offload: compiled transformers under diffusers' own calls."""
+
+import pytest
+import torch
+from diffusers import WanPipeline
+
+import tadp
+from tests.compiler.test_pipeline import _clip, _pipeline
+
+pytestmark = pytest.mark.compiles
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def expected() -> torch.Tensor:
+    return _clip(_compiled(), "a red circle", guidance_scale=1.0)
+
+
+def _compiled() -> WanPipeline:
+    pipeline = tadp.compile(_pipeline(), policy="static:8")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_group_offload_streams_the_transformer(expected: torch.Tensor) -> None:
+    pipeline = _compiled()
+    pipeline.enable_group_offload(CPU, CPU, offload_type="block_level", num_blocks_per_group=1)
+    assert torch.equal(_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
+
+
+def test_sequential_offload_streams_the_transformer(expected: torch.Tensor) -> None:
+    pipeline = _compiled()
+    pipeline.enable_sequential_cpu_offload(device="cpu")
+    assert pipeline._exclude_from_cpu_offload == WanPipeline._exclude_from_cpu_offload
+    assert torch.equal(_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
+
+
+def test_model_offload_moves_the_transformer(expected: torch.Tensor) -> None:
+    pipeline = _compiled()
+    pipeline.enable_model_cpu_offload(device="cpu")
+    assert torch.equal(_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
