@@ -96,8 +96,9 @@ def offload(
     """
     if torch.device(offload_device).type != "cpu":
         raise ValueError(f"planes of a compiled model wait in main memory, not on {offload_device}")
-    asked = [name for name in LEFT_ALONE if options.get(name)]
-    if asked and not (asked == ["offload_type"] and options["offload_type"] == "block_level"):
+    usual = {"offload_type": "block_level", "num_blocks_per_group": 1}
+    asked = [name for name in LEFT_ALONE if options.get(name) and options[name] != usual.get(name)]
+    if asked:
         warnings.warn(
             f"{', '.join(asked)} of enable_group_offload mean nothing here: planes of a compiled model are streamed "
             "block by block, one block ahead, and everything that is not packed stays on the device",
