@@ -75,6 +75,7 @@ def load(
             raise ValueError("model and masters are of one transformer: load the pipeline's directory without them")
         return _load_pipeline(path, policy, device, widths, calibration, precompile, torch_compile_options)
     manifest = Manifest.load(path)
+    manifest.check_config(path)
     tensors = SavedTensors(path, manifest)
     skeleton = _skeleton(path, manifest) if model is None else model
     if isinstance(getattr(skeleton, "tadp", None), Controller):

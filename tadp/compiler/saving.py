@@ -14,7 +14,7 @@ from tadp.compiler.quantization_config import TadpConfig
 from tadp.files.automatic import NAME as CALIBRATION
 from tadp.files.calibration import save as save_calibration
 from tadp.files.fingerprint import versions
-from tadp.files.manifest import NAME, Manifest
+from tadp.files.manifest import CONFIG, Manifest, digest_of
 from tadp.files.saved import STEM, write_tensors
 from tadp.files.shards import SHARD_BYTES
 from tadp.policy import Policy, parse
@@ -78,20 +78,24 @@ def save_transformer(model: torch.nn.Module, directory: Path, stem: str, shard_s
             stacklevel=3,
         )
     with tqdm(desc=f"saving to {directory}", unit="B", unit_scale=True, leave=False) as progress:
-        written = write_tensors(directory, state, stem, shard_size, progress.update)
+        written, weights = write_tensors(directory, state, stem, shard_size, progress.update)
     base = type(model).__mro__[1]
     facts, policy = controller.facts, _named_policy(controller.policy)
     config = TadpConfig(policy=policy or None, fingerprint=facts.fingerprint, packing=facts.packing)
+    digest = ""
     if hasattr(model, "to_json_string"):  # a model of diffusers
         content = {**json.loads(cast(Any, model).to_json_string()), "quantization_config": config.to_dict()}
-        with replacing(directory / "config.json") as temporary:
+        with replacing(directory / CONFIG) as temporary:
             temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        digest = digest_of(directory / CONFIG)
     if controller.calibration is not None:
         save_calibration(controller.calibration, directory / f"{CALIBRATION}.json")
     Manifest(
         fingerprint=facts.fingerprint,
         model=f"{base.__module__}.{base.__qualname__}",
         tensors=written,
+        weights=weights,
+        config=digest,
         packing=facts.packing,
         policy=policy,
         versions=versions(),
@@ -124,6 +128,3 @@ def _named_policy(policy: Policy) -> str:
         )
         return ""
     return text
-
-
-__all__ = ["NAME", "save", "save_transformer", "shard_bytes"]

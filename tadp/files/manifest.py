@@ -12,6 +12,7 @@ from tadp.writing import replacing
 
 SCHEMA = 1
 NAME = "tadp.json"
+CONFIG = "config.json"
 REDO = "write it again with tadp.save"
 
 
@@ -23,18 +24,20 @@ class Manifest:
         fingerprint: of the model before its weights were packed, see `tadp.files.fingerprint`; "" where nobody knows.
         model: class of the model, ``module.Class``.
         tensors: by name, the file that a tensor lies in and its checksum.
+        weights: SHA-256 of what the files say of packed weights beside their tensors.
+        config: SHA-256 of the model's config.json; "" for a model without one.
         packing: how weights were packed: group size, rotated layers, whether codes were chosen with data.
         policy: that the model followed, in words; "" where it has none.
-        calibration: name of the file beside this one that holds it; "" for none.
         versions: of the packages that wrote it.
     """
 
     fingerprint: str
     model: str
     tensors: Mapping[str, Written]
+    weights: str = ""
+    config: str = ""
     packing: Mapping[str, Any] = field(default_factory=dict)
     policy: str = ""
-    calibration: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
@@ -43,9 +46,10 @@ class Manifest:
             "schema": SCHEMA,
             "fingerprint": self.fingerprint,
             "model": self.model,
+            "weights": self.weights,
+            "config": self.config,
             "packing": dict(self.packing),
             "policy": self.policy,
-            "calibration": self.calibration,
             "versions": dict(self.versions),
             "tensors": {name: [place.file, place.checksum] for name, place in self.tensors.items()},
         }
@@ -80,9 +84,10 @@ class Manifest:
                 fingerprint=_text(content, "fingerprint"),
                 model=_text(content, "model"),
                 tensors={name: _written(place) for name, place in content["tensors"].items()},
+                weights=_text(content, "weights"),
+                config=_text(content, "config"),
                 packing=dict(content["packing"]),
                 policy=_text(content, "policy"),
-                calibration=_file_name(_text(content, "calibration")),
                 versions=dict(content["versions"]),
             )
         except KeyError as error:
@@ -90,10 +95,25 @@ class Manifest:
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error}): {REDO}") from error
 
+    def check_config(self, directory: Path) -> None:
+        """That a model's configuration is the one that was saved.
+
+        Raises:
+            ValueError: where it is not.
+        """
+        path = directory / CONFIG
+        if self.config and (not path.exists() or digest_of(path) != self.config):
+            raise ValueError(f"{path} is missing or was changed since the model was saved. {REDO}")
+
     @property
     def files(self) -> tuple[str, ...]:
         """The safetensors files, in the order in which their tensors were written."""
         return tuple(dict.fromkeys(place.file for place in self.tensors.values()))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _text(content: Mapping[str, object], name: str) -> str:

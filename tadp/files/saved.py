@@ -1,5 +1,6 @@
 """A saved model on disk: its tensors in the order in which narrow widths come first, and reading them back."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from tadp.files.checksums import checksum
 from tadp.files.manifest import NAME, Manifest
-from tadp.files.packed import PARTS, assemble, flatten_state_dict, packed_weights
+from tadp.files.packed import METADATA_KEY, PARTS, assemble, flatten_state_dict, packed_weights
 from tadp.files.shards import SHARD_BYTES, Entry, Written, remove_shards, write_shards
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import FORMATS, PLANE_BITS
@@ -24,7 +25,7 @@ def write_tensors(
     stem: str = STEM,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int], object] = lambda nbytes: None,
-) -> dict[str, Written]:
+) -> tuple[dict[str, Written], str]:
     """Write a state dict: what is not packed and the scales, then all high planes, then mid, then low.
 
     Who reads 4 bits reads the front of the files and no more.
@@ -37,7 +38,7 @@ def write_tensors(
         progress: is called with the bytes of each tensor.
 
     Returns:
-        By name, where each tensor lies.
+        By name, where each tensor lies; and a digest of what the files say of packed weights.
 
     Raises:
         ValueError: for a type that safetensors files do not have.
@@ -50,7 +51,7 @@ def write_tensors(
     entries = [Entry.of(key, tensors[key]) for key in order]
     written = write_shards(directory, stem, entries, metadata, shard_bytes, progress)
     remove_shards(directory, stem, {place.file for place in written.values()})
-    return written
+    return written, _digest(metadata)
 
 
 class SavedTensors:
@@ -70,6 +71,8 @@ class SavedTensors:
                 self.packed |= packed_weights(file.metadata())
             except ValueError as error:
                 raise ValueError(f"{directory / name}: {error}") from error
+            if _digest(file.metadata() or {}) != manifest.weights:
+                raise ValueError(f"{directory / name} is damaged: its metadata {METADATA_KEY} is not what {NAME} says")
             listed = {key for key, place in manifest.tensors.items() if place.file == name}
             if differing := listed.symmetric_difference(file.keys()):
                 only = min(differing)
@@ -134,6 +137,10 @@ class SavedTensors:
             return assemble(name, self.packed[name], parts, width)
         except ValueError as error:
             raise ValueError(f"{self.directory}: {error}") from error
+
+
+def _digest(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(metadata.get(METADATA_KEY, "").encode()).hexdigest()
 
 
 def _open(path: Path) -> Any:
