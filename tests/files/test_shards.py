@@ -90,6 +90,11 @@ def test_a_checksum_sees_runs_that_change_places_and_missing_ends() -> None:
     content = torch.randint(0, 256, (3 * 4096 * 8,), dtype=torch.uint8)
     first, second, third = content.view(3, -1)
     assert checksum(torch.cat([second, first, third])) != checksum(content)
+    words = content[:4096].view(-1, 8)
+    for places in ([1, 0], [2, 1, 0], [0, 2, 1]):
+        moved = words.clone()
+        moved[: len(places)] = words[places]
+        assert checksum(moved.view(-1)) != checksum(words.view(-1))
     zeros = torch.zeros(64, dtype=torch.uint8)
     assert checksum(zeros) != checksum(zeros[:-1])
     assert checksum(content[1:]) == checksum(content[1:].clone())  # does not depend on where it lies
