@@ -53,9 +53,12 @@ class SidePath(torch.nn.Module):
         """How many ranks fit."""
         return self.down.shape[0]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., columns)`` to ``(..., rows)``."""
-        return torch.nn.functional.linear(torch.nn.functional.linear(x, self.down), self.up)
+    def forward(self, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+        """What a layer made of ``(..., columns)``, ``(..., rows)``, with what the adapters add."""
+        inner = torch.nn.functional.linear(x, self.down)
+        # One product that begins at the result: a sum of its own would pass over both once more.
+        total = torch.addmm(result.flatten(0, -2), inner.flatten(0, -2), self.up.t())
+        return total.view(result.shape)
 
     @torch.no_grad()
     def fill(self, pairs: Iterable[tuple[torch.Tensor, torch.Tensor, float]]) -> None:
@@ -79,7 +82,7 @@ class _Followed:
         if kwargs.get("adapter_names") is not None:  # an adapter for each sample, which peft's own layer does
             return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)  # type: ignore[attr-defined]
-        return result if self.side_path is None else result + self.side_path(x)
+        return result if self.side_path is None else self.side_path(x, result)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add adapters to the packed weight: it is packed anew from the 16-bit weight and their sum."""
