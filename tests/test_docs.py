@@ -15,6 +15,9 @@ PAGES = (
     "docs/reuse.md",
     "docs/sparse-attention.md",
     "docs/few-steps.md",
+    "docs/files.md",
+    "docs/lora.md",
+    "docs/diffusers.md",
 )
 
 

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import diffusers
 import torch
 from safetensors import SafetensorError
 
@@ -128,6 +127,8 @@ def _load_pipeline(
         )
         for folder in saved
     }
+    import diffusers  # only files of its models need it
+
     dtype = next(iter(next(iter(own.values())).parameters())).dtype
     index = diffusers.DiffusionPipeline.load_config(path)
     types = {name: getattr(torch, named) for name, named in component_dtypes(str(index.get("_class_name"))).items()}
@@ -144,6 +145,8 @@ def _load_pipeline(
 
 def _skeleton(path: Path, manifest: Manifest) -> torch.nn.Module:
     """A module of the saved class without weights; what is not saved, such as tables of positions, is there."""
+    import diffusers
+
     config = path / "config.json"
     try:
         content = json.loads(config.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ from typing import Any
 from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 
 from tadp.compiler.rotating import roles_of
+from tadp.compiler.saving import METHOD
 from tadp.kernels.formats import GROUP_SIZES
 from tadp.policy import Policy, parse
 
@@ -16,7 +17,7 @@ AUTO = "auto"
 class Method(str, Enum):
     """What ``quant_method`` says in a model's configuration."""
 
-    TADP = "tadp"
+    TADP = METHOD
 
 
 class TadpConfig(QuantizationConfigMixin):

@@ -10,7 +10,6 @@ import torch
 from tqdm import tqdm
 
 from tadp.compiler.adapters import without_adapters
-from tadp.compiler.quantization_config import TadpConfig
 from tadp.files.automatic import NAME as CALIBRATION
 from tadp.files.calibration import save as save_calibration
 from tadp.files.fingerprint import versions
@@ -20,6 +19,9 @@ from tadp.files.shards import SHARD_BYTES
 from tadp.policy import Policy, parse
 from tadp.runtime.controller import Controller
 from tadp.writing import replacing
+
+METHOD = "tadp"
+"""What a saved model's configuration calls the way in which it is quantized, see `TadpConfig`."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -81,10 +83,15 @@ def save_transformer(model: torch.nn.Module, directory: Path, stem: str, shard_s
         written, weights = write_tensors(directory, state, stem, shard_size, progress.update)
     base = type(model).__mro__[1]
     facts, policy = controller.facts, _named_policy(controller.policy)
-    config = TadpConfig(policy=policy or None, fingerprint=facts.fingerprint, packing=facts.packing)
     digest = ""
     if hasattr(model, "to_json_string"):  # a model of diffusers
-        content = {**json.loads(cast(Any, model).to_json_string()), "quantization_config": config.to_dict()}
+        config = {
+            "quant_method": METHOD,
+            "policy": policy or None,
+            "fingerprint": facts.fingerprint,
+            "packing": facts.packing,
+        }
+        content = {**json.loads(cast(Any, model).to_json_string()), "quantization_config": config}
         with replacing(directory / CONFIG) as temporary:
             temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         digest = digest_of(directory / CONFIG)

@@ -10,8 +10,8 @@ from diffusers import FirstBlockCacheConfig, WanPipeline, WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 import tadp
-from tests.compiler.test_pipeline import _clip, _pipeline
 from tests.models import relative_error, tiny_inputs, tiny_transformer
+from tests.pipelines import tiny_clip, tiny_pipeline
 
 pytestmark = pytest.mark.compiles
 
@@ -149,10 +149,10 @@ def test_hooks_processors_training_mode_and_autocast_work(expected: torch.Tensor
 
 
 def test_a_generation_may_be_interrupted_and_the_next_is_right() -> None:
-    pipeline = tadp.compile(_pipeline(), policy="static:8")
+    pipeline = tadp.compile(tiny_pipeline(), policy="static:8")
     pipeline.set_progress_bar_config(disable=True)
     call = {"guidance_scale": 1.0}
-    expected = _clip(pipeline, "a red circle", **call)
+    expected = tiny_clip(pipeline, "a red circle", **call)
 
     def interrupt(running: WanPipeline, step: int, timestep: object, given: dict[str, object]) -> dict[str, object]:
         running._interrupt = step >= 1
@@ -161,13 +161,13 @@ def test_a_generation_may_be_interrupted_and_the_next_is_right() -> None:
     def fail(running: WanPipeline, step: int, timestep: object, given: dict[str, object]) -> dict[str, object]:
         raise KeyboardInterrupt
 
-    _clip(pipeline, "a red circle", callback_on_step_end=interrupt, **call)
+    tiny_clip(pipeline, "a red circle", callback_on_step_end=interrupt, **call)
     pipeline._interrupt = False
-    assert torch.equal(_clip(pipeline, "a red circle", **call), expected)
+    assert torch.equal(tiny_clip(pipeline, "a red circle", **call), expected)
     with pytest.raises(KeyboardInterrupt):
-        _clip(pipeline, "a red circle", callback_on_step_end=fail, **call)
-    assert torch.equal(_clip(pipeline, "a red circle", **call), expected)
+        tiny_clip(pipeline, "a red circle", callback_on_step_end=fail, **call)
+    assert torch.equal(tiny_clip(pipeline, "a red circle", **call), expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert _clip(pipeline, "a red circle", num_videos_per_prompt=2, **call).shape[0] == 2
-    assert torch.equal(_clip(WanPipeline(**pipeline.components), "a red circle", **call), expected)
+        assert tiny_clip(pipeline, "a red circle", num_videos_per_prompt=2, **call).shape[0] == 2
+    assert torch.equal(tiny_clip(WanPipeline(**pipeline.components), "a red circle", **call), expected)

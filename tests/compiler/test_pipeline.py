@@ -7,48 +7,17 @@ import torch
 from diffusers import WanPipeline, WanVideoToVideoPipeline
 
 import tadp
-from tadp.demo.architecture import (
-    make_autoencoder,
-    make_scheduler,
-    make_text_encoder,
-    make_tokenizer,
-    make_transformer,
-)
 from tadp.policy import Complexity, Static
 from tadp.precision import L6, L8
+from tests.pipelines import tiny_clip, tiny_pipeline
 
 pytestmark = pytest.mark.compiles
-
-CALL = {
-    "height": 32,
-    "width": 32,
-    "num_frames": 5,
-    "num_inference_steps": 4,
-    "max_sequence_length": 32,
-    "output_type": "pt",
-}
-
-
-def _pipeline() -> WanPipeline:
-    torch.manual_seed(0)
-    return WanPipeline(
-        tokenizer=make_tokenizer(),
-        text_encoder=make_text_encoder().bfloat16(),
-        vae=make_autoencoder().bfloat16(),
-        transformer=make_transformer().bfloat16().eval(),
-        scheduler=make_scheduler(),
-    )
-
-
-def _clip(pipeline: WanPipeline, prompt: str | list[str], **options: object) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(3)
-    return pipeline(prompt, generator=generator, **{**CALL, **options}).frames
 
 
 @pytest.fixture(scope="module")
 def _compiled() -> WanPipeline:
     torch._dynamo.reset()
-    pipeline = tadp.compile(_pipeline(), policy="complexity")
+    pipeline = tadp.compile(tiny_pipeline(), policy="complexity")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -64,7 +33,7 @@ def compiled(_compiled: WanPipeline) -> WanPipeline:
 def test_prompt_branches_and_steps_are_observed(compiled: WanPipeline) -> None:
     assert isinstance(compiled, WanPipeline)
     first = len(compiled.tadp.history)
-    _clip(compiled, "a red circle moves left on a black background", guidance_scale=4.0)
+    tiny_clip(compiled, "a red circle moves left on a black background", guidance_scale=4.0)
     records = compiled.tadp.history[first:]
     assert [(record.step, record.branch, record.phase) for record in records] == [
         (step, branch, "probe" if step <= 1 else "run") for step in (1, 2, 3, 4) for branch in ("cond", "uncond")
@@ -73,15 +42,15 @@ def test_prompt_branches_and_steps_are_observed(compiled: WanPipeline) -> None:
     assert compiled.tadp.score.text is not None
 
 
-def test_the_same_seed_and_plan_give_the_same_clip(compiled: WanPipeline) -> None:
-    clips = [_clip(compiled, "a red circle", guidance_scale=1.0) for _ in range(2)]
+def test_the_same_seed_and_plan_give_the_sametiny_clip(compiled: WanPipeline) -> None:
+    clips = [tiny_clip(compiled, "a red circle", guidance_scale=1.0) for _ in range(2)]
     assert torch.equal(*clips)
 
 
 def test_every_generation_is_probed_anew(compiled: WanPipeline) -> None:
     first = len(compiled.tadp.history)
     for _ in range(2):
-        _clip(compiled, "a red circle", guidance_scale=1.0)
+        tiny_clip(compiled, "a red circle", guidance_scale=1.0)
     phases = [record.phase for record in compiled.tadp.history[first:]]
     assert phases == ["probe", "run", "run", "run"] * 2
 
@@ -93,7 +62,7 @@ def test_the_plan_follows_the_thresholds(compiled: WanPipeline) -> None:
         "high": Complexity(low=0.0, high=0.0),
     }.items():
         compiled.tadp.use(policy)
-        _clip(compiled, "a red circle", guidance_scale=1.0)
+        tiny_clip(compiled, "a red circle", guidance_scale=1.0)
         levels[name] = {str(recipe.default) for _, recipe in compiled.tadp.plan}
     assert levels == {"low": {"6", "16"}, "high": {"8", "16"}}
 
@@ -103,14 +72,14 @@ def test_a_batch_of_prompts_is_judged_by_its_most_complex_one(compiled: WanPipel
     compiled.tadp.use(Static(L8, probe_steps=1))  # a score, and little to compile for the batch
     text = []
     for prompt in ([simple], [simple, busy]):
-        _clip(compiled, prompt, guidance_scale=1.0)
+        tiny_clip(compiled, prompt, guidance_scale=1.0)
         text.append(compiled.tadp.score.text)
     assert text[1] > text[0]
 
 
 def test_an_empty_prompt_is_a_prompt(compiled: WanPipeline) -> None:
     with pytest.warns(UserWarning, match="a prompt is empty, so it scores as the simplest"):
-        assert _clip(compiled, ["a red circle", ""], guidance_scale=1.0).isfinite().all()
+        assert tiny_clip(compiled, ["a red circle", ""], guidance_scale=1.0).isfinite().all()
 
 
 def test_pipelines_made_of_a_compiled_one_share_its_transformer(compiled: WanPipeline) -> None:
@@ -120,7 +89,7 @@ def test_pipelines_made_of_a_compiled_one_share_its_transformer(compiled: WanPip
 
 
 def test_a_prompt_of_10000_characters_works(compiled: WanPipeline) -> None:
-    clip = _clip(compiled, "a red circle moves left and " * 400, guidance_scale=1.0)
+    clip = tiny_clip(compiled, "a red circle moves left and " * 400, guidance_scale=1.0)
     assert clip.isfinite().all()
 
 
@@ -132,7 +101,7 @@ def test_the_compiled_pipeline_saves_its_configuration_under_its_own_name(
 
 
 def test_a_pipeline_without_transformer_is_refused() -> None:
-    pipeline = _pipeline()
+    pipeline = tiny_pipeline()
     pipeline.transformer = None
     with pytest.raises(tadp.UnsupportedModelError, match="no transformer among its components"):
         tadp.compile(pipeline)
@@ -141,12 +110,12 @@ def test_a_pipeline_without_transformer_is_refused() -> None:
 def test_two_transformers_are_one_generation() -> None:
     """As in Wan 2.2: one transformer for high noise, another for low noise, the switch within a generation."""
     torch._dynamo.reset()
-    first = _pipeline()
+    first = tiny_pipeline()
     pipeline = WanPipeline(**first.components | {"transformer_2": make_transformer().bfloat16().eval()})
     pipeline.register_to_config(boundary_ratio=0.8)
     pipeline = tadp.compile(pipeline, policy="complexity")
     pipeline.set_progress_bar_config(disable=True)
-    _clip(pipeline, "a red circle bounces")
+    tiny_clip(pipeline, "a red circle bounces")
     high, low = (part.tadp.history for part in (pipeline.transformer, pipeline.transformer_2))
     steps = [(record.step, record.branch) for record in (*high, *low)]
     assert steps == [(step, branch) for step in range(1, 5) for branch in ("cond", "uncond")]

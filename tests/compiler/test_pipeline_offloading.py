@@ -5,7 +5,7 @@ import torch
 from diffusers import WanPipeline
 
 import tadp
-from tests.compiler.test_pipeline import _clip, _pipeline
+from tests.pipelines import tiny_clip, tiny_pipeline
 
 pytestmark = pytest.mark.compiles
 
@@ -14,11 +14,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def expected() -> torch.Tensor:
-    return _clip(_compiled(), "a red circle", guidance_scale=1.0)
+    return tiny_clip(_compiled(), "a red circle", guidance_scale=1.0)
 
 
 def _compiled() -> WanPipeline:
-    pipeline = tadp.compile(_pipeline(), policy="static:8")
+    pipeline = tadp.compile(tiny_pipeline(), policy="static:8")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -26,7 +26,7 @@ def _compiled() -> WanPipeline:
 def test_group_offload_streams_the_transformer(expected: torch.Tensor) -> None:
     pipeline = _compiled()
     pipeline.enable_group_offload(CPU, CPU, offload_type="block_level", num_blocks_per_group=1)
-    assert torch.equal(_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
+    assert torch.equal(tiny_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
 
 
 def test_sequential_offload_streams_the_transformer(expected: torch.Tensor) -> None:
@@ -35,10 +35,10 @@ def test_sequential_offload_streams_the_transformer(expected: torch.Tensor) -> N
     pipeline._exclude_from_cpu_offload = excluded
     pipeline.enable_sequential_cpu_offload(device="cpu")
     assert pipeline._exclude_from_cpu_offload == excluded
-    assert torch.equal(_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
+    assert torch.equal(tiny_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
 
 
 def test_model_offload_moves_the_transformer(expected: torch.Tensor) -> None:
     pipeline = _compiled()
     pipeline.enable_model_cpu_offload(device="cpu")
-    assert torch.equal(_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
+    assert torch.equal(tiny_clip(pipeline, "a red circle", guidance_scale=1.0), expected)
