@@ -30,7 +30,7 @@ def expected() -> torch.Tensor:
 
 
 def _is_at_4_bits(found: torch.Tensor, expected: torch.Tensor) -> None:
-    """Hooks cut blocks into more pieces, between which values are rounded to bfloat16; 4 bits err four times as much."""
+    """Hooks cut blocks into more pieces, between which values are rounded to bfloat16; 4 bits err far more."""
     plain = _run(tiny_transformer(2))
     assert relative_error(found, expected) < 0.3 * relative_error(expected, plain)
     assert relative_error(found, plain) > 0.8 * relative_error(expected, plain)

@@ -7,6 +7,7 @@ import torch
 from diffusers import WanPipeline, WanVideoToVideoPipeline
 
 import tadp
+from tadp.demo.architecture import make_transformer
 from tadp.policy import Complexity, Static
 from tadp.precision import L6, L8
 from tests.pipelines import tiny_clip, tiny_pipeline

@@ -119,6 +119,7 @@ def test_shards_hold_what_one_file_does(original: WanTransformer3DModel, saved: 
 
 
 def test_diffusers_saves_and_loads_it(original: WanTransformer3DModel, saved: Path, tmp_path: Path) -> None:
+    assert tadp.TadpConfig  # what imports it lets diffusers know of the format
     original.tadp.use("static:8")
     expected = _run(original)
     for size in ("10GB", "40KB"):
