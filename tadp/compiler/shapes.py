@@ -44,7 +44,7 @@ class Shapes:
         # One each for all calls: making them takes longer than entering them.
         self._fixed = torch._dynamo.config.patch(**_COMMON, assume_static_by_default=True)
         self._open = torch._dynamo.config.patch(**_COMMON, assume_static_by_default=False)
-        self._apart = symbolic_shapes.patch(use_duck_shape=False)
+        self._apart = symbolic_shapes.patch(use_duck_shape=False)  # type: ignore[attr-defined]
 
     def settings(self, given: Mapping[str, object]) -> AbstractContextManager[None]:
         """What a forward is to run under, from its arguments by name."""

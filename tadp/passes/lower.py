@@ -114,7 +114,7 @@ def _symbols(graph: fx.GraphModule, environment: ShapeEnv) -> dict[sympy.Basic, 
 
 def _open_input(
     node: fx.Node, device: torch.device, environment: ShapeEnv, symbols: Mapping[sympy.Basic, sympy.Basic]
-) -> object:
+) -> Any:
     """What stands for an input: a number as it is, a tensor without memory, with symbols where its sizes are open."""
     example, opened = node.meta[EXAMPLE], open_of(node)
     if opened is None:
@@ -131,8 +131,13 @@ def _open_input(
 
 
 def _guards(graph: fx.GraphModule, environment: ShapeEnv, symbols: Mapping[sympy.Basic, sympy.Basic]) -> Guards:
-    """What the compiler asked of sizes while it ran, in the graph's own symbols."""
-    back = {own: theirs for theirs, own in symbols.items()}
+    """What the compiler asked of sizes while it ran, in the graph's own symbols.
+
+    It also makes symbols of plain numbers among the inputs; these are the same in every call.
+    """
+    own = set(symbols.values())
+    back = {mine: theirs for theirs, mine in symbols.items()}
+    back |= {other: value for other, value in environment.backed_var_to_val.items() if other not in own}
     conditions = dict.fromkeys(guard.expr.xreplace(back) for guard in environment.guards) if symbols else {}
     found = (symbol_of(node) for node in inputs_of(graph))
     return Guards(tuple(symbol for symbol in found if symbol is not None), tuple(conditions))

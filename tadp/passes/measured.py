@@ -63,7 +63,7 @@ def insert(
     """
     target: Callable[..., Any] = torch.ops.tadp.measured.default if as_it_is else measure
     given = (_name_of(measure), *arguments) if as_it_is else tuple(arguments)
-    named = {"columns": _columns_of(measure, len(arguments))} if as_it_is else {}
+    named: dict[str, Any] = {"columns": _columns_of(measure, len(arguments))} if as_it_is else {}
     with graph.graph.inserting_before(before):
         return graph.graph.call_function(target, given, named)
 

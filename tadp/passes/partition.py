@@ -88,7 +88,7 @@ def partition(graph: fx.GraphModule) -> Partition:
             last_use[node] = max(users)
     pieces = []
     for index, ((block, nodes), name) in enumerate(zip(runs, _names(runs), strict=True)):
-        inputs = _with_symbols(_external_inputs(nodes), symbols)
+        inputs = _with_symbols(_external_inputs(nodes), nodes, symbols)
         module = _subgraph(graph, inputs, nodes, crossing[index])
         dead = tuple(slots[node] for node, user in last_use.items() if user == index)
         pieces.append(
@@ -194,11 +194,12 @@ def _external_inputs(nodes: list[fx.Node]) -> list[fx.Node]:
     return list(found)
 
 
-def _with_symbols(inputs: list[fx.Node], symbols: dict[sympy.Symbol, fx.Node]) -> list[fx.Node]:
-    """Inputs, and behind them the sizes that their shapes depend on: code cannot tell a size from a product of it."""
+def _with_symbols(inputs: list[fx.Node], nodes: list[fx.Node], symbols: dict[sympy.Symbol, fx.Node]) -> list[fx.Node]:
+    """Inputs, and behind them the sizes that shapes depend on: code cannot tell a size from a product of it."""
     found = dict.fromkeys(inputs)
-    for node in inputs:
-        for symbol in sorted(symbols_of(node), key=str):
+    order = {symbol: index for index, symbol in enumerate(symbols)}
+    for node in (*inputs, *nodes):
+        for symbol in sorted(symbols_of(node), key=order.__getitem__):
             found.setdefault(symbols[symbol])
     return list(found)
 

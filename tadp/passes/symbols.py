@@ -9,7 +9,7 @@ kept beside it, as an expression, for `tadp.passes.lower`, which compiles the gr
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import sympy
 import torch
@@ -22,7 +22,7 @@ from tadp.passes.operations import EXAMPLE
 
 _OPEN, _STORAGE, _INPUT = "tadp_open", "tadp_storage", "tadp_symbol"
 
-Size = int | sympy.Expr
+Size: TypeAlias = int | sympy.Expr
 """A size or a stride: a number, or an expression of symbols."""
 
 
@@ -94,8 +94,8 @@ def settle(graph: fx.GraphModule) -> fx.GraphModule:
         opened = _opened(example)
         if opened is not None and opened.is_open:
             node.meta[_OPEN] = opened
-        if node.op == "placeholder" and not symbols_of(node) <= sources.keys():
-            raise UnknownSizesError(f"the sizes of {node.name} are {opened}, which no input tells")
+        if not symbols_of(node) <= sources.keys():
+            raise UnknownSizesError(f"the shape of {node.name} is {shape_of(node)}, which no input tells")
         if example is not None:
             node.meta[EXAMPLE] = _settled(example, mode)
     return graph
@@ -287,7 +287,10 @@ def _is_symbolic(example: object) -> bool:
 def _storage_of(example: object) -> int | None:
     if not isinstance(example, torch.Tensor) or is_traceable_wrapper_subclass(example):
         return None
-    return example.untyped_storage()._cdata
+    try:
+        return example.untyped_storage()._cdata
+    except NotImplementedError:  # one sample of a batch, inside of vmap
+        return None
 
 
 def _name(node: fx.Node) -> str:

@@ -283,15 +283,16 @@ def test_the_backend_says_what_it_cannot_do() -> None:
 
 def test_the_backend_takes_shapes_of_any_size() -> None:
     torch._dynamo.reset()
-    model = tiny_transformer(3)
-    compiled = torch.compile(model, backend="tadp")
+    model = tiny_transformer(2)
+    compiled = torch.compile(model, backend="tadp", dynamic=True)
+    graphs = []
     for frames in (3, 2, 5):
         inputs = tiny_inputs()
         inputs["hidden_states"] = torch.randn(1, 4, frames, 8, 8).to(torch.bfloat16)
-        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         with torch.no_grad():
             assert relative_error(compiled(**inputs)[0], model(**inputs)[0]) < 0.05
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert len(set(graphs)) == 1
 
 
 def test_the_backend_keeps_blocks_apart_where_graphs_break() -> None:
