@@ -23,11 +23,10 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
     does more: it saves memory, follows generations through graph breaks, and takes any policy.
     """
     try:
-        settled = passes.settle(passes.normalize(graph))
+        found = passes.partition(passes.annotate(passes.settle(passes.normalize(graph))))
     except passes.UnknownSizesError as error:
         _warn(f"this graph runs uncompiled at 16 bits, pass dynamic=False to torch.compile: {error}")
         return graph.forward
-    found = passes.partition(passes.annotate(settled))
     blocks = tuple(dict.fromkeys(piece.block for piece in found.pieces if piece.block))
     controller = Controller("complexity", WeightPool(BitPlaneWeight.from_hp), Variants({}), ModelFacts(blocks))
     dispatcher = controller.attach(found)

@@ -38,14 +38,16 @@ class Capture:
         prefix = self._prefix(passes.normalize(graph))
         if (fixed := self._fixed.changed(prefix, graph)) is not None:
             _warn(f"{prefix or 'a block'} is compiled anew for each value of {fixed}: its code asks for the number")
+        blocks = frozenset(self._controller.blocks)
         try:
-            normal = passes.settle(graph)
+            annotated = passes.annotate(
+                passes.settle(graph), prefix, blocks, self._family, self._stays_at_16, self._layer_of
+            )
+            pieces = passes.partition(annotated)
         except passes.UnknownSizesError as error:
             _warn(f"{prefix or 'a block'} runs uncompiled, at 8 bits where its weights are packed: {error}")
             return graph.forward
-        blocks = frozenset(self._controller.blocks)
-        annotated = passes.annotate(normal, prefix, blocks, self._family, self._stays_at_16, self._layer_of)
-        return weakly(self._controller.attach(passes.partition(annotated)))
+        return weakly(self._controller.attach(pieces))
 
     def _prefix(self, graph: fx.GraphModule) -> str:
         """Path of the module that a graph was captured from, told from where the pool knows its weights to belong.

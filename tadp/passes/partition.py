@@ -16,7 +16,16 @@ from torch import fx
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.passes.annotate import annotation
 from tadp.passes.operations import EXAMPLE, is_linear
-from tadp.passes.symbols import contiguous, copy_origin, inputs_of, open_of, set_open, symbol_of, symbols_of
+from tadp.passes.symbols import (
+    check_can_cross,
+    contiguous,
+    copy_origin,
+    inputs_of,
+    open_of,
+    set_open,
+    symbol_of,
+    symbols_of,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,11 @@ class Slot:
 
 
 def partition(graph: fx.GraphModule) -> Partition:
-    """Cut an annotated graph, whose sizes are settled, into pieces."""
+    """Cut an annotated graph, whose sizes are settled, into pieces.
+
+    Raises:
+        UnknownSizesError: where pieces would hand each other numbers that depend on sizes and are none.
+    """
     runs = _runs(graph)
     symbols = {symbol.symbol: node for node in inputs_of(graph) if (symbol := symbol_of(node)) is not None}
     home = {node: index for index, (_, nodes) in enumerate(runs) for node in nodes}
@@ -217,6 +230,7 @@ def _subgraph(
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for index, node in enumerate(inputs):
+        check_can_cross(node)
         copies[node] = graph.placeholder(f"input_{index}")
         example = node.meta.get(EXAMPLE)
         captured = node.op == "placeholder"

@@ -20,7 +20,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from tadp.passes.operations import EXAMPLE
 
-_OPEN, _STORAGE, _INPUT = "tadp_open", "tadp_storage", "tadp_symbol"
+_OPEN, _STORAGE, _INPUT, _COMPUTED = "tadp_open", "tadp_storage", "tadp_symbol", "tadp_computed"
 
 Size: TypeAlias = int | sympy.Expr
 """A size or a stride: a number, or an expression of symbols."""
@@ -98,6 +98,8 @@ def settle(graph: fx.GraphModule) -> fx.GraphModule:
             raise UnknownSizesError(f"the shape of {node.name} is {shape_of(node)}, which no input tells")
         if example is not None:
             node.meta[EXAMPLE] = _settled(example, mode)
+        if isinstance(example, (torch.SymFloat, torch.SymBool)):
+            node.meta[_COMPUTED] = True
     return graph
 
 
@@ -191,6 +193,16 @@ def contiguous(opened: Open | None) -> Open | None:
     return Open(opened.sizes, tuple(reversed(strides)))
 
 
+def check_can_cross(node: fx.Node) -> None:
+    """That a value may be an input of a piece: compiled code would take a number that is no size for a constant.
+
+    Raises:
+        UnknownSizesError: for a fraction or a truth that is computed from sizes.
+    """
+    if node.meta.get(_COMPUTED):
+        raise UnknownSizesError(f"{node.name}, a number that is computed from sizes, is handed from piece to piece")
+
+
 def set_open(node: fx.Node, opened: Open | None) -> None:
     """Say what the numbers of a node's example stand for."""
     node.meta.pop(_OPEN, None)
@@ -219,6 +231,8 @@ def _example_at(example: Any, opened: Open, values: Mapping[sympy.Symbol, int], 
 
 def _settled_argument(value: Any, sources: Mapping[sympy.Expr, fx.Node]) -> Any:
     """An argument of a node, with the input in the place of a symbol."""
+    if isinstance(value, (torch.SymFloat, torch.SymBool)):
+        raise UnknownSizesError(f"an operation takes {value}, which no input is")
     if not isinstance(value, torch.SymInt):
         return value
     size = _size(value)
@@ -245,8 +259,10 @@ def _settled(example: Any, mode: FakeTensorMode) -> Any:
         return type(example)(_settled(one, mode) for one in example) if _is_symbolic(example) else example
     if isinstance(example, torch.SymInt):
         return _hint(example)
-    if isinstance(example, (torch.SymFloat, torch.SymBool)):
-        raise UnknownSizesError(f"it computes {example}, which is no whole number")
+    if isinstance(example, torch.SymFloat):
+        return float(_value(example))
+    if isinstance(example, torch.SymBool):
+        return bool(_value(example))
     if not isinstance(example, torch.Tensor) or not _is_symbolic(example):
         return example
     with mode:
@@ -267,12 +283,14 @@ def _size(value: int | torch.SymInt) -> Size:
 
 def _hint(value: int | torch.SymInt) -> int:
     """The number at hand. Asks the symbols themselves: to ask for an int would be a guard."""
-    if not isinstance(value, torch.SymInt):
-        return value
+    return int(_value(value)) if isinstance(value, torch.SymInt) else value
+
+
+def _value(value: torch.SymInt | torch.SymFloat | torch.SymBool) -> sympy.Basic:
     found = value.node.expr.xreplace(value.node.shape_env.backed_var_to_val)
-    if not isinstance(found, sympy.Integer):
+    if found.free_symbols:
         raise UnknownSizesError(f"its sizes depend on what tensors hold: {value}")
-    return int(found)
+    return found
 
 
 def _is_symbolic(example: object) -> bool:

@@ -235,6 +235,13 @@ class Plain(Asking):
         return x + self.down(torch.tanh(self.up(x)))
 
 
+class Scaled(Asking):
+    """A block that computes with fractions of a size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(torch.tanh(self.up(x))) * (2.5 / x.shape[1])
+
+
 def blocks_inputs(tokens: int) -> dict[str, Any]:
     x = torch.randn(1, tokens, 32, generator=torch.Generator().manual_seed(tokens))
     return {"x": x, "timestep": torch.tensor([500.0])}
@@ -258,6 +265,15 @@ def test_code_that_asks_for_a_size_is_said_and_right(compilations: Compilations)
     assert set(said) == {
         "blocks.0 is compiled anew for each value of dimension 1 of x: its code asks for the number",
     }
+
+
+def test_numbers_that_follow_from_sizes_are_computed_anew(compilations: Compilations) -> None:
+    plain = Blocks(Scaled)
+    model = tadp.compile(copy.deepcopy(plain), policy="static:16", calibration=None, dynamic=True)
+    for tokens in (6, 8, 60):
+        given = blocks_inputs(tokens)
+        assert relative_error(run(model, given), run(plain, given)) < 1e-5
+    assert compilations.taken() == 1
 
 
 def _asking_change(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

@@ -125,3 +125,24 @@ def test_examples_can_be_those_of_other_sizes() -> None:
     assert passes.sizes_of(other) == (20, 5)
     assert passes.sizes_of(piece.graph) == (10, 7)
     assert passes.sizes_of(passes.closed(other)) == ()
+
+
+class Handing(nn.Module):
+    """The blocks before and after one are handed a fraction of a size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Model(), Model()])
+        self.last = nn.Linear(32, 32)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        part = x.shape[1] / 3
+        for block in self.blocks:
+            x = block(x, context) * part
+        return self.last(x) * part
+
+
+def test_a_fraction_of_a_size_never_becomes_a_constant() -> None:
+    graph, _ = captured(Handing(), inputs(10, 7), settle)
+    with pytest.raises(passes.UnknownSizesError, match="is handed from piece to piece"):
+        partition(annotate(graph))
