@@ -13,7 +13,7 @@ from tadp.compiler.compiling import Made, make
 from tadp.compiler.first_calls import compile_before_first_calls
 from tadp.errors import PrecisionFallbackWarning
 from tadp.kernels import failures
-from tadp.kernels.registry import architecture_of
+from tadp.kernels.registry import any_compiles_at_first, architecture_of
 from tadp.kernels.table import lookup
 from tadp.passes.annotate import annotation
 from tadp.passes.decision import Decision, has_level
@@ -215,8 +215,8 @@ def _levels(decisions: Iterable[Decision]) -> list[tuple[object, ...]]:
 
 
 def _compiles_kernels(wanted: Mapping[tuple[_Wanted, Sizes], Piece]) -> bool:
-    """Whether kernels may have to be compiled for sizes though variants are there: on CPUs they never are."""
-    return any(_device(piece.graph).type != "cpu" for piece in wanted.values())
+    """Whether kernels may have to be compiled for sizes though variants are there."""
+    return any(any_compiles_at_first(_device(piece.graph).type) for piece in wanted.values())
 
 
 def _failure(kernel: str, device: torch.device) -> str:
