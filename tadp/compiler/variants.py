@@ -24,6 +24,9 @@ from tadp.precision import L16, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.pieces import Sizes, Variant
 
+MOST_SIZES = 32
+"""Shapes of a structure that are remembered, the latest: what is known of another is found out anew."""
+
 
 @dataclass(frozen=True)
 class _Wanted:
@@ -107,9 +110,8 @@ class Variants:
         for piece in pieces:
             asked = [(recipe, False) for recipe in recipes] if piece.block else [(Recipe(), False)]
             asked += [(recipe, True) for recipe in probed if piece.block]
-            met = self._met.setdefault(piece.structure, {})
-            met.setdefault(passes.sizes_of(piece.graph))
-            for sizes in met:
+            self._remember(piece.structure, passes.sizes_of(piece.graph))
+            for sizes in self._met[piece.structure]:
                 for recipe, probing in asked:
                     wanted.setdefault((_Wanted(piece.structure, recipe, probing), sizes), piece)
                     if not probing:
@@ -118,17 +120,31 @@ class Variants:
 
     def _meet(self, piece: Piece, sizes: Sizes) -> None:
         """Get ready for sizes that a structure has not had yet: with luck, nothing is to be compiled for them."""
-        met = self._met.setdefault(piece.structure, {})
-        if sizes in met:
-            return
-        met[sizes] = None
-        if not self._precompile:
+        if not self._remember(piece.structure, sizes) or not self._precompile:
             return
         known = [wanted for wanted in self._made if wanted.structure == piece.structure]
         for wanted in known:
             if not wanted.probing:
                 self._warn_of_fallbacks(piece, wanted.recipe, sizes)
         self._compile_all({(wanted, sizes): piece for wanted in known}, kernels_of_all=True)
+
+    def _remember(self, structure: str, sizes: Sizes) -> bool:
+        """Note that a structure has sizes; whether that is new."""
+        met = self._met.setdefault(structure, {})
+        if sizes in met:
+            return False
+        met[sizes] = None
+        if len(met) > MOST_SIZES:
+            oldest = next(iter(met))
+            del met[oldest]
+            self._fitting = {
+                key: made for key, made in self._fitting.items() if (key[0].structure, key[1]) != (structure, oldest)
+            }
+            self._decisions = {
+                key: found for key, found in self._decisions.items() if (key[0], key[2]) != (structure, oldest)
+            }
+            self._checked = {key for key in self._checked if (key[1], key[3]) != (structure, oldest)}
+        return True
 
     def _compile_all(self, wanted: Mapping[tuple[_Wanted, Sizes], Piece], kernels_of_all: bool = False) -> None:
         """Compile the variants that are missing, and what their kernels launch, or those of all that are wanted."""

@@ -16,6 +16,9 @@ from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Sizes,
 from tadp.runtime.pool import NoRoomError, WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
 
+MOST_SIZES = 64
+"""Shapes for which bindings are kept; then all are made anew."""
+
 NO_ROOM = "the device has no room for its 16-bit weights"
 
 
@@ -191,6 +194,8 @@ class Dispatcher(Generic[PieceT]):
 
     def _bound_for(self, sizes: Sizes) -> list[dict[int, _Bound]]:
         """By piece and block, what is bound for the open sizes of the whole graph."""
+        if len(self._by_sizes) >= MOST_SIZES and sizes not in self._by_sizes:
+            self._by_sizes = {}
         return self._by_sizes.setdefault(sizes, [{} for _ in self.partition.pieces])
 
     def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:

@@ -12,9 +12,11 @@ from torch import nn
 
 import tadp
 from tadp import passes
+from tadp.compiler import variants
 from tadp.demo.tiny import tiny_of
 from tadp.policy import Static
 from tadp.precision import L6, L8, Level, Recipe
+from tadp.runtime import dispatcher
 from tadp.runtime.signals import At, Column, Signal, declarations
 from tests.models import relative_error, tiny_transformer
 
@@ -318,3 +320,20 @@ def test_what_cannot_be_compiled_for_all_sizes_is_for_each(monkeypatch: pytest.M
     assert said == [
         "blocks.0 is compiled anew for each size: it cannot be for all sizes (NotImplementedError: no symbols here)"
     ]
+
+
+def test_many_shapes_take_no_more_memory_and_no_compilation(
+    compilations: Compilations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "MOST_SIZES", 3)
+    monkeypatch.setattr(dispatcher, "MOST_SIZES", 3)
+    plain = Blocks(Plain)
+    model = tadp.compile(copy.deepcopy(plain), policy="static:8", calibration=None, dynamic=True)
+    for tokens in (*range(2, 10), *range(2, 10)):
+        given = blocks_inputs(tokens)
+        assert relative_error(run(model, given), run(plain, given)) < 0.05
+    assert compilations.taken() == 1
+    known = model.tadp._variants
+    assert len(known._decisions) == len(known._fitting) == len(known._checked) == 3
+    assert len(model.tadp._dispatchers[0]._by_sizes) <= 3
+    assert {row.tokens for row in model.tadp.layers()} == {9}
