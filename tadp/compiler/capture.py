@@ -36,8 +36,8 @@ class Capture:
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
         """What Dynamo calls with every graph it has traced."""
         prefix = self._prefix(passes.normalize(graph))
-        if (fixed := self._fixed.changed(prefix, graph)) is not None:
-            _warn(f"{prefix or 'a block'} is compiled anew for each value of {fixed}: its code asks for the number")
+        if (obstacle := self._fixed.obstacle(prefix, graph)) is not None:
+            _warn(f"{prefix or 'a block'} {obstacle}")
         blocks = frozenset(self._controller.blocks)
         try:
             annotated = passes.annotate(

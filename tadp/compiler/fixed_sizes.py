@@ -11,8 +11,8 @@ from tadp.passes.operations import EXAMPLE
 _ALWAYS = (0, 1)
 """Sizes that Dynamo always captures for themselves."""
 
-MANY = 4
-"""Captures for all sizes of the same code from which on something is amiss: sizes of 1 take two or three."""
+MANY = 16
+"""Captures for all sizes from which on something is amiss: sizes of 1 and layouts take a few of the same code."""
 
 
 class FixedSizes:
@@ -22,12 +22,14 @@ class FixedSizes:
         self._seen: dict[tuple[object, ...], dict[tuple[str, int], int]] = {}
         self._captures: dict[tuple[object, ...], int] = {}
 
-    def changed(self, block: str, graph: fx.GraphModule) -> str | None:
-        """The first size that is fixed in a graph as it comes from Dynamo, and was fixed at another number before.
+    def obstacle(self, block: str, graph: fx.GraphModule) -> str | None:
+        """What makes a graph, as it comes from Dynamo, hold for fewer sizes than are meant.
+
+        That is a size which is fixed, and was fixed at another number before, or any number that is no tensor's size.
 
         Returns:
-            Such as ``dimension 1 of hidden_states``, or ``something that it is given`` where it is no size of a tensor;
-            None where there is none, and where sizes are meant to be fixed.
+            The end of a sentence that begins with the block; None where nothing is amiss, and where sizes are meant to
+            be fixed.
         """
         context = CompileContext.try_get()
         frame = None if context is None or context.compile_id is None else context.compile_id.frame_id
@@ -41,10 +43,16 @@ class FixedSizes:
             other = before.get(place, size)
             if size != other and size not in _ALWAYS and other not in _ALWAYS and found is None:
                 name, dimension = place
-                found = f"dimension {dimension} of {name}"
+                found = (
+                    f"is compiled anew for each value of dimension {dimension} of {name}: its code asks for the number"
+                )
         before.update(sizes)
         self._captures[block, frame] = self._captures.get((block, frame), 0) + 1
-        return "something that it is given" if found is None and self._captures[block, frame] == MANY else found
+        if found is None and self._captures[block, frame] == MANY:
+            return (
+                f"was compiled {MANY} times though its sizes are open: its code asks for some number that it is given"
+            )
+        return found
 
 
 def _sizes(graph: fx.GraphModule) -> dict[tuple[str, int], int]:
