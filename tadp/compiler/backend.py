@@ -25,7 +25,7 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
     try:
         found = passes.partition(passes.annotate(passes.settle(passes.normalize(graph))))
     except passes.UnknownSizesError as error:
-        _warn(f"this graph runs uncompiled at 16 bits, pass dynamic=False to torch.compile: {error}")
+        _warn(f"this graph runs uncompiled at 16 bits, leave dynamic out or pass dynamic=False: {error}")
         return graph.forward
     blocks = tuple(dict.fromkeys(piece.block for piece in found.pieces if piece.block))
     controller = Controller("complexity", WeightPool(BitPlaneWeight.from_hp), Variants({}), ModelFacts(blocks))

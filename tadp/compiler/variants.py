@@ -59,11 +59,6 @@ class Variants:
         self._checked: set[tuple[str, str, Recipe, Sizes]] = set()
         self._warned: set[str] = set()
 
-    @property
-    def count(self) -> int:
-        """How many variants were compiled."""
-        return sum(map(len, self._made.values()))
-
     def variant(self, piece: Piece, recipe: Recipe, probing: bool, sizes: Sizes = ()) -> Variant:
         """The variant of a piece's structure that holds for some sizes, compiled where there is none."""
         wanted = _Wanted(piece.structure, recipe, probing)

@@ -16,6 +16,7 @@ import torch
 from torch import fx
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from tadp.passes.operations import EXAMPLE
@@ -87,9 +88,10 @@ def settle(graph: fx.GraphModule) -> fx.GraphModule:
             symbol = example.node.expr
             node.meta[_INPUT] = Symbol(symbol, _name(node), example.node.shape_env.var_to_range[symbol])
             sources.setdefault(symbol, node)
+    constants = {node: float(_value(found)) for node in nodes if (found := _fixed_fraction(node)) is not None}
     for node in nodes:
-        node.args = fx.node.map_aggregate(node.args, lambda value: _settled_argument(value, sources))
-        node.kwargs = fx.node.map_aggregate(node.kwargs, lambda value: _settled_argument(value, sources))
+        node.args = fx.node.map_aggregate(node.args, lambda value: _settled_argument(value, sources, constants))
+        node.kwargs = fx.node.map_aggregate(node.kwargs, lambda value: _settled_argument(value, sources, constants))
         example = node.meta.get(EXAMPLE)
         opened = _opened(example)
         if opened is not None and opened.is_open:
@@ -100,6 +102,8 @@ def settle(graph: fx.GraphModule) -> fx.GraphModule:
             node.meta[EXAMPLE] = _settled(example, mode)
         if isinstance(example, (torch.SymFloat, torch.SymBool)):
             node.meta[_COMPUTED] = True
+    for node in reversed(list(constants)):
+        graph.graph.erase_node(node)
     return graph
 
 
@@ -229,8 +233,17 @@ def _example_at(example: Any, opened: Open, values: Mapping[sympy.Symbol, int], 
         return torch.empty_strided(sizes, strides, dtype=example.dtype, device=example.device)
 
 
-def _settled_argument(value: Any, sources: Mapping[sympy.Expr, fx.Node]) -> Any:
-    """An argument of a node, with the input in the place of a symbol."""
+def _fixed_fraction(node: fx.Node) -> torch.SymFloat | None:
+    """What a node reads from an input that Dynamo takes for open, though a guard has fixed it, such as an epsilon."""
+    example = node.meta.get(EXAMPLE)
+    reads = node.op == "call_method" and node.target == "item"
+    return example if reads and isinstance(example, torch.SymFloat) and example.node.expr.is_number else None
+
+
+def _settled_argument(value: Any, sources: Mapping[sympy.Expr, fx.Node], constants: Mapping[fx.Node, float]) -> Any:
+    """An argument of a node, with the input in the place of a symbol, and a number in that of a node that reads it."""
+    if isinstance(value, fx.Node):
+        return constants.get(value, value)
     if isinstance(value, (torch.SymFloat, torch.SymBool)):
         raise UnknownSizesError(f"an operation takes {value}, which no input is")
     if not isinstance(value, torch.SymInt):
@@ -287,6 +300,9 @@ def _hint(value: int | torch.SymInt) -> int:
 
 
 def _value(value: torch.SymInt | torch.SymFloat | torch.SymBool) -> sympy.Basic:
+    given = value.node.expr.free_symbols
+    if any(symbol_is_type(symbol, (SymT.FLOAT, SymT.UNBACKED_FLOAT)) for symbol in given):
+        raise UnknownSizesError("it is given a fraction that may differ from call to call")
     found = value.node.expr.xreplace(value.node.shape_env.backed_var_to_val)
     if found.free_symbols:
         raise UnknownSizesError(f"its sizes depend on what tensors hold: {value}")
