@@ -14,6 +14,7 @@ PAGES = (
     "docs/quality.md",
     "docs/reuse.md",
     "docs/sparse-attention.md",
+    "docs/shapes.md",
     "docs/few-steps.md",
     "docs/files.md",
     "docs/lora.md",

@@ -65,7 +65,7 @@ X = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(1))
 def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Declarations are forgotten after each test, and graphs run without Inductor."""
     torch._dynamo.reset()
-    monkeypatch.setattr(passes, "lower", lambda graph, device, options=None: graph.forward)
+    monkeypatch.setattr(passes, "lower", lambda graph, device, options=None: passes.Lowered(graph.forward))
     monkeypatch.setattr(families, "FAMILIES", list(families.FAMILIES))
     monkeypatch.setattr(registry, "KERNELS", dict(registry.KERNELS))
     monkeypatch.setattr("tadp.runtime.signals.declarations.SIGNALS", list(signals.SIGNALS))

@@ -3,8 +3,9 @@
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import tadp
 from bench.models.model import demo_inputs, demo_transformer
 from bench.record import parser, record
 from tadp import passes
-from tadp.passes.lower import Compiled
+from tadp.passes.lower import Lowered
 
 STEPS = 20
 
@@ -55,15 +56,15 @@ def measure(policy: str, repeats: int) -> dict[str, float]:
     noting = [False]
     lower = passes.lower
 
-    def lower_and_note(*arguments: Any) -> Compiled:
-        compiled = lower(*arguments)
+    def lower_and_note(*arguments: Any) -> Lowered:
+        lowered = lower(*arguments)
 
-        def call(*values: object) -> object:
+        def call(*values: object) -> Sequence[torch.Tensor]:
             if noting[0]:
-                calls.append((compiled, values))
-            return compiled(*values)
+                calls.append((lowered.function, values))
+            return lowered.function(*values)
 
-        return call  # type: ignore[return-value]
+        return replace(lowered, function=call)
 
     passes.lower = lower_and_note
     try:

@@ -16,26 +16,11 @@ import torch
 from torch._dynamo.exc import TorchDynamoException, TorchRuntimeError
 
 from tadp.compiler.refusals import check_gradients
+from tadp.compiler.shapes import Shapes
 from tadp.compiler.timesteps import TimestepReader
 from tadp.complexity import image as pictures
 from tadp.families.family import Family
 from tadp.runtime.controller import Controller
-
-CAPTURES_PER_BLOCK_CLASS = 256
-"""Shapes, times models, that one class of blocks is captured for. At Dynamo's own limit of 8 blocks would silently run
-uncompiled, and no longer follow the plan.
-"""
-
-DYNAMO: dict[str, Any] = {
-    "recompile_limit": CAPTURES_PER_BLOCK_CLASS,
-    "assume_static_by_default": True,
-    "automatic_dynamic_shapes": False,
-    "record_runtime_overhead": False,
-}
-"""Dynamo's settings while a model runs: every shape is compiled on its own, and its calls leave no mark in profiles.
-
-Set once for a forward. The same through ``dynamic=False`` is set and unset at the call of every block.
-"""
 
 SHAPE_COMPLAINTS = (
     "shapes cannot be multiplied",
@@ -57,15 +42,16 @@ def adopt_module(
     family: Family,
     methods: Mapping[str, Callable[..., object]],
     prepare: Callable[[torch.nn.Module], None],
+    shapes: Shapes,
 ) -> None:
     """Make every call of `model` a step of its controller, which becomes the attribute ``tadp``.
 
     `methods` take the place of those that its class has, or are private. `prepare` is called before each forward.
+    `shapes` says what Dynamo captures blocks for in a call.
     """
     names = tuple(inspect.signature(model.forward).parameters)
     base = type(model)
     timesteps = TimestepReader(family.timestep)
-    settings = torch._dynamo.config.patch(**DYNAMO)  # one for all calls: making it takes longer than entering it
 
     @functools.wraps(base.__call__)
     def call(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
@@ -73,18 +59,19 @@ def adopt_module(
         check_gradients(given)
         tensors = _floating(given)
         try:
-            with torch.no_grad(), settings:
+            with torch.no_grad(), shapes.settings(given):
                 prepare(self)
                 timestep = timesteps.read(given)
                 result = controller.step(timestep, lambda: torch.nn.Module.__call__(self, *args, **kwargs), tensors)
+            shapes.keep(given)
             controller.warn_of_what_is_missing()
             return result
         except RuntimeError as error:
             inside_compiler = isinstance(error, TorchDynamoException) and not isinstance(error, TorchRuntimeError)
             if inside_compiler or not _is_about_shapes(error):
                 raise
-            shapes = ", ".join(f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
-            raise ValueError(f"{base.__name__} cannot run on {shapes}: {_first_line(error)}") from error
+            given_shapes = ", ".join(f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
+            raise ValueError(f"{base.__name__} cannot run on {given_shapes}: {_first_line(error)}") from error
 
     def apply(self: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> object:
         """What `to`, `cuda`, `half` and their like come down to."""

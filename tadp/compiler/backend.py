@@ -22,10 +22,11 @@ def backend(graph: fx.GraphModule, example_inputs: Sequence[object], **_: object
     The model keeps its weights, so nothing is saved in memory; planes are packed at the first forward. `tadp.compile`
     does more: it saves memory, follows generations through graph breaks, and takes any policy.
     """
-    if any(isinstance(example, torch.SymInt) for example in example_inputs):
-        _warn("this graph has symbolic shapes and runs uncompiled at 16 bits: pass dynamic=False to torch.compile")
+    try:
+        found = passes.partition(passes.annotate(passes.settle(passes.normalize(graph))))
+    except passes.UnknownSizesError as error:
+        _warn(f"this graph runs uncompiled at 16 bits, leave dynamic out or pass dynamic=False: {error}")
         return graph.forward
-    found = passes.partition(passes.annotate(passes.normalize(graph)))
     blocks = tuple(dict.fromkeys(piece.block for piece in found.pieces if piece.block))
     controller = Controller("complexity", WeightPool(BitPlaneWeight.from_hp), Variants({}), ModelFacts(blocks))
     dispatcher = controller.attach(found)

@@ -1,11 +1,14 @@
 """What torch.compile hands a model's graphs to: they are cut into pieces, and the controller takes charge of them."""
 
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import fx
 
 from tadp import passes
+from tadp.compiler.fixed_sizes import FixedSizes
+from tadp.errors import PrecisionFallbackWarning
 from tadp.families.family import Family, plain_name
 from tadp.passes.annotate import module_path
 from tadp.passes.operations import is_linear
@@ -28,15 +31,23 @@ class Capture:
         self._pool = pool
         self._family = family
         self._stays_at_16 = stays_at_16
+        self._fixed = FixedSizes()
 
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[object]) -> Callable[..., object]:
         """What Dynamo calls with every graph it has traced."""
-        normal = passes.normalize(graph)
+        prefix = self._prefix(passes.normalize(graph))
+        if (obstacle := self._fixed.obstacle(prefix, graph)) is not None:
+            _warn(f"{prefix or 'a block'} {obstacle}")
         blocks = frozenset(self._controller.blocks)
-        annotated = passes.annotate(
-            normal, self._prefix(normal), blocks, self._family, self._stays_at_16, self._layer_of
-        )
-        return weakly(self._controller.attach(passes.partition(annotated)))
+        try:
+            annotated = passes.annotate(
+                passes.settle(graph), prefix, blocks, self._family, self._stays_at_16, self._layer_of
+            )
+            pieces = passes.partition(annotated)
+        except passes.UnknownSizesError as error:
+            _warn(f"{prefix or 'a block'} runs uncompiled, at 8 bits where its weights are packed: {error}")
+            return graph.forward
+        return weakly(self._controller.attach(pieces))
 
     def _prefix(self, graph: fx.GraphModule) -> str:
         """Path of the module that a graph was captured from, told from where the pool knows its weights to belong.
@@ -55,6 +66,10 @@ class Capture:
         """The layer that a weight among a graph's inputs belongs to."""
         argument = weight.meta.get("grapharg") if isinstance(weight, fx.Node) else None
         return None if argument is None else self._pool.layer_of(argument.example)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PrecisionFallbackWarning, stacklevel=3)
 
 
 def weakly(function: Callable[..., object]) -> Callable[..., object]:

@@ -38,6 +38,7 @@ def load(
     masters: str | Path | None = None,
     calibration: Calibration | str | Path | None = AUTO,
     precompile: bool = True,
+    dynamic: bool | None = None,
     **torch_compile_options: Any,
 ) -> Any:
     """Load what `tadp.save` wrote; a model or a pipeline that is compiled.
@@ -57,6 +58,7 @@ def load(
             these. None: they run on what 8 bits restore, and ``explain()`` says so.
         calibration: as `tadp.compile` takes it; "auto" finds the one that was saved with the model.
         precompile: as `tadp.compile` takes it.
+        dynamic: likewise.
         torch_compile_options: passed to `torch.compile`, as in `tadp.compile`.
 
     Returns:
@@ -72,7 +74,8 @@ def load(
     if (path / "model_index.json").exists():
         if model is not None or masters is not None:
             raise ValueError("model and masters are of one transformer: load the pipeline's directory without them")
-        return _load_pipeline(path, policy, device, widths, calibration, precompile, torch_compile_options)
+        options = {"precompile": precompile, "dynamic": dynamic, **torch_compile_options}
+        return _load_pipeline(path, policy, device, widths, calibration, options)
     manifest = Manifest.load(path)
     manifest.check_config(path)
     tensors = SavedTensors(path, manifest)
@@ -92,7 +95,7 @@ def load(
     _assign(skeleton, found, torch.device(device))
     if hasattr(skeleton, "register_to_config"):
         cast(Any, skeleton).register_to_config(_name_or_path=str(path))
-    compile_transformer(skeleton.eval(), order, precompile, dict(torch_compile_options), methods_of)
+    compile_transformer(skeleton.eval(), order, precompile, dict(torch_compile_options), methods_of, dynamic)
     return skeleton
 
 
@@ -115,17 +118,13 @@ def _load_pipeline(
     device: torch.device | str,
     widths: int,
     calibration: Calibration | str | Path | None,
-    precompile: bool,
     options: Mapping[str, Any],
 ) -> Any:
     saved = sorted(file.parent for file in path.glob(f"*/{NAME}"))
     if not saved:
         raise ValueError(f"no component of the pipeline in {path} was saved by tadp.save: none has a {NAME}")
     own = {
-        folder.name: load(
-            folder, policy, device, widths=widths, calibration=calibration, precompile=precompile, **options
-        )
-        for folder in saved
+        folder.name: load(folder, policy, device, widths=widths, calibration=calibration, **options) for folder in saved
     }
     import diffusers  # only files of its models need it
 

@@ -1,7 +1,7 @@
 """`tadp.compile`: from a model or a pipeline to packed weights and controllers."""
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ def compile(
     balance: float | None = None,
     rotate: Collection[Role | str] | str | None = AUTO,
     codes: CodesDirectory | str | Path | None = None,
+    dynamic: bool | None = None,
     **torch_compile_options: Any,
 ) -> Model:
     """Compile a diffusion transformer for adaptive precision, in place.
@@ -61,8 +62,11 @@ def compile(
         codes: what `tadp compensate` chose for this model's weights with sample prompts, or its directory: 6 and 4 bits
             become more precise, at no cost. Layers without codes are packed as always, with a warning. They come with
             a group size and rotations of their own, and leave channels as they are.
-        torch_compile_options: passed to `torch.compile`; `dynamic` stays False, as each shape is compiled on its own,
-            and CUDA graphs of a mode are left out, with a warning.
+        dynamic: what is compiled for which shapes, as in `torch.compile`. None: the first shape is compiled for itself,
+            and the second, whether in resolution, frames, text length or batch, for all that follow; True: all shapes
+            from the first on; False: each for itself, which makes the fastest code and takes a compilation of every
+            variant at every new shape. Sizes of 1 are always compiled for themselves.
+        torch_compile_options: passed to `torch.compile`; CUDA graphs of a mode are left out, with a warning.
 
     Returns:
         The same object, with its `Controller` as attribute ``tadp``. A pipeline keeps one controller per transformer;
@@ -70,21 +74,23 @@ def compile(
 
     Raises:
         UnsupportedModelError: where no repeated blocks with linear layers are found.
-        ValueError: for an unknown policy, level, group size or role, for ``dynamic=True``, for a calibration that is
-            damaged, of another model or of another version of tadp, and for what needs one where there is none;
-            likewise for codes, and for codes with another group size, with `balance` or with roles to rotate.
+        ValueError: for an unknown policy, level, group size or role, for a calibration that is damaged, of another
+            model or of another version of tadp, and for what needs one where there is none; likewise for codes, and for
+            codes with another group size, with `balance` or with roles to rotate; for a `dynamic` other than that of a
+            model that is compiled already.
     """
     chosen = parse(policy)
     given = named(calibration)
     rounded = CodesDirectory.load(Path(codes)) if isinstance(codes, (str, Path)) else codes
-    if torch_compile_options.pop("dynamic", None):
-        raise ValueError("dynamic=True is not supported: tadp compiles every shape on its own; leave dynamic out")
     if group_size is not None and group_size not in GROUP_SIZES:
         raise ValueError(f"group_size is None or one of {GROUP_SIZES}, not {group_size!r}")
+    if dynamic not in (None, True, False):
+        raise ValueError(f"dynamic is None, True or False, not {dynamic!r}")
     if rounded is not None:
         group_size = _check_codes(rounded, group_size, balance, rotate)
     transformers = transformers_of(model)
     rotated = rotate if rotate == AUTO else roles_of(rotate or ())
+    _check_dynamic(transformers, dynamic)
     orders = [order_for(module, chosen, given, group_size, balance, rotated, rounded) for module in transformers]
     controllers: list[Controller] = []
     for module, order in zip(transformers, orders, strict=True):
@@ -94,7 +100,8 @@ def compile(
                 controller.learn(order.measured)
             controller.use(chosen)
         else:
-            controller = compile_transformer(module, order, precompile, dict(torch_compile_options), methods_of)
+            options = dict(torch_compile_options)
+            controller = compile_transformer(module, order, precompile, options, methods_of, dynamic)
         controllers.append(controller)
     if not isinstance(model, torch.nn.Module):
         join_pipeline(model, transformers, controllers)
@@ -129,6 +136,16 @@ def _check_codes(
     if rotate != AUTO:
         raise ValueError("codes were chosen for layers rotated as they say: leave out either codes or rotate")
     return own
+
+
+def _check_dynamic(models: Iterable[torch.nn.Module], dynamic: bool | None) -> None:
+    """That models which are compiled already are compiled for the shapes that are asked for, if any are."""
+    for controller in (getattr(model, "tadp", None) for model in models):
+        if dynamic is not None and isinstance(controller, Controller) and controller.dynamic != dynamic:
+            raise ValueError(
+                f"the model is compiled already, with dynamic={controller.dynamic}: leave dynamic out, or compile it "
+                "from its weights"
+            )
 
 
 def transformers_of(model: object) -> list[torch.nn.Module]:

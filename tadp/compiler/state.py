@@ -198,6 +198,7 @@ def rebuild(
     calibration: Calibration | None,
     origin: Origin,
     precompile: bool,
+    dynamic: bool | None,
     options: Mapping[str, Any],
 ) -> torch.nn.Module:
     """A compiled model from what a copy or a pickle holds of one; it has a controller of its own.
@@ -209,12 +210,13 @@ def rebuild(
         calibration: of the model.
         origin: of its weights.
         precompile: as `tadp.compile` took it.
+        dynamic: likewise.
         options: of torch.compile.
     """
     model = base.__new__(base)
     model.__setstate__(dict(state))
     order = order_for(model, policy, calibration, None, None, "auto", None, origin, directories=())
-    compile_transformer(model, order, precompile, dict(options), methods_of)
+    compile_transformer(model, order, precompile, dict(options), methods_of, dynamic)
     return model
 
 
@@ -228,7 +230,8 @@ def _parts(model: torch.nn.Module, belongings: Belongings) -> tuple[Any, ...]:
     assert masters is None or isinstance(masters, CheckpointMasters)
     origin = Origin(controller.facts.fingerprint, controller.facts.packing, masters)
     base = type(model).__mro__[1]
-    return base, state, controller.policy, controller.calibration, origin, belongings.precompile, belongings.options
+    how = belongings.precompile, controller.dynamic, belongings.options
+    return base, state, controller.policy, controller.calibration, origin, *how
 
 
 def _as_packed(name: str, tensor: torch.Tensor, own: BitPlaneWeight) -> BitPlaneWeight:

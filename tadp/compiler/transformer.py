@@ -21,6 +21,7 @@ from tadp.compiler.packing import Origin, Packing, move_packed, pack_blocks, wit
 from tadp.compiler.refusals import undo_compile
 from tadp.compiler.reusing import through
 from tadp.compiler.rotating import measured_roles
+from tadp.compiler.shapes import Shapes
 from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
@@ -202,6 +203,7 @@ def compile_transformer(
     precompile: bool,
     torch_compile_options: dict[str, Any],
     methods: Methods,
+    dynamic: bool | None = None,
 ) -> Controller:
     """Compile a model in place.
 
@@ -211,6 +213,7 @@ def compile_transformer(
         precompile: as `tadp.compile` takes it.
         torch_compile_options: likewise; what is understood here is taken out.
         methods: gives the methods that take the place of the model's own.
+        dynamic: as `tadp.compile` takes it.
 
     """
     family = family_of(model)
@@ -247,6 +250,7 @@ def compile_transformer(
         other_weight_bytes=sum(tensor.nbytes for tensor in plain.values()),
         mapped=mapped,
         packing=order.packing,
+        dynamic=dynamic,
     )
     controller = Controller(order.policy, pool, Variants(options, precompile), facts)
     stays = {linear.layer: linear.reason for linear in linears if linear.reason}
@@ -266,7 +270,8 @@ def compile_transformer(
     for block in blocks:
         own = tuple(linear for linear in packed if linear.block == block)
         adopt_block(model.get_submodule(block), functools.partial(belongings.relocate_part, own))
-    adopt_module(model, controller, belongings.relocate, family, methods(belongings), belongings.adapters.follow)
+    own_methods, follow = methods(belongings), belongings.adapters.follow
+    adopt_module(model, controller, belongings.relocate, family, own_methods, follow, Shapes(dynamic))
     belongings.adapters.follow(model)
     if order.measured is not None:
         controller.learn(order.measured)

@@ -20,8 +20,9 @@ a row; ``sum`` then is ``(..., groups)``. ``rotation`` and ``size`` are the colu
 rotation.py; 0 rotates nothing. Floating types are float32, bfloat16 and float16. ``nonlinearity`` is one of
 reference.NONLINEARITIES. ``mask`` is boolean or additive and broadcasts to ``(batch, heads, queries, keys)``; ``level``
 is the width of the products of attention. ``kernel_name`` names one of a device's kernels; empty, the first that serves
-is taken. ``widths``, ``(rows,)`` uint8, reads each weight row at 8, 6 or 4 bits of its own; it comes with all planes
-and one scale a row. What the operators compute stands in reference.py.
+is taken, or on GPUs the one that was measured to be fastest, see table.py. ``widths``, ``(rows,)`` uint8, reads each
+weight row at 8, 6 or 4 bits of its own; it comes with all planes and one scale a row. What the operators compute stands
+in reference.py.
 
 ``block_map`` stands instead of a mask. It is boolean, ``(batch, heads, query blocks, key blocks)``: which blocks of 64
 keys each block of 64 or 128 queries sees; the others take no time. A block of queries that sees none is an error on
@@ -38,7 +39,7 @@ from typing import Any
 import torch
 
 from tadp.errors import KernelWarning
-from tadp.kernels import cuda, failures, recording, reference, replay
+from tadp.kernels import cuda, failures, recording, reference, replay, table
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.block_map import check_block_map, choose_blocks, map_shape
 from tadp.kernels.checks import (
@@ -56,9 +57,9 @@ from tadp.kernels.registry import (
     Request,
     architecture_of,
     candidates,
+    choose,
     find,
     refuses,
-    unserved,
 )
 from tadp.kernels.rotation import rotate_by_product
 from tadp.kernels.values import Codes, Epilogue, Planes
@@ -155,7 +156,7 @@ def _run_product(operator: str, *flat: Any, **named: Any) -> torch.Tensor:
     activations, planes, epilogue, name = unflatten(operator, *flat, **named)
     device = (activations.codes if isinstance(activations, Codes) else activations).device
     asked = functools.partial(_request, activations, planes, epilogue)
-    kernel = find(operator, device.type, name) if name else _first(operator, asked())
+    kernel = find(operator, device.type, name) if name else _first(operator, asked(), device)
     return _run_or_next(
         kernel,
         device,
@@ -174,7 +175,7 @@ def _run_attention(*flat: Any, **named: Any) -> torch.Tensor:
     q, k, v, mask, scale, level, kernel_name, block_map = (given[name] for name in names)
     check_attention(q, k, v, mask, level, block_map)
     asked = functools.partial(AttentionRequest.of, q, k, v, mask, level, block_map)
-    kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", asked())
+    kernel = find("attention", q.device.type, kernel_name) if kernel_name else _first("attention", asked(), q.device)
     torch._check(kernel.sparse or block_map is None, lambda: f"tadp: {kernel} takes no block_map")
     sparse = {} if block_map is None else {"block_map": block_map}
     return _run_or_next(
@@ -264,15 +265,15 @@ def _request(activations: Codes | torch.Tensor, planes: Planes, epilogue: Epilog
     return Request.of(activations, planes, dtype)
 
 
-def _first(operator: str, request: AnyRequest) -> Kernel:
-    """The first kernel of an operator that serves a request.
+def _first(operator: str, request: AnyRequest, device: torch.device) -> Kernel:
+    """The kernel of an operator that was measured to be fastest on a request, or else the first that serves it.
 
     Raises:
         RuntimeError: if none does; the message says why.
     """
-    found = next((kernel for kernel in candidates(request) if kernel.operator == operator), None)
-    if found is None:
-        raise RuntimeError(f"tadp: no kernel of {operator} serves: {unserved(request)}")
+    found = choose(request, device, table.lookup, operator)
+    if isinstance(found, str):
+        raise RuntimeError(f"tadp: no kernel of {operator} serves: {found}")
     return found
 
 

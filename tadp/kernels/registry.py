@@ -144,7 +144,7 @@ class Kernel:
 
     def __str__(self) -> str:
         """The name under which it is measured and explained: names alone are those of one operator."""
-        return f"{self.operator}:{self.name}"
+        return f"{self.operator}:{self.name}" if self.name else self.operator
 
     def obstacle(self, request: "AnyRequest") -> str | None:
         """Why it does not serve a request; None if it does."""
@@ -220,7 +220,10 @@ def _asked(request: AnyRequest) -> tuple[Kernel, ...]:
 
 
 def choose(
-    request: AnyRequest, device: torch.device, fastest: Fastest = lambda request, device, offered: None
+    request: AnyRequest,
+    device: torch.device,
+    fastest: Fastest = lambda request, device, offered: None,
+    operator: str | None = None,
 ) -> Kernel | str:
     """The kernel that serves a request, or why none does.
 
@@ -229,12 +232,25 @@ def choose(
         device: where.
         fastest: names the kernel that was measured to be the fastest; where it names none that serves, the first that
             serves is taken.
+        operator: whose kernels are to be chosen from; None for all that are precise enough.
     """
     offered = candidates(request)
-    if not offered:
+    own = tuple(kernel for kernel in offered if operator in (None, kernel.operator))
+    if not own:
         return unserved(request)
     named = fastest(request, device, frozenset(map(str, offered))) if isinstance(request, Request) else None
-    return next((kernel for kernel in offered if str(kernel) == named), offered[0])
+    return next((kernel for kernel in own if str(kernel) == named), own[0])
+
+
+def for_any_size(kernel: Kernel) -> Kernel:
+    """A kernel for a graph whose tokens may be any number: it has no name where the operator has others as well.
+
+    The operator then chooses at each call. The one that is right, or fastest, for the tokens at hand may not serve as
+    many others.
+    """
+    known = KERNELS.get((kernel.operator, kernel.device), ())
+    alone = len(known) == 1 and known[0].sizes is None
+    return kernel if alone else replace(kernel, name="")
 
 
 def find(operator: str, device: str, name: str) -> Kernel:

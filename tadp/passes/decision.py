@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx
 
-from tadp.kernels.registry import Fastest, Kernel, Request, architecture_of, choose
+from tadp.kernels.registry import Fastest, Kernel, Request, architecture_of, choose, for_any_size
 from tadp.passes import attention
 from tadp.passes.annotate import annotation
 from tadp.passes.operations import ATTENTION, EXAMPLE, LINEAR
+from tadp.passes.symbols import has_open_rows
 from tadp.precision import L16, Level, Recipe, Role
 
 GELU = (torch.nn.functional.gelu, torch._C._nn.gelu)
@@ -53,7 +54,11 @@ def has_level(node: fx.Node) -> bool:
 
 
 def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, Kernel | None]:
-    """The level of an operation and, below 16 bits, the kernel that runs it."""
+    """The level of an operation and, below 16 bits, the kernel that runs it.
+
+    Where the number of tokens may differ from call to call, the operator asks for a kernel anew at each call, unless it
+    has one alone. The decision names the one for the tokens at hand.
+    """
     if attention.is_attention(node):
         return _decide_attention(node, recipe)
     found = annotation(node)
@@ -93,7 +98,8 @@ def decide(node: fx.Node, recipe: Recipe, fastest: Fastest) -> tuple[Decision, K
         kernel = choose(request, device, fastest)
         if isinstance(kernel, str):
             return replace(plain, level=L16, reason=kernel), None
-        return replace(plain, kernel=str(kernel), packing=getattr(example, "packing", "")), kernel
+        decision = replace(plain, kernel=str(kernel), packing=getattr(example, "packing", ""))
+        return decision, for_any_size(kernel) if _is_open(node) else kernel
     if found.block is None:
         return replace(plain, reason="outside the blocks"), None
     if found.role is None:
@@ -113,7 +119,11 @@ def _decide_attention(node: fx.Node, recipe: Recipe) -> tuple[Decision, Kernel |
         kernel = attention.kernel_for(node, level)
     if isinstance(kernel, str):
         return replace(plain, reason=kernel), None
-    return replace(plain, level=level, kernel=str(kernel)), kernel
+    return replace(plain, level=level, kernel=str(kernel)), for_any_size(kernel) if _is_open(node) else kernel
+
+
+def _is_open(node: fx.Node) -> bool:
+    return any(has_open_rows(source) for source in node.all_input_nodes)
 
 
 def bias_of(node: fx.Node) -> object:

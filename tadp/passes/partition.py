@@ -9,12 +9,23 @@ import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import sympy
 import torch
 from torch import fx
 
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.passes.annotate import annotation
 from tadp.passes.operations import EXAMPLE, is_linear
+from tadp.passes.symbols import (
+    check_can_cross,
+    contiguous,
+    copy_origin,
+    inputs_of,
+    open_of,
+    set_open,
+    symbol_of,
+    symbols_of,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Piece:
         weight: slot of the first linear's weight, by which a block is told from another that runs the same graph; None
             where no linear has its weight as an input.
         structure: hash of the graph with the shapes and types of its inputs; pieces with equal ones share variants.
+        symbols: slots of the sizes that may differ from call to call, inputs of the captured graph, in the order in
+            which `tadp.passes.symbols.inputs_of` finds them in this graph; none where all sizes are fixed.
     """
 
     name: str
@@ -44,6 +57,7 @@ class Piece:
     layers: tuple[tuple[str, int], ...]
     weight: int | None
     structure: str
+    symbols: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,8 +81,13 @@ class Slot:
 
 
 def partition(graph: fx.GraphModule) -> Partition:
-    """Cut an annotated graph into pieces."""
+    """Cut an annotated graph, whose sizes are settled, into pieces.
+
+    Raises:
+        UnknownSizesError: where pieces would hand each other numbers that depend on sizes and are none.
+    """
     runs = _runs(graph)
+    symbols = {symbol.symbol: node for node in inputs_of(graph) if (symbol := symbol_of(node)) is not None}
     home = {node: index for index, (_, nodes) in enumerate(runs) for node in nodes}
     slots = {node: index for index, node in enumerate(graph.graph.find_nodes(op="placeholder"))}
     crossing: list[list[fx.Node]] = [[] for _ in runs]
@@ -82,7 +101,7 @@ def partition(graph: fx.GraphModule) -> Partition:
             last_use[node] = max(users)
     pieces = []
     for index, ((block, nodes), name) in enumerate(zip(runs, _names(runs), strict=True)):
-        inputs = _external_inputs(nodes)
+        inputs = _with_symbols(_external_inputs(nodes), nodes, symbols)
         module = _subgraph(graph, inputs, nodes, crossing[index])
         dead = tuple(slots[node] for node, user in last_use.items() if user == index)
         pieces.append(
@@ -96,6 +115,7 @@ def partition(graph: fx.GraphModule) -> Partition:
                 layers=_layers(nodes, slots),
                 weight=_first_weight(nodes, slots),
                 structure=structure_of(module),
+                symbols=_symbol_slots(inputs, symbols, slots),
             )
         )
     return Partition(tuple(pieces), len(slots), _template(returned, slots))
@@ -104,11 +124,12 @@ def partition(graph: fx.GraphModule) -> Partition:
 def structure_of(graph: fx.GraphModule) -> str:
     """Hash of a graph up to the names of its nodes: operations, arguments, constants, shapes and types of inputs."""
     index = {node: position for position, node in enumerate(graph.graph.nodes)}
+    names = _symbol_names(graph)
     digest = hashlib.sha256()
     for node in graph.graph.nodes:
         target = node.target if isinstance(node.target, str) else _name_of(node.target)
         if node.op == "placeholder":
-            target = _signature(node.meta.get(EXAMPLE))
+            target = _open_signature(node, names) or _signature(node.meta.get(EXAMPLE))
         elif node.op == "get_attr":
             target = _constant(graph, str(node.target))
         args = fx.node.map_arg((node.args, node.kwargs), lambda argument: f"%{index[argument]}")
@@ -186,16 +207,36 @@ def _external_inputs(nodes: list[fx.Node]) -> list[fx.Node]:
     return list(found)
 
 
+def _with_symbols(inputs: list[fx.Node], nodes: list[fx.Node], symbols: dict[sympy.Symbol, fx.Node]) -> list[fx.Node]:
+    """Inputs, and behind them the sizes that shapes depend on: code cannot tell a size from a product of it."""
+    found = dict.fromkeys(inputs)
+    order = {symbol: index for index, symbol in enumerate(symbols)}
+    for node in (*inputs, *nodes):
+        for symbol in sorted(symbols_of(node), key=order.__getitem__):
+            found.setdefault(symbols[symbol])
+    return list(found)
+
+
+def _symbol_slots(
+    inputs: list[fx.Node], symbols: dict[sympy.Symbol, fx.Node], slots: dict[fx.Node, int]
+) -> tuple[int, ...]:
+    found = {symbol.symbol: slots[node] for node in inputs if (symbol := symbol_of(node)) is not None}
+    return tuple(dict.fromkeys(slots[symbols[symbol]] for symbol in found))
+
+
 def _subgraph(
     parent: fx.GraphModule, inputs: list[fx.Node], nodes: list[fx.Node], outputs: list[fx.Node]
 ) -> fx.GraphModule:
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for index, node in enumerate(inputs):
+        check_can_cross(node)
         copies[node] = graph.placeholder(f"input_{index}")
         example = node.meta.get(EXAMPLE)
         captured = node.op == "placeholder"
         copies[node].meta = {EXAMPLE: example if captured else _contiguous_example(example)}
+        set_open(copies[node], open_of(node) if captured or _is_contiguous(example) else contiguous(open_of(node)))
+        copy_origin(node, copies[node])
     for node in nodes:
         copies[node] = graph.node_copy(node, lambda source: copies[source])
     graph.output(tuple(_contiguous(graph, copies[node]) for node in outputs))
@@ -209,6 +250,7 @@ def _contiguous(graph: fx.Graph, node: fx.Node) -> fx.Node:
         return node
     copied = graph.call_method("contiguous", (node,))
     copied.meta = {EXAMPLE: _contiguous_example(example)}
+    set_open(copied, contiguous(open_of(node)))
     return copied
 
 
@@ -217,6 +259,10 @@ def _contiguous_example(example: object) -> object:
     if not isinstance(example, torch.Tensor) or example.is_contiguous():
         return example
     return torch.empty_like(example, memory_format=torch.contiguous_format)
+
+
+def _is_contiguous(example: object) -> bool:
+    return not isinstance(example, torch.Tensor) or example.is_contiguous()
 
 
 def _is_tensor(node: object) -> bool:
@@ -230,6 +276,26 @@ def _signature(value: object) -> str:
     if isinstance(value, BitPlaneWeight):  # decides what a variant does with the activations
         packing = f" groups={value.groups} balanced={value.factors is not None} rotation={value.rotation}"
     return f"{type(value).__name__} {tuple(value.shape)} {value.stride()} {value.dtype} {value.device}{packing}"
+
+
+def _symbol_names(graph: fx.GraphModule) -> dict[sympy.Basic, sympy.Basic]:
+    """Names of symbols that do not depend on the capture: their places among the inputs that are sizes."""
+    found = [symbol.symbol for node in inputs_of(graph) if (symbol := symbol_of(node)) is not None]
+    return {symbol: sympy.Symbol(f"n{index}") for index, symbol in enumerate(found)}
+
+
+def _open_signature(node: fx.Node, names: dict[sympy.Basic, sympy.Basic]) -> str | None:
+    """The signature of an input whose sizes are open; None where they are not."""
+    opened, symbol = open_of(node), symbol_of(node)
+    if opened is None:
+        return None
+    sizes, strides = (
+        tuple(str(size.xreplace(names)) if isinstance(size, sympy.Expr) else size for size in part)
+        for part in (opened.sizes, opened.strides or ())
+    )
+    example = node.meta[EXAMPLE]
+    kind = f"{example.dtype} {example.device}" if isinstance(example, torch.Tensor) else "size"
+    return f"{type(example).__name__} {sizes} {strides} {kind} {'' if symbol is None else symbol.range}"
 
 
 def _constant(graph: fx.GraphModule, name: str) -> str:

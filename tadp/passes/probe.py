@@ -1,18 +1,19 @@
 """Fifth pass: let a variant also return what is measured in it. What is measured is the caller's business."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tadp.passes.annotate import annotation
 from tadp.passes.attention import arguments_of, is_attention
+from tadp.passes.measured import Measure, insert
 from tadp.passes.operations import EXAMPLE, LINEAR
 from tadp.passes.quantize import QUANTIZERS
+from tadp.passes.symbols import inputs_of, shape_of, storage_of
 
 LINEAR_INPUTS = (
     *LINEAR,
@@ -26,8 +27,6 @@ IN_PLACE = (
     *(operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv),
     *(operator.imatmul, operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor),
 )
-
-Measure = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,12 @@ class Probed:
 
 
 def probe(graph: fx.GraphModule, measures: Measures) -> Probed:
-    """Append readings to the outputs of a piece or of a variant's graph, which is changed in place."""
+    """Append readings to the outputs of a piece or of a variant's graph, which is changed in place.
+
+    Measures that look at a sample of tokens ask how many there are. In a graph whose sizes are open they are therefore
+    not compiled into it, but run as they are, on what the graph hands them.
+    """
+    whole = bool(inputs_of(graph))
     output = graph.graph.output_node()
     results: list[Any] = list(output.args[0])  # type: ignore[arg-type]
     readings: list[Reading] = []
@@ -85,29 +89,25 @@ def probe(graph: fx.GraphModule, measures: Measures) -> Probed:
             attended = True
             given = arguments_of(node)
             for signal, measure in measures.attention.items():
-                measured.append(_insert(graph, output, measure, given.q, given.k, given.mask, given.scale))
+                arguments = (given.q, given.k, given.mask, given.scale)
+                measured.append(insert(graph, output, measure, arguments, as_it_is=whole))
                 readings.append(Reading(signal, ""))
         elif node.op == "call_function" and node.target in LINEAR_INPUTS:
             source = node.args[0]
             if isinstance(source, fx.Node) and source not in seen:
                 seen.add(source)
                 for signal, measure in measures.linear_input.items():
-                    measured.append(_insert(graph, output, measure, source))
+                    measured.append(insert(graph, output, measure, (source,), as_it_is=whole))
                     readings.append(Reading(signal, layer))
     stream = _stream(graph, results)
     if stream is not None:
         before, position = stream
         for signal, measure in measures.block.items():
-            measured.append(_insert(graph, output, measure, before, results[position]))
+            measured.append(insert(graph, output, measure, (before, results[position])))
             readings.append(Reading(signal, ""))
     output.args = (tuple(results + measured),)
     graph.recompile()
     return Probed(graph, tuple(readings), None if stream is None or _changes_inputs(graph) else stream[1])
-
-
-def _insert(graph: fx.GraphModule, before: fx.Node, function: Measure, *arguments: object) -> fx.Node:
-    with graph.graph.inserting_before(before):
-        return graph.graph.call_function(function, arguments)  # type: ignore[arg-type]
 
 
 def _stream(graph: fx.GraphModule, results: list[fx.Node]) -> tuple[fx.Node, int] | None:
@@ -118,28 +118,21 @@ def _stream(graph: fx.GraphModule, results: list[fx.Node]) -> tuple[fx.Node, int
             continue
         for node in graph.graph.find_nodes(op="placeholder"):
             example = node.meta.get(EXAMPLE)
-            if isinstance(example, torch.Tensor) and example.shape == wanted.shape and example.dtype == wanted.dtype:
+            alike = isinstance(example, torch.Tensor) and shape_of(node) == shape_of(result)
+            if alike and example.dtype == wanted.dtype:
                 return node, position
     return None
 
 
 def _changes_inputs(graph: fx.GraphModule) -> bool:
     """Whether any operation writes into an input of the graph or, as far as can be told, may."""
-    inputs = {storage for node in graph.graph.find_nodes(op="placeholder") if (storage := _storage(node)) is not None}
+    inputs = {storage for node in graph.graph.find_nodes(op="placeholder") if (storage := storage_of(node)) is not None}
     for node in graph.graph.nodes:
         for target in _written(node):
-            storage = _storage(target)
+            storage = storage_of(target) if isinstance(target, fx.Node) else None
             if storage is None or storage in inputs:
                 return True
     return False
-
-
-def _storage(node: object) -> int | None:
-    """What tells views of one tensor from other tensors; None where no example is known."""
-    example = node.meta.get(EXAMPLE) if isinstance(node, fx.Node) else None
-    if not isinstance(example, torch.Tensor) or is_traceable_wrapper_subclass(example):
-        return None
-    return example.untyped_storage()._cdata
 
 
 def _written(node: fx.Node) -> list[object]:

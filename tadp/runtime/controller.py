@@ -51,6 +51,7 @@ class ModelFacts:
         other_weight_bytes: of everything that is not packed.
         mapped: attention modules that show a block map, each with its block's path.
         packing: how weights were packed, see `tadp.files.manifest`.
+        dynamic: for which shapes blocks are compiled, see `tadp.compile`.
     """
 
     blocks: tuple[str, ...]
@@ -60,6 +61,7 @@ class ModelFacts:
     other_weight_bytes: int = 0
     mapped: tuple[tuple[str, HasBlockMap], ...] = ()
     packing: Mapping[str, object] = field(default_factory=dict)
+    dynamic: bool | None = None
 
 
 class Controller:
@@ -133,6 +135,11 @@ class Controller:
     def pieces(self) -> tuple[Any, ...]:
         """What was captured so far, cut into pieces: what a recipe makes of them is for `tadp.passes` to say."""
         return tuple(piece for dispatcher in self._dispatchers for piece in dispatcher.partition.pieces)
+
+    @property
+    def dynamic(self) -> bool | None:
+        """For which shapes blocks are compiled, as `tadp.compile` was told."""
+        return self._facts.dynamic
 
     @property
     def calibration(self) -> Calibration | None:
@@ -234,8 +241,9 @@ class Controller:
     def layers(self) -> tuple[ExplainedLayer, ...]:
         """Every layer whose level may be chosen, with its level, its kernel, and the reason for every fallback."""
         rows = [uncompiled("outside", *layer, "outside the blocks") for layer in self._facts.outside.items()]
-        captured: dict[tuple[str, Role | None], ExplainedLayer] = {}  # a layer captured at several shapes stands once
-        for dispatcher in self._dispatchers:
+        # A layer that was captured at several shapes stands once, as it ran last.
+        captured: dict[tuple[str, Role | None], ExplainedLayer] = {}
+        for dispatcher in sorted(self._dispatchers, key=lambda one: not one.ran_last):
             for row in dispatcher.layers(self.plan):
                 refused = self._residuals.refused.get(row.piece) if row.reuse else None
                 shown = row if refused is None else replace(row, reuse=f"never: {refused}")

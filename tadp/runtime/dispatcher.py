@@ -12,9 +12,12 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.precision import L16, MASTER, W8A16, Plan, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.order import Order
-from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Variant, layer_in_block
+from tadp.runtime.pieces import PieceCompiler, PieceT, RunnablePartition, Sizes, Variant, layer_in_block
 from tadp.runtime.pool import RESTORED, NoRoomError, WeightPool
 from tadp.runtime.signals import BlockSignals, read, relative_change
+
+MOST_SIZES = 64
+"""Shapes for which bindings are kept; then all are made anew."""
 
 NO_ROOM = "the device has no room for its 16-bit weights"
 
@@ -80,7 +83,8 @@ class Dispatcher(Generic[PieceT]):
     """Runs one captured graph by an order, which holds until the next one.
 
     Blocks are told apart by their first weight, not by their place in the graph: where a model's code runs the same
-    captured graph for several blocks, each still follows its own recipe.
+    captured graph for several blocks, each still follows its own recipe. Where sizes of the graph are open, variants
+    are bound for each of their values: what the compiler took for granted of them is checked then.
     """
 
     def __init__(
@@ -95,10 +99,15 @@ class Dispatcher(Generic[PieceT]):
         self._variants = variants
         self._order = order
         self._measured: list[_Measured] = []
-        self._served: dict[tuple[str, str], tuple[PieceT, _Names]] = {}
-        self._kept: dict[tuple[str, int, Recipe, bool], _Bound] = {}
+        self._served: dict[tuple[str, str], tuple[PieceT, _Names, int]] = {}
+        self._kept: dict[tuple[str, int, Recipe, bool, int], _Bound] = {}
         self._no_room: set[str] = set()
-        self._current: list[dict[int, _Bound]] = [{} for _ in partition.pieces]
+        self._symbols = tuple(dict.fromkeys(slot for piece in partition.pieces for slot in piece.symbols))
+        self._sizes: Sizes = ()
+        self._ran: dict[tuple[str, int], Sizes] = {}
+        self._last: Order | None = None
+        self._by_sizes: dict[Sizes, list[dict[int, _Bound]]] = {}
+        self._current = self._bound_for(())
 
     def follow(self, order: Order) -> None:
         """Run the next forward by this order. Compiles nothing, maps nothing.
@@ -114,13 +123,19 @@ class Dispatcher(Generic[PieceT]):
         self._kept = {
             key: bound for key, bound in self._kept.items() if not bound.needs_masters or bound.block in keeps
         }
-        self._current = [{} for _ in self.partition.pieces]
+        self._by_sizes = {}
+        self._current = self._bound_for(self._sizes)
         self._pool.keep_masters(keeps)
 
     def forget_weights(self) -> None:
         """Bind everything anew at the next forward."""
-        self._kept = {}
-        self._current = [{} for _ in self.partition.pieces]
+        self._kept, self._by_sizes = {}, {}
+        self._current = self._bound_for(self._sizes)
+
+    @property
+    def ran_last(self) -> bool:
+        """Whether anything ran here by the order that holds now."""
+        return self._last is self._order
 
     def ran(self, plan: Plan) -> Plan:
         """A plan that was executed, with what blocks ran at whose 16-bit weights found no room."""
@@ -133,15 +148,18 @@ class Dispatcher(Generic[PieceT]):
         return [read(found.bound.block, found.bound.named(found.readings), found.shadows) for found in measured]
 
     def layers(self, plan: Plan) -> Iterator[ExplainedLayer]:
-        """The layers of every block that was run so far, as a plan has them; pieces outside blocks have own names."""
+        """The layers of every block that was run so far, as a plan has them; pieces outside blocks have own names.
+
+        Where sizes are open, they are those of the block's last run.
+        """
         recipes = dict(plan.recipes)
-        for piece, names in self._served.values():
+        for piece, names, key in self._served.values():
             why = plan.why(names.block)
             recipe = recipes.get(names.block, Recipe())
             reuse = "" if recipe.reuse is None else str(recipe.reuse)
             lowered = names.block in self._no_room and recipe.has(L16)
             runs = recipe.running.without_masters if lowered else recipe.running
-            for row in self._variants.layers(piece, runs):
+            for row in self._variants.layers(piece, runs, self._ran.get((piece.name, key), ())):
                 layer = names.of(row.layer)
                 reason = row.reason or (NO_ROOM if lowered and row.level == W8A16 else "")
                 if not reason and row.level == L16 and row.shape is not None and self._pool.is_restored(layer):
@@ -151,11 +169,16 @@ class Dispatcher(Generic[PieceT]):
     def __call__(self, *arguments: object) -> object:
         """Run all pieces on the captured graph's inputs."""
         environment: list[object] = [*arguments, *[None] * (self.partition.slots - len(arguments))]
+        self._last = self._order
+        if self._symbols:
+            self._enter(arguments)
         for piece, current in zip(self.partition.pieces, self._current, strict=True):
             key = None if piece.weight is None else environment[piece.weight]
             bound = current.get(id(key))
             if bound is None or (bound.versions and bound.is_stale()):
                 bound = current[id(key)] = self._bind(piece, key, environment)
+            if piece.symbols:
+                self._ran[piece.name, id(key)] = _sizes_of(piece, environment)
             results = bound.variant.function(*bound.values(environment), *bound.weights)
             for slot, value in zip(piece.outputs, results, strict=False):
                 environment[slot] = value
@@ -166,12 +189,26 @@ class Dispatcher(Generic[PieceT]):
                 environment[slot] = None
         return self.partition.collect(environment)
 
+    def _enter(self, arguments: Sequence[object]) -> None:
+        """Look up what is bound for the sizes of a call."""
+        sizes = tuple([int(arguments[slot]) for slot in self._symbols])  # type: ignore[call-overload]
+        if sizes != self._sizes:
+            self._sizes, self._current = sizes, self._bound_for(sizes)
+
+    def _bound_for(self, sizes: Sizes) -> list[dict[int, _Bound]]:
+        """By piece and block, what is bound for the open sizes of the whole graph."""
+        if len(self._by_sizes) >= MOST_SIZES and sizes not in self._by_sizes:
+            self._by_sizes = {}
+        return self._by_sizes.setdefault(sizes, [{} for _ in self.partition.pieces])
+
     def _bind(self, piece: PieceT, key: object, environment: Sequence[object]) -> _Bound:
         block = self._pool.block_of(key) or piece.block
         names = self._names(piece, block, environment)
-        self._served[names.block, self._pool.layer_of(key) or ""] = piece, names
+        self._served[names.block, self._pool.layer_of(key) or ""] = piece, names, id(key)
         recipe, probing = self._order.variant_of(block)
-        self._variants.variant(piece, recipe, probing)  # what compiling needs is no matter of weights
+        self._variants.variant(
+            piece, recipe, probing, _sizes_of(piece, environment)
+        )  # what compiling needs is no matter of weights
         try:
             bound = self._bind_variant(piece, names, key, environment, recipe, probing)
         except (NoRoomError, torch.OutOfMemoryError):
@@ -200,9 +237,9 @@ class Dispatcher(Generic[PieceT]):
         recipe: Recipe,
         probing: bool,
     ) -> _Bound:
-        entry = (piece.name, id(key), recipe, probing)
+        variant = self._variants.variant(piece, recipe, probing, _sizes_of(piece, environment))
+        entry = (piece.name, id(key), recipe, probing, id(variant))  # which is kept alive with it
         if entry not in self._kept or self._kept[entry].is_stale():
-            variant = self._variants.variant(piece, recipe, probing)
             owned: list[torch.Tensor] = []
             weights: list[torch.Tensor] = []
             for index, part in variant.weights:
@@ -224,7 +261,9 @@ class Dispatcher(Generic[PieceT]):
         A failure, such as one of memory, is not worth the forward: it costs the measurement, with a warning.
         """
         recipe, stream = self._order.shadows.get(running.block), running.variant.stream
-        if recipe is None or stream is None or not self._variants.is_compiled(piece, recipe):
+        if recipe is None or stream is None:
+            return {}
+        if not self._variants.is_compiled(piece, recipe, _sizes_of(piece, environment)):
             return {}
         result = results[stream]
         try:
@@ -247,6 +286,11 @@ class Dispatcher(Generic[PieceT]):
         for entry in needless:
             del self._kept[entry]
         self._pool.release_masters(block)
+
+
+def _sizes_of(piece: PieceT, environment: Sequence[object]) -> Sizes:
+    """The values of a piece's open sizes."""
+    return tuple([int(environment[slot]) for slot in piece.symbols])  # type: ignore[call-overload]
 
 
 def _getter(slots: list[int]) -> Callable[[Sequence[object]], Sequence[object]]:

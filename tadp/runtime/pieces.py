@@ -12,6 +12,9 @@ import torch
 from tadp.precision import Part, Recipe
 from tadp.runtime.explanation import ExplainedLayer
 
+Sizes = tuple[int, ...]
+"""What the open sizes of a piece are in a call: none where all of its sizes are fixed."""
+
 
 class RunnablePiece(Protocol):
     """A part of a captured graph; `tadp.passes.partition.Piece` says what each field means."""
@@ -30,6 +33,8 @@ class RunnablePiece(Protocol):
     def layers(self) -> tuple[tuple[str, int], ...]: ...
     @property
     def weight(self) -> int | None: ...
+    @property
+    def symbols(self) -> tuple[int, ...]: ...
 
 
 PieceT = TypeVar("PieceT", bound=RunnablePiece)
@@ -69,13 +74,16 @@ class Variant:
 class PieceCompiler(Protocol[PieceT_contra]):
     """Knows the variants of every piece."""
 
-    def variant(self, piece: PieceT_contra, recipe: Recipe, probing: bool) -> Variant:
-        """The variant of a piece for a recipe, which also measures where it is `probing`. Compiled at first use."""
+    def variant(self, piece: PieceT_contra, recipe: Recipe, probing: bool, sizes: Sizes = ()) -> Variant:
+        """The variant of a piece for a recipe, which also measures where it is `probing`.
 
-    def is_compiled(self, piece: PieceT_contra, recipe: Recipe) -> bool:
-        """Whether the variant that does not measure is there already."""
+        It holds for `sizes`, the values of the piece's symbols. Compiled where there is none yet.
+        """
 
-    def layers(self, piece: PieceT_contra, recipe: Recipe) -> Sequence[ExplainedLayer]:
+    def is_compiled(self, piece: PieceT_contra, recipe: Recipe, sizes: Sizes = ()) -> bool:
+        """Whether the variant that does not measure is there already, and holds for these sizes."""
+
+    def layers(self, piece: PieceT_contra, recipe: Recipe, sizes: Sizes = ()) -> Sequence[ExplainedLayer]:
         """What became of each layer of a piece at a recipe, under the names of the block that was captured."""
 
     def prepare(self, pieces: Iterable[PieceT_contra], recipes: Collection[Recipe], probed: Collection[Recipe]) -> None:

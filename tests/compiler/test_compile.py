@@ -280,8 +280,37 @@ def test_the_backend_says_what_it_cannot_do() -> None:
     compiled = torch.compile(torch.nn.Linear(4, 4), backend="tadp")
     with pytest.warns(tadp.PrecisionFallbackWarning, match="no repeated blocks"), torch.no_grad():
         compiled(torch.randn(2, 4))
-    with pytest.warns(tadp.PrecisionFallbackWarning, match="dynamic=False"), torch.no_grad():
-        compiled(torch.randn(3, 4))
+
+
+def test_the_backend_takes_shapes_of_any_size() -> None:
+    torch._dynamo.reset()
+    model = tiny_transformer(3)
+    compiled = torch.compile(model, backend="tadp")
+    graphs = []
+    for frames in (3, 2, 5):
+        inputs = tiny_inputs()
+        inputs["hidden_states"] = torch.randn(1, 4, frames, 8, 8).to(torch.bfloat16)
+        with torch.no_grad():
+            assert relative_error(compiled(**inputs)[0], model(**inputs)[0]) < 0.05
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] < graphs[1] == graphs[2]
+
+
+class Scaling(torch.nn.Module):
+    def forward(self, x: torch.Tensor, factor: float) -> torch.Tensor:
+        return torch.nn.functional.layer_norm(x, (4,), eps=1e-3) * factor
+
+
+def test_the_backend_takes_fractions_that_are_fixed_and_says_that_it_takes_no_others() -> None:
+    torch._dynamo.reset()
+    norm, x = torch.nn.LayerNorm(4, eps=1e-2), torch.randn(2, 4)
+    compiled, scaling = (torch.compile(module, backend="tadp", dynamic=True) for module in (norm, Scaling()))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", tadp.PrecisionFallbackWarning)
+        for tokens in (2, 3):
+            torch.testing.assert_close(compiled(x[:1].repeat(tokens, 1)), norm(x[:1].repeat(tokens, 1)))
+    with pytest.warns(tadp.PrecisionFallbackWarning, match="leave dynamic out .* a fraction that may"), torch.no_grad():
+        torch.testing.assert_close(scaling(x, 1.5), Scaling()(x, 1.5))
 
 
 def test_the_backend_keeps_blocks_apart_where_graphs_break() -> None:
@@ -367,11 +396,6 @@ def test_a_model_without_blocks_is_refused() -> None:
 def test_what_is_neither_module_nor_pipeline_is_refused() -> None:
     with pytest.raises(TypeError, match=r"nn\.Module or a diffusers pipeline"):
         tadp.compile("model")
-
-
-def test_dynamic_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="dynamic"):
-        tadp.compile(tiny_transformer(2), dynamic=True)
 
 
 def test_an_unknown_policy_is_refused_before_anything_is_packed() -> None:

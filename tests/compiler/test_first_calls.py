@@ -8,6 +8,7 @@ from torch import fx
 
 import tadp
 from tadp import passes
+from tadp.compiler import variants
 from tadp.compiler.first_calls import compile_before_first_calls
 from tadp.errors import KernelWarning
 from tests.models import tiny_inputs, tiny_transformer
@@ -48,6 +49,26 @@ def test_kernels_are_compiled_before_they_run(precompile: bool) -> None:
             assert (while_running == set()) == precompile
             model(**inputs)
             assert asked == []
+
+
+def test_kernels_are_compiled_for_new_shapes_before_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead: list[set[str]] = []
+    with gpu_on_this_machine() as asked, torch.no_grad():
+
+        def noted(*arguments: object) -> int:
+            found = compile_before_first_calls(*arguments)
+            ahead.append({name for name, _ in asked})
+            asked.clear()
+            return found
+
+        monkeypatch.setattr(variants, "compile_before_first_calls", noted)
+        model = tadp.compile(tiny_transformer(layers=1), policy="static:8", calibration=None, dynamic=True)
+        for size in (4, 16):
+            inputs = tiny_inputs()
+            inputs["hidden_states"] = torch.randn(1, 4, 2, size, size).to(torch.bfloat16)
+            model(**inputs)
+            assert asked == []
+    assert ahead == [{"linear_kernel"}, {"linear_kernel"}]  # of other tiles the second time
 
 
 def test_a_device_without_such_kernels_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,19 +70,3 @@ def test_hooks_set_later_are_called(compiled: WanTransformer3DModel) -> None:
     compiled.blocks[0].register_forward_hook(lambda *_: called.append(True))
     compiled(**tiny_inputs())
     assert called == [True]
-
-
-def test_every_shape_is_captured_on_its_own(compiled: WanTransformer3DModel) -> None:
-    """Settings that say so once for a forward, not block by block, hold for all blocks."""
-    for frames in (2, 3, 4):
-        inputs = tiny_inputs()
-        hidden = inputs["hidden_states"]
-        inputs["hidden_states"] = hidden[:, :, :1].repeat(1, 1, frames, 1, 1)
-        assert compiled(**inputs)[0].shape == inputs["hidden_states"].shape
-    for dispatcher in compiled.tadp._dispatchers:
-        for piece in dispatcher.partition.pieces:
-            examples = [node.meta.get("example_value") for node in piece.graph.graph.find_nodes(op="placeholder")]
-            assert not any(isinstance(example, torch.SymInt) for example in examples)
-            sizes = [size for example in examples if isinstance(example, torch.Tensor) for size in example.shape]
-            assert all(isinstance(size, int) for size in sizes)  # a SymInt is none
-    assert torch._dynamo.config.automatic_dynamic_shapes, "settings outlived the forward"

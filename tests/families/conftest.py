@@ -10,4 +10,4 @@ from tadp import passes
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave Inductor out; everything before it (capture, passes, dispatch) and all operators run as always."""
     torch._dynamo.reset()
-    monkeypatch.setattr(passes, "lower", lambda graph, device, options=None: graph.forward)
+    monkeypatch.setattr(passes, "lower", lambda graph, device, options=None: passes.Lowered(graph.forward))

@@ -55,6 +55,21 @@ def test_every_habit_follows_the_policy(kind: type[Model]) -> None:
         assert f"{layer} stays at 16 bits: its weight is shared" in told
 
 
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.usefixtures("uncompiled")
+def test_every_habit_takes_shapes_of_any_size(kind: type[Model]) -> None:
+    plain, compiled = kind().eval(), tadp.compile(kind().eval(), policy="static:16")
+    captured = []
+    for tokens in (16, 24, 40, 20):
+        given = torch.randn(2, tokens, 8, generator=torch.Generator().manual_seed(tokens)), INPUTS[1]
+        for policy, bound in (("static:16", 1e-5), ("static:8", 0.1)):
+            compiled.tadp.use(policy)
+            with torch.no_grad():
+                assert relative_error(compiled(*given), plain(*given)) < bound, (tokens, policy)
+        captured.append(counters["stats"]["unique_graphs"])
+    assert captured[0] < captured[1] == captured[2] == captured[3]
+
+
 @pytest.mark.usefixtures("uncompiled")
 def test_the_original_wan_model_in_activation_checkpointing_is_followed() -> None:
     with torch.no_grad():

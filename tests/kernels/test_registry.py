@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tadp
-from tadp.kernels import BitPlaneWeight, cuda, operators, reference, registry
+from tadp.kernels import BitPlaneWeight, cuda, operators, reference, registry, table
 from tadp.kernels import triton as triton_kernels
 from tadp.kernels.registry import AttentionRequest, Kernel, Request, choose
 from tadp.kernels.tuning import apply
@@ -195,6 +195,35 @@ def test_the_operator_takes_the_first_kernel_or_a_named_one(name: str) -> None:
     x, weight = torch.randn(3, 64), BitPlaneWeight.from_hp(torch.randn(8, 64))
     found = torch.ops.tadp.linear(*torch.ops.tadp.quantize(x), *weight.planes(8)[:4], None, x.dtype, "none", name)
     assert torch.equal(found, weight.linear(x, width=8))
+
+
+def test_where_tokens_may_be_any_number_the_operator_chooses_among_several() -> None:
+    alone = registry.find("linear", "cpu", "int8")
+    assert registry.for_any_size(alone) is alone
+    for operator, device, name in (("weight_only_linear", "cpu", "fused"), ("linear", "cuda", "library")):
+        several = registry.for_any_size(registry.find(operator, device, name))
+        assert (several.name, str(several)) == ("", operator)
+
+
+def test_an_operator_takes_the_kernel_that_was_measured_to_be_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def noting(name: str) -> Kernel:
+        def run(activations: Codes, planes: Planes, epilogue: Epilogue) -> torch.Tensor:
+            ran.append(name)
+            return activations.codes.new_empty((*activations.codes.shape[:-1], planes.rows), dtype=epilogue.dtype)
+
+        return Kernel(name, "linear", "cpu", lambda request: None, run)
+
+    monkeypatch.setitem(registry.KERNELS, ("linear", "cpu"), (noting("first"), noting("second")))
+    measured = {8: "linear:second", 64: None}
+    monkeypatch.setattr(table, "lookup", lambda request, device, offered: measured[request.tokens])
+    planes = BitPlaneWeight.from_hp(torch.randn(8, 64)).planes(8)
+    for tokens in measured:
+        codes = Codes(*torch.ops.tadp.quantize(torch.randn(tokens, 64)))
+        epilogue = Epilogue(None, "none", torch.float32)
+        torch.ops.tadp.registered_linear(*operators.flatten(codes, planes, epilogue))
+    assert ran == ["second", "first"]
 
 
 @pytest.mark.usefixtures("own_kernels")

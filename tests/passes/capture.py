@@ -1,5 +1,7 @@
 """What Dynamo hands to a backend, for tests of single passes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import fx
 
@@ -7,11 +9,19 @@ from tadp.passes import annotate, partition
 from tadp.passes.partition import Partition
 
 
-def captured(model: torch.nn.Module, inputs: dict[str, object]) -> tuple[fx.GraphModule, list[object]]:
-    """The graph of a model that is captured whole, and what it is called with."""
+def captured(
+    model: torch.nn.Module, inputs: dict[str, object], settled: Callable[[fx.GraphModule], object] | None = None
+) -> tuple[fx.GraphModule, list[object]]:
+    """The graph of a model that is captured whole, and what it is called with.
+
+    Its sizes are symbols where `settled` is given, which is called with the graph while Dynamo holds it.
+    """
     graphs: list[tuple[fx.GraphModule, list[object]]] = []
 
     def backend(graph: fx.GraphModule, _: list[object]) -> object:
+        if settled is not None:
+            settled(graph)
+
         def run(*arguments: object) -> object:
             graphs.append((graph, list(arguments)))
             return graph.forward(*arguments)
@@ -20,7 +30,7 @@ def captured(model: torch.nn.Module, inputs: dict[str, object]) -> tuple[fx.Grap
 
     torch._dynamo.reset()
     with torch.no_grad():
-        torch.compile(model, backend=backend, dynamic=False)(**inputs)
+        torch.compile(model, backend=backend, dynamic=settled is not None)(**inputs)
     assert len(graphs) == 1
     return graphs[0]
 

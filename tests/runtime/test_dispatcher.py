@@ -10,7 +10,7 @@ from tadp.precision import L6, L8, L16, MASTER, Plan, Recipe, Role
 from tadp.runtime.dispatcher import Dispatcher
 from tadp.runtime.explanation import ExplainedLayer
 from tadp.runtime.order import Order
-from tadp.runtime.pieces import Variant
+from tadp.runtime.pieces import Sizes, Variant
 from tadp.runtime.pool import WeightPool
 
 R8, R6, R16 = Recipe(L8), Recipe(L6), Recipe()
@@ -28,6 +28,7 @@ class FakePiece:
     dead: tuple[int, ...] = ()
     layers: tuple[tuple[str, int], ...] = ()
     weight: int | None = None
+    symbols: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class FakeCompiler:
     fails: bool = False
     runs: list[tuple[str, Recipe, bool]] = field(default_factory=list)
 
-    def variant(self, piece: FakePiece, recipe: Recipe, probing: bool) -> Variant:
+    def variant(self, piece: FakePiece, recipe: Recipe, probing: bool, sizes: Sizes = ()) -> Variant:
         def function(x: torch.Tensor, *weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
             self.runs.append((piece.name, recipe, probing))
             torch.rand(1)
@@ -84,10 +85,10 @@ class FakeCompiler:
         )
         return Dispatcher(FakePartition(pieces, 5), pool or FakePool(), self, Order(Plan()))
 
-    def is_compiled(self, piece: FakePiece, recipe: Recipe) -> bool:
+    def is_compiled(self, piece: FakePiece, recipe: Recipe, sizes: Sizes = ()) -> bool:
         return recipe in self.compiled
 
-    def layers(self, piece: FakePiece, recipe: Recipe) -> tuple[ExplainedLayer, ...]:
+    def layers(self, piece: FakePiece, recipe: Recipe, sizes: Sizes = ()) -> tuple[ExplainedLayer, ...]:
         return ()
 
     def prepare(self, pieces: object, recipes: object, probed: object) -> None:
