@@ -63,7 +63,8 @@ interleaved runs; on a shared machine only ratios within one table mean anything
 another machine, size or model: step@4096-tokens ran with `--tokens 4096`, alignment@few-steps with
 `--few-steps`. Some runs were shortened: accuracy and reuse with `--clips 5`, the latter in bfloat16, accuracy@sparse
 with `--clips 2` and policies of its own, linear with `--seconds 2`, widths with `--prompts 12`, linear@avx2 and
-attention@avx2 with `--short`, what ends in @avxvnni with `TADP_CPU_ISA=avxvnni`, layers@rotated with `--rotate`. What accuracy says of `complexity` is of the
+attention@avx2 with `--short`, what ends in @avxvnni with `TADP_CPU_ISA=avxvnni`,
+layers@rotated with `--rotate`. What accuracy says of `complexity` is of the
 default before decision 0018. Whether adapting pays has a page of its own: [results/proof.md](results/proof.md).
 """
 

@@ -16,6 +16,7 @@ import tadp
 from tadp import processor
 from tadp.commands.errors import InputError
 from tadp.commands.settings import AUTO, Settings
+from tadp.compiler.quantizer import let_diffusers_read_saved_models
 from tadp.demo import FEATURE_RANGES, FEW_STEP_DIR, PIPELINE_DIR
 from tadp.demo.few_steps import few_step_parts
 from tadp.families import component_dtypes
@@ -82,6 +83,7 @@ def load_pipeline(settings: Settings) -> Any:
     if few_steps:
         _check_few_steps()
     dtype = floating_type(settings.dtype, device_of(settings))
+    let_diffusers_read_saved_models()
     try:
         with warnings.catch_warnings():
             # Its successor `dtype` is unknown to the older releases of diffusers that tadp supports.

@@ -17,7 +17,9 @@ __all__ = ["TadpConfig", "backend", "compile", "load", "restore", "save"]
 def __getattr__(name: str) -> Any:
     """Import what needs diffusers when it is first asked for, and tell diffusers of it."""
     if name == "TadpConfig":
-        from tadp.compiler import quantization_config, quantizer  # noqa: F401  the second registers the first
+        from tadp.compiler.quantization_config import TadpConfig
+        from tadp.compiler.quantizer import let_diffusers_read_saved_models
 
-        return quantization_config.TadpConfig
+        let_diffusers_read_saved_models()
+        return TadpConfig
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

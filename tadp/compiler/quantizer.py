@@ -1,4 +1,4 @@
-"""How diffusers loads models with a `TadpConfig`; importing this module tells diffusers of it."""
+"""How diffusers loads models with a `TadpConfig`, once it was told of it."""
 
 import logging
 from collections.abc import Mapping
@@ -144,12 +144,14 @@ class TadpQuantizer(DiffusersQuantizer):
             raise ValueError(f"{self._directory / place.file} is damaged: {key} does not have the checksum in {NAME}")
 
 
-def _register() -> None:
+def let_diffusers_read_saved_models() -> None:
     """Let diffusers find the config and the quantizer by the name in a model's configuration.
 
     diffusers takes a saved model's own config and leaves out the one that is passed; a policy that is passed is meant,
     so it takes the saved one's place.
     """
+    if Method.TADP.value in auto.AUTO_QUANTIZER_MAPPING:
+        return
     auto.AUTO_QUANTIZER_MAPPING[Method.TADP.value] = TadpQuantizer
     auto.AUTO_QUANTIZATION_CONFIG_MAPPING[Method.TADP.value] = TadpConfig
     merged = auto.DiffusersAutoQuantizer.merge_quantization_configs
@@ -164,6 +166,3 @@ def _register() -> None:
         return own
 
     auto.DiffusersAutoQuantizer.merge_quantization_configs = staticmethod(merge)
-
-
-_register()
