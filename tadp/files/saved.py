@@ -11,9 +11,11 @@ from safetensors import SafetensorError, safe_open
 from tadp.files.checksums import checksum
 from tadp.files.manifest import NAME, Manifest
 from tadp.files.packed import METADATA_KEY, PARTS, assemble, flatten_state_dict, packed_weights
-from tadp.files.shards import SHARD_BYTES, Entry, Written, remove_shards, write_shards
+from tadp.files.shards import DTYPES, SHARD_BYTES, Entry, Written, remove_shards, write_shards
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import FORMATS, PLANE_BITS
+
+_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
 
 STEM = "diffusion_pytorch_model"
 """What files of weights are named after, as diffusers looks for it."""
@@ -45,13 +47,17 @@ def write_tensors(
         OSError: where a file cannot be written.
     """
     tensors, metadata = flatten_state_dict(state)
-    packed = packed_weights(metadata)
-    place = {f"{name}.{plane}": rank for name in packed for rank, plane in enumerate(PLANE_BITS, 1)}
-    order = sorted(tensors, key=lambda key: (place.get(key, 0), -tensors[key].element_size()))
-    entries = [Entry.of(key, tensors[key]) for key in order]
+    entries = [Entry.of(key, tensors[key]) for key in order_by_width(tensors, metadata)]
     written = write_shards(directory, stem, entries, metadata, shard_bytes, progress)
     remove_shards(directory, stem, {place.file for place in written.values()})
     return written, _digest(metadata)
+
+
+def order_by_width(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> list[str]:
+    """The keys of what `flatten_state_dict` returned in the order of the files."""
+    packed = packed_weights(metadata)
+    place = {f"{name}.{plane}": rank for name in packed for rank, plane in enumerate(PLANE_BITS, 1)}
+    return sorted(tensors, key=lambda key: (place.get(key, 0), -tensors[key].element_size()))
 
 
 class SavedTensors:
@@ -131,6 +137,18 @@ class SavedTensors:
         if checksum(tensor) != place.checksum:
             raise ValueError(f"{path} is damaged: {key} does not have the checksum that {NAME} gives")
         return tensor
+
+    def head(self, key: str) -> torch.Tensor:
+        """Type and shape of a tensor as the files name it, on the meta device.
+
+        Raises:
+            ValueError: where it is missing.
+        """
+        place = self.manifest.tensors.get(key)
+        if place is None:
+            raise ValueError(f"{self.directory / NAME} has no tensor {key}")
+        part = self._files[place.file].get_slice(key)
+        return torch.empty(part.get_shape(), dtype=_DTYPES[part.get_dtype()], device="meta")
 
     def _assemble(self, name: str, parts: Mapping[str, torch.Tensor | None], width: int) -> BitPlaneWeight:
         try:
