@@ -1,6 +1,7 @@
 """From a checkpoint of one format to another: which layers are quantized, and what goes beside the tensors."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from tadp.compiler.quantization_config import TadpConfig
 from tadp.compiler.rotating import UNMEASURED
 from tadp.compiler.skeletons import skeleton_from
 from tadp.files.fingerprint import versions
+from tadp.files.foreign.kinds import DIFFUSERS, ENDINGS, TADP, TORCHAO
 from tadp.files.foreign.opening import open_checkpoint
 from tadp.files.foreign.pieces import Outcome, decibels, squares
-from tadp.files.foreign.targets import DIFFUSERS, TADP, TORCHAO, Choice, Plan, linears_of, plan_for
+from tadp.files.foreign.targets import Choice, Plan, linears_of, plan_for
 from tadp.files.foreign.tensors import Checkpoint, Stored, slices
-from tadp.files.foreign.writing import ENDINGS, check_target, make, write, write_beside
+from tadp.files.foreign.writing import check_target, make, write, write_beside
 from tadp.files.manifest import Manifest
 from tadp.files.shards import SHARD_BYTES, Written
 from tadp.kernels.rotation import size_for
@@ -60,7 +62,7 @@ def order(
 
     Args:
         source: as `open_checkpoint` takes it.
-        to: one of `tadp.files.foreign.targets.FORMATS_WRITTEN`.
+        to: one of `tadp.files.foreign.kinds.WRITTEN`.
         config: of the model, as diffusers writes it; None: the one beside the tensors.
         dtype: compute type of the target; None: that of the source, and bfloat16 for one in float32.
 
@@ -123,8 +125,8 @@ def convert(
     check_target(what.to, path)
     outcomes: list[Outcome] = []
     if dry:
-        for _ in make(what.plan, outcomes, lambda piece: progress(torch.Size(piece.stored.shape).numel())):
-            pass
+        # Unlike a loop, a queue of no length keeps no tensor while the next one is made.
+        deque(make(what.plan, outcomes, lambda piece: progress(torch.Size(piece.stored.shape).numel())), maxlen=0)
         return tuple(outcomes)
     written = write(
         what.to,
@@ -169,7 +171,7 @@ def verify(what: Order, out: str | Path, outcomes: tuple[Outcome, ...]) -> None:
 
 def _compared(source: Stored, target: Stored) -> tuple[float, float]:
     if len(source.shape) < 2:
-        return squares(source.read().float().reshape(-1), target.read().float().reshape(-1))
+        return squares(source.read(), target.read())
     left, right, signal, noise = source.parts(), target.parts(), 0.0, 0.0
     for start, stop in slices(source.shape[0]):
         more = squares(left.rows(start, stop), right.rows(start, stop))

@@ -167,6 +167,7 @@ def fill_shards(
             target.write(tensor.view(-1).view(torch.uint8).numpy().data)
             checksums[key] = checksum(tensor)
             progress(slot.nbytes)
+            del found, tensor  # so that it is gone while the next one is made
         if missing := [key for key in places if key not in checksums]:
             raise ValueError(f"{missing[0]} was not written")
         written = {key: Written(name, checksums[key]) for key, (name, *_) in places.items()}

@@ -104,11 +104,17 @@ def open_safetensors(path: Path) -> Container:
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{file} is damaged ({error})") from error
 
+    offsets = {file: _offsets(file) for file in {found.file for found in facts.values()}}
+
     def read(key: str) -> torch.Tensor:
-        # Opened anew each time: the file stays mapped, and its pages count as memory, no longer than its tensor lives.
-        with safe_open(facts[key].file, framework="pt", device="cpu") as content:
-            tensor: torch.Tensor = content.get_tensor(key)
-            return tensor
+        # Not mapped: pages of a mapped file that were read count as memory, beside what is made of them.
+        found = facts[key]
+        tensor = torch.empty(found.shape, dtype=found.dtype)
+        with found.file.open("rb") as content:
+            content.seek(offsets[found.file][key])
+            if content.readinto(tensor.view(-1).view(torch.uint8).numpy().data) != tensor.nbytes:
+                raise OSError("the file ends before it does")
+        return tensor
 
     return Container(path, facts, read, metadata)
 
@@ -184,6 +190,14 @@ def _safetensors_files(path: Path) -> list[Path]:
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(f"{indices[0]} is damaged: its field 'weight_map' names {name!r}, no file beside it")
     return [path / name for name in sorted(names)]
+
+
+def _offsets(file: Path) -> dict[str, int]:
+    """At which byte each tensor of a safetensors file begins, whose header was checked before."""
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        header = json.loads(content.read(length))
+    return {key: 8 + length + facts["data_offsets"][0] for key, facts in header.items() if key != "__metadata__"}
 
 
 def _load(path: Path, mmap: bool) -> Any:

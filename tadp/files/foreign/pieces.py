@@ -15,6 +15,9 @@ from tadp.files.foreign.tensors import Parts, RowCodes, Stored, slices
 from tadp.files.shards import Slot
 from tadp.kernels.rotation import rotate
 
+_AT_ONCE = 2**20
+"""Elements that are compared at a time, in float64."""
+
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -102,7 +105,7 @@ def plain_piece(stored: Stored, key: str, dtype: torch.dtype, shape: tuple[int, 
         content = stored.load()
         if isinstance(content, torch.Tensor):
             found = content.to(dtype)
-            signal, noise = (0.0, 0.0) if content.dtype == dtype else squares(content.reshape(-1), found.reshape(-1))
+            signal, noise = (0.0, 0.0) if content.dtype == dtype else squares(content, found)
         else:
             found, signal, noise = torch.empty(stored.shape, dtype=dtype), 0.0, 0.0
             for start, stop in slices(stored.shape[0]):
@@ -242,5 +245,9 @@ def _steps(codes: torch.Tensor, clipped: torch.Tensor) -> torch.Tensor:
 
 def squares(rows: torch.Tensor, found: torch.Tensor) -> tuple[float, float]:
     """Sums of squares: of what should be there, and of what differs from it."""
-    exact = rows.double()
-    return float(exact.square().sum()), float((exact - found.double()).square().sum())
+    signal, noise = 0.0, 0.0
+    for one, other in zip(rows.reshape(-1).split(_AT_ONCE), found.reshape(-1).split(_AT_ONCE), strict=True):
+        exact = one.double()
+        signal += float(exact.square().sum())
+        noise += float((exact - other.double()).square().sum())
+    return signal, noise

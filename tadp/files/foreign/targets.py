@@ -8,6 +8,7 @@ import torch
 
 from tadp.files.fingerprint import fingerprint_of_samples, sample
 from tadp.files.foreign import comfyui, saved, torchao, turbodiffusion
+from tadp.files.foreign.kinds import COMFYUI, COMFYUI_ROTATED, DIFFUSERS, TADP, TORCHAO
 from tadp.files.foreign.names import stripped, to_wan
 from tadp.files.foreign.pieces import Outcome, Piece, Tensors, plain_piece, rotation_for
 from tadp.files.foreign.tensors import Checkpoint, Stored
@@ -15,16 +16,6 @@ from tadp.files.packed import flatten_state_dict
 from tadp.files.saved import order_by_width
 from tadp.files.shards import Slot
 from tadp.kernels.rotation import SIZES
-
-TADP, DIFFUSERS, TORCHAO, COMFYUI, COMFYUI_ROTATED, TURBODIFFUSION = FORMATS_WRITTEN = (
-    "tadp",
-    "diffusers",
-    "torchao",
-    "comfyui",
-    "comfyui-convrot",
-    "turbodiffusion",
-)
-"""What is written."""
 
 _BLOCKS = re.compile(r"(^|\.)\w*(blocks|layers)\.\d+\.")
 
@@ -91,7 +82,7 @@ def linears_of(tensors: tuple[Stored, ...]) -> list[str]:
 
 
 def plan_for(to: str, checkpoint: Checkpoint, choice: Choice) -> Plan:
-    """What a checkpoint becomes in a format of `FORMATS_WRITTEN`.
+    """What a checkpoint becomes in a format of `tadp.files.foreign.kinds.WRITTEN`.
 
     Raises:
         ValueError: where the format cannot hold the model.
@@ -192,9 +183,11 @@ def _sampled(piece: Piece, dtype: torch.dtype, samples: dict[str, bytes]) -> Pie
     """The same piece, whose tensor is sampled for the fingerprint of the model."""
 
     def make() -> tuple[Tensors, Outcome]:
-        found = piece.make()
-        samples[piece.stored.name] = sample(piece.stored.name, piece.stored.read().to(dtype))
-        return found
+        tensors, outcome = piece.make()
+        name = piece.stored.name
+        whole = tensors[name] if name in tensors else piece.stored.read().to(dtype)
+        samples[name] = sample(name, whole)
+        return tensors, outcome
 
     return Piece(piece.stored, piece.slots, make)
 

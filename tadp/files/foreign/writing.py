@@ -7,15 +7,13 @@ from pathlib import Path
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tadp.files.foreign.kinds import ENDINGS, TURBODIFFUSION
 from tadp.files.foreign.pieces import Outcome, Piece
-from tadp.files.foreign.targets import COMFYUI, COMFYUI_ROTATED, TURBODIFFUSION, Plan
+from tadp.files.foreign.targets import Plan
 from tadp.files.foreign.tensors import Stored
 from tadp.files.saved import STEM
 from tadp.files.shards import SHARD_BYTES, Entry, Slot, Written, fill_shards, remove_shards, write_shards
 from tadp.writing import replacing
-
-ENDINGS = {COMFYUI: ".safetensors", COMFYUI_ROTATED: ".safetensors", TURBODIFFUSION: ".pth"}
-"""What the names of formats that are one file end with; the others are directories."""
 
 BESIDE = "beside"
 """What the file is named after with the tensors that a model's class has no place for."""
@@ -78,10 +76,12 @@ def make(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a plan by key, one piece after the other; what was done is added to `outcomes`."""
     for piece in plan.pieces:
-        tensors, outcome = piece.make()
+        made, outcome = piece.make()
         outcomes.append(outcome)
-        yield from tensors.items()
-        del tensors
+        tensors = dict(made)
+        del made
+        while tensors:
+            yield tensors.popitem()
         progress(piece)
 
 
@@ -113,5 +113,6 @@ def _write_pickled(out: Path, slots: tuple[Slot, ...], tensors: Iterator[tuple[s
                 content = by_key[key].content(tensor)
                 file.seek(offsets[key])
                 file.write(content.view(-1).view(torch.uint8).numpy().data)
+                del tensor, content
             file.flush()
             os.fsync(file.fileno())
