@@ -8,29 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tadp.files.shards import DTYPES
+from tadp.files.foreign.headers import Facts, read_header
 
-_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
 _READ_AT_ONCE = 256 * 2**20
 """Bytes of a mapped file that may be read before it is mapped anew: pages that were read count as memory until then."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a tensor before it is read.
-
-    Attributes:
-        dtype: its type in the file.
-        shape: its shape.
-        file: that it lies in.
-    """
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    file: Path
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class Container:
         facts = self.facts[key]
         try:
             tensor = self.read(key)
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             raise ValueError(f"{facts.file} is damaged: {key} cannot be read ({error})") from error
         if tuple(tensor.shape) != facts.shape or tensor.dtype != facts.dtype:
             raise ValueError(f"{facts.file} is damaged: {key} is not what its header says")
@@ -89,34 +72,13 @@ def open_safetensors(path: Path) -> Container:
     facts: dict[str, Facts] = {}
     metadata: dict[str, str] = {}
     for file in _safetensors_files(path):
-        try:
-            with safe_open(file, framework="pt", device="cpu") as content:
-                metadata |= content.metadata() or {}
-                for key in content.offset_keys():
-                    part = content.get_slice(key)
-                    if key in facts:
-                        raise ValueError(f"both {facts[key].file} and {file} hold {key}")
-                    if part.get_dtype() not in _DTYPES:
-                        raise ValueError(f"{file}: {key} is of {part.get_dtype()}, a type that tadp does not read")
-                    facts[key] = Facts(_DTYPES[part.get_dtype()], tuple(part.get_shape()), file)
-        except FileNotFoundError as error:
-            raise ValueError(f"{file} is missing") from error
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{file} is damaged ({error})") from error
-
-    offsets = {file: _offsets(file) for file in {found.file for found in facts.values()}}
-
-    def read(key: str) -> torch.Tensor:
-        # Not mapped: pages of a mapped file that were read count as memory, beside what is made of them.
-        found = facts[key]
-        tensor = torch.empty(found.shape, dtype=found.dtype)
-        with found.file.open("rb") as content:
-            content.seek(offsets[found.file][key])
-            if content.readinto(tensor.view(-1).view(torch.uint8).numpy().data) != tensor.nbytes:
-                raise OSError("the file ends before it does")
-        return tensor
-
-    return Container(path, facts, read, metadata)
+        found, said = read_header(file)
+        metadata |= said
+        for key, place in found.items():
+            if key in facts:
+                raise ValueError(f"both {facts[key].file} and {file} hold {key}")
+            facts[key] = place
+    return Container(path, facts, lambda key: facts[key].read(), metadata)
 
 
 def open_pickled(path: Path) -> Container:
@@ -190,14 +152,6 @@ def _safetensors_files(path: Path) -> list[Path]:
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(f"{indices[0]} is damaged: its field 'weight_map' names {name!r}, no file beside it")
     return [path / name for name in sorted(names)]
-
-
-def _offsets(file: Path) -> dict[str, int]:
-    """At which byte each tensor of a safetensors file begins, whose header was checked before."""
-    with file.open("rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        header = json.loads(content.read(length))
-    return {key: 8 + length + facts["data_offsets"][0] for key, facts in header.items() if key != "__metadata__"}
 
 
 def _load(path: Path, mmap: bool) -> Any:
