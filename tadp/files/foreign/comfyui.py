@@ -94,7 +94,7 @@ def encode(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (rows / scale[:, None]).round_().clamp_(-128.0, 127.0).to(torch.int16), scale
 
 
-GRID = Grid(-128, 127, signed=False, encode=encode)
+GRID = Grid(-128, 127, signed=False, encode=encode, rotate=rotate_by_product)
 """What its int8 rows can hold."""
 
 

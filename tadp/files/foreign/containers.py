@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tadp.files.foreign.headers import Facts, read_header
+from tadp.files.saved import STEM
 
 _READ_AT_ONCE = 256 * 2**20
 """Bytes of a mapped file that may be read before it is mapped anew: pages that were read count as memory until then."""
@@ -142,8 +143,9 @@ def _safetensors_files(path: Path) -> list[Path]:
     indices = sorted(path.glob("*.safetensors.index*.json"))
     if len(indices) > 1:
         raise ValueError(f"{path} holds several checkpoints ({', '.join(file.name for file in indices)}): name a file")
-    if not indices:
-        return sorted(path.glob("*.safetensors"))
+    if not indices:  # what stands beside a model of diffusers is not of it
+        own = path / f"{STEM}.safetensors"
+        return [own] if own.exists() else sorted(path.glob("*.safetensors"))
     try:
         names = set(read_json(indices[0])["weight_map"].values())
     except (KeyError, AttributeError, TypeError) as error:

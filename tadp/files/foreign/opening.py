@@ -59,12 +59,12 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     magic = b"" if file.is_dir() else _magic(file)
     if magic[:4] == gguf.MAGIC:
         return _checkpoint(found, gguf.NAME, gguf.read(file), ())
-    if magic[:4] == _ZIP:
+    if file.is_dir() or magic[8:9] == b"{":  # asked first: a header may have any length
+        container = open_safetensors(file)
+    elif magic[:4] == _ZIP:
         container = open_pickled(file)
     elif magic[:1] == _OLD_PICKLE:
         raise ValueError(f"{file} is a PyTorch file from before 1.6: load and save it again with a newer PyTorch")
-    elif file.is_dir() or magic[8:9] == b"{":
-        container = open_safetensors(file)
     else:
         raise ValueError(
             f"{file} has no format that tadp reads: its first bytes {magic[:9]!r} are those of no safetensors, PyTorch "

@@ -73,12 +73,14 @@ class Grid:
         high: the largest.
         signed: whether scales may be negative, which mirrors the range.
         encode: rounds rows ``(rows, columns)`` float32 to codes int16 and scales ``(rows,)`` float32.
+        rotate: rotates them before, in the order of additions that the format's own program has.
     """
 
     low: int
     high: int
     signed: bool
     encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    rotate: Callable[[torch.Tensor, int], torch.Tensor] = rotate
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ def round_rows(parts: Parts, start: int, stop: int, grid: Grid, rotation: int) -
     held = parts.codes
     if isinstance(held, RowCodes) and held.rotation == rotation:
         return _held(held.codes[start:stop].to(torch.int16), held.scale[start:stop], grid)
-    rows = rotate(parts.rows(start, stop), rotation)
+    rows = parts.rows(start, stop)
+    rows = grid.rotate(rows, rotation) if rotation else rows
     codes, scale = grid.encode(rows)
     signal, noise = squares(rows, codes * scale[:, None])
     return Rounded(codes, scale, stop - start, signal, noise)

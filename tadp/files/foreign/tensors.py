@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-ROWS_AT_ONCE = 256
-"""Rows that are restored, rounded and compared at a time: a layer of Wan 14B then takes a few MB in float32."""
+ROWS_AT_ONCE = 32
+"""Rows that are restored, rounded and compared at a time: less than 2 MB of a layer of Wan 14B, in float32."""
 
 TILE = 128
 """Rows and columns of a weight that share a scale in TurboDiffusion's files."""
@@ -153,6 +153,6 @@ class Checkpoint:
         return max(sizes, key=lambda dtype: sizes[dtype], default=torch.bfloat16)
 
 
-def slices(rows: int) -> Iterator[tuple[int, int]]:
-    """The numbers that runs of `ROWS_AT_ONCE` rows begin and end with."""
-    return ((start, min(start + ROWS_AT_ONCE, rows)) for start in range(0, rows, ROWS_AT_ONCE))
+def slices(rows: int, step: int = ROWS_AT_ONCE) -> Iterator[tuple[int, int]]:
+    """The numbers that runs of `step` rows begin and end with."""
+    return ((start, min(start + step, rows)) for start in range(0, rows, step))

@@ -63,7 +63,7 @@ def piece(stored: Stored, layer: str) -> Piece:
             held = {slots[0].key: parts.codes.codes, slots[1].key: parts.codes.scale}
             return held, Outcome(stored.name, said(stored), str(_TILES), rows, 0, signal, noise)
         codes, scale = (torch.empty(slot.shape, dtype=slot.dtype) for slot in slots)
-        for start, stop in slices(rows):
+        for start, stop in slices(rows, TILE):
             content = parts.rows(start, stop)
             if not content.isfinite().all():
                 raise ValueError(f"{stored.key} holds NaN or infinity, and cannot be rounded")
