@@ -36,7 +36,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             for name, stored in stored_in(weight, Path(directory)):
                 rows.append({"layer": kind, "format": name, **costs(weight, stored)})
-    record("formats", rows, chosen.json, rows=chosen.rows, columns=chosen.columns)
+    record("formats", rows, chosen.json, shape=[chosen.rows, chosen.columns])
 
 
 def layers(rows: int, columns: int) -> dict[str, torch.Tensor]:
