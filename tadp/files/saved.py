@@ -11,11 +11,9 @@ from safetensors import SafetensorError, safe_open
 from tadp.files.checksums import checksum
 from tadp.files.manifest import NAME, Manifest
 from tadp.files.packed import METADATA_KEY, PARTS, assemble, flatten_state_dict, packed_weights
-from tadp.files.shards import DTYPES, SHARD_BYTES, Entry, Written, remove_shards, write_shards
+from tadp.files.shards import SHARD_BYTES, Entry, Written, remove_shards, write_shards
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import FORMATS, PLANE_BITS
-
-_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
 
 STEM = "diffusion_pytorch_model"
 """What files of weights are named after, as diffusers looks for it."""
@@ -137,18 +135,6 @@ class SavedTensors:
         if checksum(tensor) != place.checksum:
             raise ValueError(f"{path} is damaged: {key} does not have the checksum that {NAME} gives")
         return tensor
-
-    def head(self, key: str) -> torch.Tensor:
-        """Type and shape of a tensor as the files name it, on the meta device.
-
-        Raises:
-            ValueError: where it is missing.
-        """
-        place = self.manifest.tensors.get(key)
-        if place is None:
-            raise ValueError(f"{self.directory / NAME} has no tensor {key}")
-        part = self._files[place.file].get_slice(key)
-        return torch.empty(part.get_shape(), dtype=_DTYPES[part.get_dtype()], device="meta")
 
     def _assemble(self, name: str, parts: Mapping[str, torch.Tensor | None], width: int) -> BitPlaneWeight:
         try:

@@ -3,7 +3,7 @@
 import json
 import pickle  # noqa: TID251 (the name of the error that a refused file raises; nothing is unpickled with it)
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tadp.files.foreign.headers import Facts, read_header
 from tadp.files.saved import STEM
-
-_READ_AT_ONCE = 256 * 2**20
-"""Bytes of a mapped file that may be read before it is mapped anew: pages that were read count as memory until then."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +85,22 @@ def open_pickled(path: Path) -> Container:
     Raises:
         ValueError: for anything else, for files that are damaged, and for pickles of more than tensors.
     """
-    with FakeTensorMode():  # names, shapes and types, without any content
-        heads = _state_dict(path, _load(path, mmap=False))
-    facts = {key: Facts(it.dtype, tuple(it.shape), path) for key, it in heads.items() if isinstance(it, torch.Tensor)}
-    left_out = tuple(key for key, it in heads.items() if not isinstance(it, torch.Tensor))
-    mapped: dict[str, Any] = {}
-    drawn = 0
+    with FakeTensorMode():  # names, shapes and places, without any content
+        heads = _state_dict(path, _load(path))
+    facts, strides = {}, {}
+    size = path.stat().st_size
+    for key, head in heads.items():
+        if isinstance(head, torch.Tensor):
+            facts[key] = _place(path, key, head, size)
+            strides[key] = head.stride()
+    left_out = tuple(key for key in heads if key not in facts)
 
     def read(key: str) -> torch.Tensor:
-        nonlocal drawn
-        if not mapped or drawn > _READ_AT_ONCE:
-            drawn = 0
-            mapped.clear()
-            mapped.update(_state_dict(path, _load(path, mmap=True)))
-        tensor: torch.Tensor = mapped[key].detach()
-        drawn += tensor.nbytes
-        return tensor
+        # Not mapped, as in safetensors files. Storages lie in these files as they are.
+        found, stride = facts[key], strides[key]
+        span = _span(found.shape, stride)
+        content = replace(found, shape=(span,)).read()
+        return content.as_strided(found.shape, stride).contiguous()
 
     return Container(path, facts, read, left_out=left_out)
 
@@ -156,14 +153,35 @@ def _safetensors_files(path: Path) -> list[Path]:
     return [path / name for name in sorted(names)]
 
 
-def _load(path: Path, mmap: bool) -> Any:
+def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)  # noqa: TID251
+        return torch.load(path, weights_only=True)  # noqa: TID251
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is refused: it holds more than tensors, which could run code ({reason})") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise ValueError(f"{path} is damaged ({str(error).splitlines()[0] if str(error) else error!r})") from error
+
+
+def _place(path: Path, key: str, head: torch.Tensor, size: int) -> Facts:
+    """Where a tensor lies in a PyTorch file."""
+    storage = head.untyped_storage()
+    start = head.storage_offset() * head.dtype.itemsize
+    end = start + _span(tuple(head.shape), head.stride()) * head.dtype.itemsize
+    first = getattr(storage, "_checkpoint_offset", None)
+    if first is None and end > start:
+        raise ValueError(f"{path}: nobody knows where {key} lies in it")
+    offset = int(first or 0) + int(start)
+    if end > storage.nbytes() or offset + end - start > size:
+        raise ValueError(f"{path} is damaged: {key} reaches beyond what is stored")
+    return Facts(head.dtype, tuple(head.shape), path, offset)
+
+
+def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Elements from the first to the last of a tensor."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Any]:

@@ -1,14 +1,20 @@
 """Models in the form of `tadp.save`, as source and as target of conversions."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from tadp.files.checksums import checksum
+from tadp.files.foreign.headers import Facts, read_header
 from tadp.files.foreign.pieces import Grid, Piece, Rounded, Tensors, row_piece
 from tadp.files.foreign.tensors import Parts, RowCodes, Scheme, Stored
+from tadp.files.manifest import NAME as MANIFEST
 from tadp.files.manifest import Manifest
-from tadp.files.packed import assemble
-from tadp.files.saved import SavedTensors
+from tadp.files.packed import PARTS, assemble, packed_weights
 from tadp.files.shards import Slot
 from tadp.kernels.bitplanes import DTYPES, BitPlaneWeight
 from tadp.kernels.formats import FORMATS, PLANE_BITS
@@ -26,8 +32,44 @@ def read(path: Path) -> tuple[Stored, ...]:
     Raises:
         ValueError: as `tadp.load`.
     """
-    tensors = SavedTensors(path, Manifest.load(path))
-    return tuple(_packed(tensors, name) if name in tensors.packed else _plain(tensors, name) for name in tensors.names)
+    manifest = Manifest.load(path)
+    files = {name: read_header(path / name) for name in manifest.files}
+    facts = {key: place for found, _ in files.values() for key, place in found.items()}
+    packed: dict[str, Mapping[str, Any]] = {}
+    for name, (_, metadata) in files.items():
+        try:
+            packed |= packed_weights(metadata)
+        except ValueError as error:
+            raise ValueError(f"{path / name}: {error}") from error
+    listed = {key: path / place.file for key, place in manifest.tensors.items()}
+    if differing := set(listed.items()) ^ {(key, place.file) for key, place in facts.items()}:
+        key, file = min(differing)
+        raise ValueError(f"{file} and {MANIFEST} do not belong together: {key} is in one only")
+    model = _Model(manifest, facts)
+    parts = {f"{name}.{part}" for name in packed for part in PARTS}
+    plain = tuple(
+        Stored(key, key, place.shape, place.dtype, partial(model.tensor, key))
+        for key, place in facts.items()
+        if key not in parts
+    )
+    return (*plain, *(_packed(model, name, packed[name]) for name in packed))
+
+
+@dataclass(frozen=True)
+class _Model:
+    manifest: Manifest
+    facts: Mapping[str, Facts]
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """A tensor as the files name it, compared with its checksum; files are not mapped."""
+        place = self.facts[key]
+        try:
+            tensor = place.read()
+        except OSError as error:
+            raise ValueError(f"{place.file} is damaged: {key} cannot be read ({error})") from error
+        if checksum(tensor) != self.manifest.tensors[key].checksum:
+            raise ValueError(f"{place.file} is damaged: {key} does not have the checksum that {MANIFEST} gives")
+        return tensor
 
 
 def piece(stored: Stored, rotation: int) -> Piece:
@@ -63,23 +105,19 @@ GRID = Grid(-_ZERO, 255 - _ZERO, signed=True, encode=_encode)
 """What rows of bit planes can hold."""
 
 
-def _plain(tensors: SavedTensors, name: str) -> Stored:
-    head = tensors.head(name)
-    return Stored(name, name, tuple(head.shape), head.dtype, lambda: tensors.tensor(name))
-
-
-def _packed(tensors: SavedTensors, name: str) -> Stored:
-    facts = tensors.packed[name]
-    groups = tensors.head(f"{name}.scale").shape[1:]
-    balanced = f"{name}.factors" in tensors.manifest.tensors
-    shape = (tensors.head(f"{name}.high").shape[0], facts["columns"])
+def _packed(model: _Model, name: str, facts: Mapping[str, Any]) -> Stored:
+    for part in (*PLANE_BITS, "scale"):
+        if f"{name}.{part}" not in model.facts:
+            raise ValueError(f"the packed weight {name} lacks its part {name}.{part}")
+    groups = model.facts[f"{name}.scale"].shape[1:]
+    balanced = f"{name}.factors" in model.facts
+    shape = (model.facts[f"{name}.high"].shape[0], facts["columns"])
     scales = f"group of {shape[1] // groups[0]}" if groups else "row"
-
     is_plain = not groups and not balanced
 
     def load() -> Parts:
         parts = [*PLANE_BITS, "scale", *(["factors"] if balanced else [])]
-        weight = assemble(name, facts, {part: tensors.tensor(f"{name}.{part}") for part in parts})
+        weight = assemble(name, facts, {part: model.tensor(f"{name}.{part}") for part in parts})
 
         def restore(start: int, stop: int) -> torch.Tensor:
             high, mid, low = (getattr(weight, part)[start:stop].contiguous() for part in PLANE_BITS)

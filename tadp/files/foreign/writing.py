@@ -1,6 +1,5 @@
 """Writing a plan to files, one tensor in memory at a time."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -114,5 +113,3 @@ def _write_pickled(out: Path, slots: tuple[Slot, ...], tensors: Iterator[tuple[s
                 file.seek(offsets[key])
                 file.write(content.view(-1).view(torch.uint8).numpy().data)
                 del tensor, content
-            file.flush()
-            os.fsync(file.fileno())

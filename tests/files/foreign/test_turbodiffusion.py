@@ -106,3 +106,13 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_what_is_no_tensor_is_named(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(_save(tmp_path / "x.pth", {"a": torch.zeros(2), "step": 3}))
     assert checkpoint.left_out == ("step: no tensor",)
+
+
+def test_views_and_shared_storages_are_read(tmp_path: Path) -> None:
+    whole = torch.arange(24.0).view(4, 6)
+    content = {"a": whole, "b": whole.t(), "c": whole[1:3, ::2], "d": whole[2], "e": torch.zeros(0, 3)}
+    content["f"] = torch.tensor(3, dtype=torch.int64)
+    found = open_checkpoint(_save(tmp_path / "x.pth", content)).tensors
+    assert [stored.name for stored in found] == list(content)
+    for stored in found:
+        assert torch.equal(stored.read(), content[stored.name])
