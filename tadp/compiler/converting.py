@@ -21,7 +21,8 @@ from tadp.files.foreign.pieces import Outcome, decibels, squares
 from tadp.files.foreign.targets import Choice, Plan, linears_of, plan_for
 from tadp.files.foreign.tensors import Checkpoint, Stored, slices
 from tadp.files.foreign.writing import check_target, make, write, write_beside
-from tadp.files.manifest import Manifest
+from tadp.files.manifest import CONFIG, Manifest, digest_of
+from tadp.files.saved import weights_digest
 from tadp.files.shards import SHARD_BYTES, Written
 from tadp.kernels.rotation import size_for
 from tadp.writing import replacing
@@ -140,7 +141,7 @@ def convert(
         write_beside(path, what.beside)
         _write_config(what, path)
     if what.to == TADP:
-        _manifest(what, written).save(path)
+        _manifest(what, written, path).save(path)
     return tuple(outcomes)
 
 
@@ -237,16 +238,18 @@ def _write_config(what: Order, path: Path) -> None:
 
         # What diffusers would not have quantized itself it reads as it lies in the files.
         config["quantization_config"] = TorchAoConfig(Int8WeightOnlyConfig()).to_dict()
-    with replacing(path / "config.json") as temporary:
+    with replacing(path / CONFIG) as temporary:
         temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _manifest(what: Order, written: Mapping[str, Written]) -> Manifest:
+def _manifest(what: Order, written: Mapping[str, Written], path: Path) -> Manifest:
     kind = type(what.model)
     return Manifest(
         fingerprint=what.plan.fingerprint,
         model=f"{kind.__module__}.{kind.__qualname__}",
         tensors=written,
+        weights=weights_digest(what.plan.metadata),
+        config=digest_of(path / CONFIG),
         packing=_packing(what),
         versions=versions(),
     )

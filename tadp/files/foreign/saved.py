@@ -14,7 +14,8 @@ from tadp.files.foreign.pieces import Grid, Piece, Rounded, Tensors, row_piece
 from tadp.files.foreign.tensors import Parts, RowCodes, Scheme, Stored
 from tadp.files.manifest import NAME as MANIFEST
 from tadp.files.manifest import Manifest
-from tadp.files.packed import PARTS, assemble, packed_weights
+from tadp.files.packed import METADATA_KEY, PARTS, assemble, packed_weights
+from tadp.files.saved import weights_digest
 from tadp.files.shards import Slot
 from tadp.kernels.bitplanes import DTYPES, BitPlaneWeight
 from tadp.kernels.formats import FORMATS, PLANE_BITS
@@ -33,6 +34,7 @@ def read(path: Path) -> tuple[Stored, ...]:
         ValueError: as `tadp.load`.
     """
     manifest = Manifest.load(path)
+    manifest.check_config(path)
     files = {name: read_header(path / name) for name in manifest.files}
     facts = {key: place for found, _ in files.values() for key, place in found.items()}
     packed: dict[str, Mapping[str, Any]] = {}
@@ -41,6 +43,8 @@ def read(path: Path) -> tuple[Stored, ...]:
             packed |= packed_weights(metadata)
         except ValueError as error:
             raise ValueError(f"{path / name}: {error}") from error
+        if weights_digest(metadata) != manifest.weights:
+            raise ValueError(f"{path / name} is damaged: its metadata {METADATA_KEY} is not what {MANIFEST} says")
     listed = {key: path / place.file for key, place in manifest.tensors.items()}
     if differing := set(listed.items()) ^ {(key, place.file) for key, place in facts.items()}:
         key, file = min(differing)

@@ -24,8 +24,8 @@ WEIGHTS = {
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    written = write_tensors(tmp_path, {**WEIGHTS, "plain": torch.arange(5.0)}, shard_bytes=20_000)
-    Manifest("", "some.Model", written).save(tmp_path)
+    written, weights = write_tensors(tmp_path, {**WEIGHTS, "plain": torch.arange(5.0)}, shard_bytes=20_000)
+    Manifest("", "some.Model", written, weights).save(tmp_path)
     return tmp_path
 
 
