@@ -16,7 +16,7 @@ from tadp.compiler.converting import Order
 from tadp.compiler.saving import shard_bytes
 from tadp.files.foreign.containers import read_config, read_json
 from tadp.files.foreign.pieces import Outcome, decibels
-from tadp.report.console import console, table
+from tadp.report.console import console, need_rich, table
 
 DTYPES = ("auto", "bfloat16", "float16")
 
@@ -64,6 +64,7 @@ def convert(
     Raises:
         InputError: for a source that cannot be read, and for a target that cannot be written.
     """
+    need_rich()
     if verify and dry_run:
         raise InputError("--verify reads what was written, and --dry-run writes nothing: leave one out")
     try:

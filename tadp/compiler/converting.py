@@ -16,6 +16,7 @@ from tadp.compiler.rotating import UNMEASURED
 from tadp.compiler.skeletons import skeleton_from
 from tadp.files.fingerprint import versions
 from tadp.files.foreign.kinds import DIFFUSERS, ENDINGS, TADP, TORCHAO
+from tadp.files.foreign.names import wan_config
 from tadp.files.foreign.opening import open_checkpoint
 from tadp.files.foreign.pieces import Outcome, decibels, squares
 from tadp.files.foreign.targets import Choice, Plan, linears_of, plan_for
@@ -64,7 +65,7 @@ def order(
     Args:
         source: as `open_checkpoint` takes it.
         to: one of `tadp.files.foreign.kinds.WRITTEN`.
-        config: of the model, as diffusers writes it; None: the one beside the tensors.
+        config: of the model, as diffusers or Wan's own repository write it; None: the one beside the tensors.
         dtype: compute type of the target; None: that of the source, and bfloat16 for one in float32.
 
     Raises:
@@ -73,6 +74,8 @@ def order(
     """
     checkpoint = open_checkpoint(source)
     known = dict(checkpoint.config if config is None else config)
+    if checkpoint.is_wan and known.get("_class_name") == "WanModel":
+        known = wan_config(known, [stored.name for stored in checkpoint.tensors])
     if config is None and not hasattr(diffusers, str(known.get("_class_name"))):
         known = {}  # of another program
     model = skeleton_from(known, f"the configuration of {checkpoint.path}") if known else None
@@ -124,6 +127,8 @@ def convert(
     """
     path = Path(out).expanduser()
     check_target(what.to, path)
+    if path.resolve() == what.checkpoint.path.resolve():
+        raise ValueError(f"{path} is the source: name another place")
     outcomes: list[Outcome] = []
     if dry:
         # Unlike a loop, a queue of no length keeps no tensor while the next one is made.

@@ -17,6 +17,7 @@ from tadp.compiler.converting import Order, convert, order, verify
 from tadp.files.foreign.opening import open_checkpoint
 from tadp.files.foreign.pieces import Outcome
 from tadp.kernels import BitPlaneWeight
+from tadp.sparse_linear import load_projections, use_sparse_linear_attention
 from tests.files.foreign.checkpoints import (
     LAYER,
     heavy,
@@ -46,6 +47,10 @@ def source(tmp_path: Path) -> Path:
 
 def _config(source: Path) -> dict[str, object]:
     return json.loads((source / "config.json").read_text())
+
+
+def _settings(source: Path) -> dict[str, object]:
+    return {name: value for name, value in _config(source).items() if not name.startswith("_")}
 
 
 def _converted(source: Path, out: Path, to: str, config: dict[str, object] | None = None) -> dict[str, Outcome]:
@@ -179,7 +184,10 @@ def test_turbodiffusion_comes_and_goes(source: Path, tmp_path: Path, to: str) ->
         beside = load_file(out / "beside.safetensors")
         assert len(beside) == 4
         assert all("proj_l" in name for name in beside)
-        WanTransformer3DModel.from_pretrained(out, torch_dtype=torch.bfloat16)
+        model = WanTransformer3DModel.from_pretrained(out, torch_dtype=torch.bfloat16)
+        modules = use_sparse_linear_attention(model)
+        load_projections(modules, beside)
+        assert all(torch.equal(module.proj_l.weight, torch.eye(32)) for module in modules)
     else:
         assert outcomes[QUERY].changed == outcomes[QUERY].rows
 
@@ -218,6 +226,20 @@ def test_tensors_keep_float32_where_the_class_does(source: Path, tmp_path: Path)
     assert found[QUERY].dtype == torch.bfloat16
 
 
+def test_the_configuration_of_wans_own_repository_will_do(source: Path, tmp_path: Path) -> None:
+    wide = WanTransformer3DModel(
+        **{**_settings(source), "patch_size": (1, 2, 2)}  # as every model of that repository has it
+    )
+    content = original({name: tensor.to(torch.bfloat16) for name, tensor in wide.state_dict().items()})
+    save_file(content, tmp_path / "x.safetensors")
+    config = {"_class_name": "WanModel", "dim": 64, "num_heads": 2, "in_dim": 4, "out_dim": 4}
+    config |= {"freq_dim": 32, "ffn_dim": 128, "num_layers": 2, "text_dim": 32, "eps": 1e-6}
+    _converted(tmp_path / "x.safetensors", tmp_path / "out", "tadp", config)
+    loaded = tadp.load(tmp_path / "out", policy="static:8", precompile=False)
+    assert loaded.config.attention_head_dim == 32
+    assert loaded.config.patch_size == [1, 2, 2]
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
     weights = original(wan_weights())
     save_file(weights, tmp_path / "x.safetensors")
@@ -231,6 +253,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(source: Path, t
         order(tmp_path / "x.safetensors", "tadp", {"_class_name": "Unknown"})
     with pytest.raises(ValueError, match=r"give it a name that ends with \.pth"):
         convert(order(source, "turbodiffusion"), tmp_path / "out")
+    with pytest.raises(ValueError, match="is the source: name another place"):
+        convert(order(source, "diffusers"), source)
     with pytest.raises(ValueError, match="is a file"):
         convert(order(source, "diffusers"), tmp_path / "x.safetensors")
     save_file({"blocks.0.a.weight": heavy(8, 64)}, tmp_path / "other.safetensors")

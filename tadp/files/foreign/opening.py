@@ -5,7 +5,7 @@ from typing import Protocol
 
 from tadp.files.foreign import comfyui, gguf, plain, saved, torchao, turbodiffusion
 from tadp.files.foreign.containers import Container, open_pickled, open_safetensors, read_config
-from tadp.files.foreign.names import named, wan_config
+from tadp.files.foreign.names import named
 from tadp.files.foreign.tensors import Checkpoint, Stored
 from tadp.files.manifest import NAME as MANIFEST
 
@@ -81,10 +81,7 @@ def _checkpoint(path: Path, kind: str, tensors: tuple[Stored, ...], left_out: tu
         renamed, is_wan = named(tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    config = dict(read_config(path))
-    if is_wan and config.get("_class_name") == "WanModel":
-        config = wan_config(config, [stored.name for stored in renamed])
-    return Checkpoint(path, kind, renamed, config, is_wan, tuple(f"{key}: no tensor" for key in left_out))
+    return Checkpoint(path, kind, renamed, read_config(path), is_wan, tuple(f"{key}: no tensor" for key in left_out))
 
 
 def _only_file(directory: Path) -> Path:

@@ -131,7 +131,7 @@ class Checkpoint:
         path: file or directory.
         format: its format, for people.
         tensors: in the order of the files.
-        config: of its model in diffusers' terms; empty where there is none.
+        config: the content of the ``config.json`` beside it; empty where there is none.
         is_wan: whether names were mapped from those of Wan's own repository.
         left_out: what it holds that is no tensor of a model, with reasons, for people.
     """
