@@ -20,6 +20,7 @@ ORDER = (
         "layers",
         "compensation",
         "heavy_tails",
+        "formats",
         "widths",
         "planes",
         "groups",

@@ -12,6 +12,7 @@ from typing import Any
 from tadp.commands.errors import InputError
 from tadp.commands.settings import OPTIONS, Settings, merge
 from tadp.errors import MissingExtraError
+from tadp.files.foreign.kinds import WRITTEN
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -37,7 +38,23 @@ examples:
   tadp generate "a red circle bounces" --policy static:4 --codes out/codes
 """
 
-_OF_ONE_COMMAND = ("json", "tune", "explain", "gpu", "compile", "roles", "file")
+_CONVERT_EXAMPLES = """\
+formats:
+  read: diffusers' and original safetensors, torchao int8 and float8, ComfyUI int8 (ConvRot too) and float8,
+        TurboDiffusion .pth, GGUF Q8_0, Q4_K and Q6_K (pip install 'tadp[formats]'), and what tadp.save wrote
+  written: tadp, for tadp.load; diffusers, 16 bits; torchao, int8; comfyui and comfyui-convrot, int8, one file;
+        turbodiffusion, int8, one file
+
+examples:
+  tadp convert ./Wan2.1-T2V-14B-Diffusers/transformer wan-tadp
+  tadp convert wan2.1_t2v_14B_int8.safetensors wan-tadp --config ./Wan2.1-T2V-14B-Diffusers/transformer --verify
+  tadp convert TurboWan2.1-T2V-1.3B-480P-quant.pth turbo.safetensors --to comfyui-convrot
+  tadp convert wan-tadp wan-comfyui.safetensors --to comfyui --dry-run
+"""
+
+_OF_CONVERT = ("source", "target", "to", "model_config", "compute_dtype", "max_shard_size", "verify", "dry_run")
+
+_OF_ONE_COMMAND = (*_OF_CONVERT, "json", "tune", "explain", "gpu", "compile", "roles", "file")
 """Arguments that are no settings."""
 
 
@@ -152,6 +169,37 @@ def build_parser() -> argparse.ArgumentParser:
         "are right and fast. The exit code is 1 where something is wrong.",
     )
     doctor.add_argument("--json", type=Path, metavar="FILE", help="also write everything here, to attach to a report")
+    convert = commands.add_parser(
+        "convert",
+        help="turn a checkpoint into one of another format, and say what is kept exactly and what is rounded",
+        description="Read a checkpoint and write it in another format, one tensor in memory at a time. Codes that the "
+        "target can hold are kept bit for bit; a table says which layers are rounded, once more if they had been, and "
+        "by how many dB.",
+        epilog=_CONVERT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    convert.add_argument("source", type=Path, metavar="IN", help="file or directory")
+    convert.add_argument("target", type=Path, metavar="OUT", help="directory, or the name of a file where TO is one")
+    convert.add_argument("--to", choices=WRITTEN, default=WRITTEN[0], help="the format of OUT (default: %(default)s)")
+    convert.add_argument(
+        "--config",
+        type=Path,
+        dest="model_config",
+        metavar="FILE",
+        help="the model's config.json of diffusers, or its directory, where IN has none; --to tadp needs one",
+    )
+    convert.add_argument(
+        "--dtype",
+        choices=("auto", "bfloat16", "float16"),
+        default="auto",
+        dest="compute_dtype",
+        help="type of what is not quantized, and that the model computes in (default: that of IN, at 16 bits)",
+    )
+    convert.add_argument(
+        "--max-shard-size", default="5GB", metavar="SIZE", help="of a file, in directories (default: %(default)s)"
+    )
+    convert.add_argument("--verify", action="store_true", help="read OUT back and compare it with IN")
+    convert.add_argument("--dry-run", action="store_true", help="do everything but write: print the table")
     for command in (explain, precompile, bench, calibrate, compensate):
         command.add_argument(
             "model",
@@ -169,6 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
         "compensate": compensate,
         "curve": curve,
         "doctor": doctor,
+        "convert": convert,
     }
     for name, command in parsers.items():
         positional = "prompts" if name == "generate" else "model"
@@ -177,7 +226,8 @@ def build_parser() -> argparse.ArgumentParser:
                 command.add_argument(
                     option.flag, dest=option.name, metavar=option.metavar, default=argparse.SUPPRESS, help=option.help
                 )
-        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the same settings")
+        if name != "convert":  # it has no settings, and its --config is that of a model
+            command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the same settings")
         command.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     return parser
 
@@ -216,6 +266,19 @@ def _run(command: str, settings: Settings, given: Mapping[str, Any]) -> int:
         from tadp.commands.curve import curve
 
         return curve(given["file"].expanduser(), settings.out)
+    if command == "convert":
+        from tadp.commands.convert import convert
+
+        return convert(
+            given["source"].expanduser(),
+            given["target"].expanduser(),
+            given["to"],
+            None if given["model_config"] is None else given["model_config"].expanduser(),
+            given["compute_dtype"],
+            given["max_shard_size"],
+            verify=given["verify"],
+            dry_run=given["dry_run"],
+        )
     if command == "doctor":
         from tadp.commands.doctor import doctor
 

@@ -13,6 +13,7 @@ from tadp.complexity import bert, content, image, text
 from tadp.demo.plot import plot_training
 from tadp.errors import MissingExtraError, MissingExtraWarning
 from tadp.extras import need
+from tadp.files.foreign.gguf import read as read_gguf
 from tadp.planning.solver import choose
 from tadp.policy import Complexity
 from tadp.quality.fidelity import psnr
@@ -47,6 +48,7 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
         ("rich", "cli", console),
         ("rich", "cli", lambda: print_table([])),
         ("yaml", "cli", lambda: read_yaml(Path("nowhere"))),
+        ("gguf", "formats", lambda: read_gguf(Path("nowhere"))),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(

@@ -1,9 +1,7 @@
 """`tadp.load`: from a saved model or pipeline to a compiled one, without packing anything."""
 
-import json
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +10,7 @@ from safetensors import SafetensorError
 
 from tadp.compiler.model import join_pipeline, transformers_of
 from tadp.compiler.packing import Origin
+from tadp.compiler.skeletons import skeleton_of
 from tadp.compiler.state import methods_of
 from tadp.compiler.transformer import AUTO, compile_transformer, named, order_for
 from tadp.families import component_dtypes
@@ -143,38 +142,12 @@ def _load_pipeline(
 
 
 def _skeleton(path: Path, manifest: Manifest) -> torch.nn.Module:
-    """A module of the saved class without weights; what is not saved, such as tables of positions, is there."""
-    import diffusers
-
-    config = path / "config.json"
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-        name = content["_class_name"]
-    except FileNotFoundError as error:
+    if not (path / "config.json").exists():
         raise ValueError(
             f"{path} has no config.json: the saved model is a {manifest.model}, which is not of diffusers. "
             "Build one and pass it: tadp.load(directory, model=...)"
-        ) from error
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
-        raise ValueError(f"{config} is damaged: it has no field '_class_name' ({error})") from error
-    kind = getattr(diffusers, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
-        raise ValueError(f"field '_class_name' of {config} is {name!r}, which is no model of this diffusers")
-    content.pop("quantization_config", None)
-    try:
-        with _without_weights():
-            return cast(torch.nn.Module, cast(Any, kind).from_config(content))
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(f"{config} is damaged, {name} cannot be built from it: {error}") from error
-
-
-def _without_weights() -> AbstractContextManager[object]:
-    """Parameters that are made inside are on the meta device; buffers are not, as they may be computed."""
-    try:
-        from accelerate import init_empty_weights
-    except ImportError:
-        return nullcontext()
-    return cast(AbstractContextManager[object], init_empty_weights(include_buffers=False))
+        )
+    return skeleton_of(path / "config.json")
 
 
 def _check_names(path: Path, model: torch.nn.Module, found: Mapping[str, torch.Tensor]) -> None:

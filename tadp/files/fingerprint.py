@@ -23,13 +23,23 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 def fingerprint_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
     """The same of parameters by name, in any order; adapters do not count."""
-    digest = hashlib.sha256()
     named = ((plain_name(name), parameter) for name, parameter in parameters if not is_adapter(name))
-    for name, parameter in sorted(named, key=operator.itemgetter(0)):
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
-        values = parameter.detach().flatten()
-        sample = values[:: max(1, values.numel() // _SAMPLED)]
-        digest.update(sample.to("cpu", torch.float32).contiguous().view(torch.uint8).numpy().tobytes())
+    return fingerprint_of_samples((name, sample(name, parameter)) for name, parameter in named)
+
+
+def sample(name: str, parameter: torch.Tensor) -> bytes:
+    """What a fingerprint reads of one parameter, for parameters that are not in memory together."""
+    values = parameter.detach().flatten()
+    taken = values[:: max(1, values.numel() // _SAMPLED)].to("cpu", torch.float32).contiguous()
+    facts = f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode()
+    return facts + taken.view(torch.uint8).numpy().tobytes()
+
+
+def fingerprint_of_samples(samples: Iterable[tuple[str, bytes]]) -> str:
+    """The fingerprint of parameters by their samples, in any order."""
+    digest = hashlib.sha256()
+    for _, content in sorted(samples, key=operator.itemgetter(0)):
+        digest.update(content)
     return digest.hexdigest()[:32]
 
 

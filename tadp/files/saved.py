@@ -45,13 +45,22 @@ def write_tensors(
         OSError: where a file cannot be written.
     """
     tensors, metadata = flatten_state_dict(state)
-    packed = packed_weights(metadata)
-    place = {f"{name}.{plane}": rank for name in packed for rank, plane in enumerate(PLANE_BITS, 1)}
-    order = sorted(tensors, key=lambda key: (place.get(key, 0), -tensors[key].element_size()))
-    entries = [Entry.of(key, tensors[key]) for key in order]
+    entries = [Entry.of(key, tensors[key]) for key in order_by_width(tensors, metadata)]
     written = write_shards(directory, stem, entries, metadata, shard_bytes, progress)
     remove_shards(directory, stem, {place.file for place in written.values()})
-    return written, _digest(metadata)
+    return written, weights_digest(metadata)
+
+
+def order_by_width(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> list[str]:
+    """The keys of what `flatten_state_dict` returned in the order of the files."""
+    packed = packed_weights(metadata)
+    place = {f"{name}.{plane}": rank for name in packed for rank, plane in enumerate(PLANE_BITS, 1)}
+    return sorted(tensors, key=lambda key: (place.get(key, 0), -tensors[key].element_size()))
+
+
+def weights_digest(metadata: Mapping[str, str]) -> str:
+    """Of what the metadata of files says of packed weights, as a manifest has it."""
+    return hashlib.sha256(metadata.get(METADATA_KEY, "").encode()).hexdigest()
 
 
 class SavedTensors:
@@ -71,7 +80,7 @@ class SavedTensors:
                 self.packed |= packed_weights(file.metadata())
             except ValueError as error:
                 raise ValueError(f"{directory / name}: {error}") from error
-            if _digest(file.metadata() or {}) != manifest.weights:
+            if weights_digest(file.metadata() or {}) != manifest.weights:
                 raise ValueError(f"{directory / name} is damaged: its metadata {METADATA_KEY} is not what {NAME} says")
             listed = {key for key, place in manifest.tensors.items() if place.file == name}
             if differing := listed.symmetric_difference(file.keys()):
@@ -137,10 +146,6 @@ class SavedTensors:
             return assemble(name, self.packed[name], parts, width)
         except ValueError as error:
             raise ValueError(f"{self.directory}: {error}") from error
-
-
-def _digest(metadata: Mapping[str, str]) -> str:
-    return hashlib.sha256(metadata.get(METADATA_KEY, "").encode()).hexdigest()
 
 
 def _open(path: Path) -> Any:

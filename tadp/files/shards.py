@@ -1,10 +1,11 @@
 """Writing safetensors files of a stated order, tensor by tensor, cut into shards of a size."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -32,30 +33,49 @@ SHARD_BYTES = 5 * 10**9
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A tensor that will be written.
+class Slot:
+    """The place of a tensor that will be written.
 
     Attributes:
         key: its name in the file.
         dtype: its type.
         shape: its shape.
-        read: gives the tensor when its turn has come, so that a source need not be in memory as a whole.
     """
 
     key: str
     dtype: torch.dtype
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.dtype.itemsize * torch.Size(self.shape).numel()
+
+    def content(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor for this place, in main memory and contiguous.
+
+        Raises:
+            ValueError: for one of another type or shape.
+        """
+        if tensor.dtype != self.dtype or tuple(tensor.shape) != self.shape:
+            raise ValueError(f"{self.key} is {tuple(tensor.shape)} of {tensor.dtype}, not {self.shape} of {self.dtype}")
+        return tensor.detach().cpu().contiguous()
+
+
+@dataclass(frozen=True)
+class Entry(Slot):
+    """A tensor that will be written in its turn.
+
+    Attributes:
+        read: gives the tensor when its turn has come, so that a source need not be in memory as a whole.
+    """
+
     read: Callable[[], torch.Tensor]
 
     @classmethod
     def of(cls, key: str, tensor: torch.Tensor) -> "Entry":
         """A tensor that is there already."""
         return cls(key, tensor.dtype, tuple(tensor.shape), lambda: tensor)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it takes."""
-        return self.dtype.itemsize * torch.Size(self.shape).numel()
 
 
 @dataclass(frozen=True)
@@ -93,20 +113,67 @@ def write_shards(
         ValueError: for a type that the format does not have, for an order in which a tensor would not begin at a
             multiple of its type's size, and where a tensor is not what its entry says.
     """
-    for entry in entries:
-        if entry.dtype not in DTYPES:
-            raise ValueError(f"{entry.key} is of {entry.dtype}, which safetensors files cannot hold")
-    shards = list(_cut(entries, shard_bytes)) or [[]]
+    tensors = ((entry.key, entry.read()) for entry in entries)
+    return fill_shards(directory, stem, entries, tensors, metadata, shard_bytes, progress)
+
+
+def fill_shards(
+    directory: Path,
+    stem: str,
+    slots: Sequence[Slot],
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    metadata: Mapping[str, str],
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int], object] = lambda nbytes: None,
+) -> dict[str, Written]:
+    """The same for tensors that come in another order than they lie in the files: each is written to its place.
+
+    Args:
+        directory: as in `write_shards`.
+        stem: likewise.
+        slots: the tensors, in the order of the files.
+        tensors: all of them by key, in any order; one is asked for when the one before is written.
+        metadata: as in `write_shards`.
+        shard_bytes: likewise.
+        progress: likewise.
+
+    Returns:
+        By key, where each tensor lies, in the order of the files.
+
+    Raises:
+        ValueError: as `write_shards`, and where a tensor has no place, comes twice, or does not come.
+    """
+    for slot in slots:
+        if slot.dtype not in DTYPES:
+            raise ValueError(f"{slot.key} is of {slot.dtype}, which safetensors files cannot hold")
+    shards = list(_cut(slots, shard_bytes)) or [[]]
     names = _names(stem, len(shards))
-    written: dict[str, Written] = {}
     with ExitStack() as stack:
+        places: dict[str, tuple[str, BinaryIO, int, Slot]] = {}
         for name, shard in zip(names, shards, strict=True):
+            header, offsets = _header(shard, metadata)
             path = stack.enter_context(replacing(directory / name))
-            for key, digest in _write(path, shard, metadata, progress):
-                written[key] = Written(name, digest)
+            file: BinaryIO = stack.enter_context(path.open("wb"))
+            file.write(header)
+            file.truncate(len(header) + sum(slot.nbytes for slot in shard))
+            places |= {slot.key: (name, file, offsets[slot.key], slot) for slot in shard}
+        checksums: dict[str, str] = {}
+        for key, found in tensors:
+            if key not in places or key in checksums:
+                raise ValueError(f"{key} has no place in the files" if key not in places else f"{key} comes twice")
+            _, target, offset, slot = places[key]
+            tensor = slot.content(found)
+            target.seek(offset)
+            target.write(tensor.view(-1).view(torch.uint8).numpy().data)
+            checksums[key] = checksum(tensor)
+            progress(slot.nbytes)
+            del found, tensor  # so that it is gone while the next one is made
+        if missing := [key for key in places if key not in checksums]:
+            raise ValueError(f"{missing[0]} was not written")
+        written = {key: Written(name, checksums[key]) for key, (name, *_) in places.items()}
         if len(names) > 1:
             index = {
-                "metadata": {"total_size": sum(entry.nbytes for entry in entries)},
+                "metadata": {"total_size": sum(slot.nbytes for slot in slots)},
                 "weight_map": {key: place.file for key, place in written.items()},
             }
             path = stack.enter_context(replacing(directory / _index(stem)))
@@ -123,13 +190,15 @@ def remove_shards(directory: Path, stem: str, keep: Collection[str]) -> None:
                 path.unlink()
 
 
-def _cut(entries: Sequence[Entry], shard_bytes: int) -> Iterator[list[Entry]]:
-    shard: list[Entry] = []
-    for entry in entries:
-        if shard and sum(other.nbytes for other in shard) + entry.nbytes > shard_bytes:
+def _cut(slots: Sequence[Slot], shard_bytes: int) -> Iterator[list[Slot]]:
+    shard: list[Slot] = []
+    total = 0
+    for slot in slots:
+        if shard and total + slot.nbytes > shard_bytes:
             yield shard
-            shard = []
-        shard.append(entry)
+            shard, total = [], 0
+        shard.append(slot)
+        total += slot.nbytes
     if shard:
         yield shard
 
@@ -146,31 +215,19 @@ def _names(stem: str, count: int) -> list[str]:
     return [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
-def _write(
-    path: Path, shard: Sequence[Entry], metadata: Mapping[str, str], progress: Callable[[int], object]
-) -> Iterator[tuple[str, str]]:
+def _header(shard: Sequence[Slot], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """What a file begins with, and at which byte of it each tensor does."""
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    offsets: dict[str, int] = {}
     offset = 0
-    for entry in shard:
-        if offset % entry.dtype.itemsize:
-            raise ValueError(f"{entry.key} of {entry.dtype} would begin at byte {offset}: write larger types first")
-        end = offset + entry.nbytes
-        header[entry.key] = {
-            "dtype": DTYPES[entry.dtype],
-            "shape": list(entry.shape),
-            "data_offsets": [offset, end],
-        }
+    for slot in shard:
+        if offset % slot.dtype.itemsize:
+            raise ValueError(f"{slot.key} of {slot.dtype} would begin at byte {offset}: write larger types first")
+        offsets[slot.key] = offset
+        end = offset + slot.nbytes
+        header[slot.key] = {"dtype": DTYPES[slot.dtype], "shape": list(slot.shape), "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for entry in shard:
-            tensor = entry.read().detach().cpu().contiguous()
-            if tensor.dtype != entry.dtype or tuple(tensor.shape) != entry.shape:
-                raise ValueError(
-                    f"{entry.key} is {tuple(tensor.shape)} of {tensor.dtype}, not {entry.shape} of {entry.dtype}"
-                )
-            file.write(tensor.view(-1).view(torch.uint8).numpy().data)
-            progress(entry.nbytes)
-            yield entry.key, checksum(tensor)
+    start = 8 + len(encoded)
+    return len(encoded).to_bytes(8, "little") + encoded, {key: start + at for key, at in offsets.items()}

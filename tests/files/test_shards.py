@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tadp.files.checksums import checksum
-from tadp.files.shards import DTYPES, Entry, write_shards
+from tadp.files.shards import DTYPES, Entry, Slot, fill_shards, write_shards
 
 TENSORS = {
     "a": torch.randn(3, 5),
@@ -98,3 +98,28 @@ def test_a_checksum_sees_runs_that_change_places_and_missing_ends() -> None:
     zeros = torch.zeros(64, dtype=torch.uint8)
     assert checksum(zeros) != checksum(zeros[:-1])
     assert checksum(content[1:]) == checksum(content[1:].clone())  # does not depend on where it lies
+
+
+def test_tensors_may_come_in_another_order_than_they_lie(tmp_path: Path) -> None:
+    slots = [Slot(key, tensor.dtype, tuple(tensor.shape)) for key, tensor in TENSORS.items()]
+    backwards = list(reversed(TENSORS.items()))
+    written = fill_shards(tmp_path / "a", "model", slots, iter(backwards), {"note": "x"}, shard_bytes=40)
+    expected = write_shards(
+        tmp_path / "b", "model", [Entry.of(*item) for item in TENSORS.items()], {"note": "x"}, shard_bytes=40
+    )
+    assert list(written.items()) == list(expected.items())
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_tensors_that_are_missing_or_too_many_leave_nothing(tmp_path: Path) -> None:
+    slots = [Slot("x", torch.float32, (2,)), Slot("y", torch.float32, (2,))]
+    zeros = torch.zeros(2)
+    for tensors, message in (
+        ([("x", zeros)], "y was not written"),
+        ([("x", zeros), ("x", zeros)], "x comes twice"),
+        ([("z", zeros)], "z has no place"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fill_shards(tmp_path, "model", slots, iter(tensors), {})
+        assert not list(tmp_path.iterdir())
