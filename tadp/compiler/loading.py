@@ -14,6 +14,7 @@ from tadp.compiler.skeletons import skeleton_of
 from tadp.compiler.state import methods_of
 from tadp.compiler.transformer import AUTO, compile_transformer, named, order_for
 from tadp.families import component_dtypes
+from tadp.families.family import plain_name
 from tadp.files.fingerprint import fingerprint_of
 from tadp.files.manifest import NAME, Manifest
 from tadp.files.saved import SavedTensors
@@ -151,7 +152,7 @@ def _skeleton(path: Path, manifest: Manifest) -> torch.nn.Module:
 
 
 def _check_names(path: Path, model: torch.nn.Module, found: Mapping[str, torch.Tensor]) -> None:
-    expected = model.state_dict()
+    expected = {plain_name(name): tensor for name, tensor in model.state_dict().items()}
     if missing := [name for name in expected if name not in found]:
         raise ValueError(f"{path} does not fit {type(model).__name__}: it lacks {', '.join(missing)}")
     if unexpected := [name for name in found if name not in expected]:
@@ -165,8 +166,9 @@ def _check_names(path: Path, model: torch.nn.Module, found: Mapping[str, torch.T
 
 
 def _assign(model: torch.nn.Module, found: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    real = {plain_name(name): name for name in model.state_dict()}
     for name, tensor in found.items():
-        path, _, leaf = name.rpartition(".")
+        path, _, leaf = real[name].rpartition(".")
         owner = model.get_submodule(path)
         if leaf in owner._parameters:
             owner._parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)
@@ -215,7 +217,7 @@ def _masters_at(
         if stored.shape != weight.shape or stored.dtype != weight.dtype:
             raise ValueError(f"{name} in {place.file.path} is {tuple(stored.shape)} of {stored.dtype}, not the model's")
     if fingerprint:
-        names = [name for name, _ in model.named_parameters()]
+        names = [plain_name(name) for name, _ in model.named_parameters()]
         whole = [(name, places[name].file.get(name) if name in places else found[name]) for name in names]
         if fingerprint_of(whole) != fingerprint:
             raise ValueError(f"the files in {directory} are not those that the model was packed from")

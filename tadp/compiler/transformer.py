@@ -26,6 +26,7 @@ from tadp.compiler.variants import Variants
 from tadp.errors import UnsupportedModelError
 from tadp.families import family_of
 from tadp.families.blocks import block_paths
+from tadp.families.family import plain_name
 from tadp.files.automatic import find_calibration, weight_directories
 from tadp.files.calibration import load
 from tadp.files.codes import CodesDirectory
@@ -224,7 +225,7 @@ def compile_transformer(
     asked = given.pop("guard_filter_fn", None)
     options = inductor_options(torch_compile_options.pop("mode", None), given)
     pool = WeightPool(BitPlaneWeight.from_hp)
-    trainable = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    trainable = frozenset(plain_name(name) for name, parameter in model.named_parameters() if parameter.requires_grad)
     how = Packing(order.group_size, order.balancing, order.rotated, order.codes, order.origin, order.directories)
     linears = pack_blocks(model, family, pool, how)
     packed = tuple(linear for linear in linears if linear.is_packed)

@@ -15,6 +15,7 @@ from tadp.errors import PrecisionFallbackWarning
 from tadp.files.manifest import NAME
 from tadp.kernels import BitPlaneWeight
 from tadp.runtime.pool import RESTORED
+from tests.families import original_wan
 from tests.models import relative_error, tiny_inputs, tiny_transformer
 
 pytestmark = pytest.mark.compiles
@@ -191,3 +192,14 @@ def test_a_manifest_of_a_newer_version_is_refused(saved: Path, tmp_path: Path) -
     (tmp_path / NAME).write_text(json.dumps({**content, "schema": 99}))
     with pytest.raises(ValueError, match=r"tadp\.json was written by a newer tadp \(schema 99"):
         tadp.load(tmp_path)
+
+
+def test_a_model_in_activation_checkpointing_is_saved_under_plain_names(tmp_path: Path) -> None:
+    compiled = tadp.compile(original_wan.WanModel().eval(), policy="static:8")
+    expected = compiled(**original_wan.inputs())
+    tadp.save(compiled, tmp_path)
+    with safe_open(tmp_path / "diffusion_pytorch_model.safetensors", "pt") as file:
+        assert not any("_checkpoint_wrapped_module" in name for name in file.offset_keys())
+    loaded = tadp.load(tmp_path, model=original_wan.WanModel().eval())
+    assert relative_error(loaded(**original_wan.inputs()), expected) < 1e-5  # mapped weights lie elsewhere in memory
+    assert all(parameter.requires_grad for parameter in tadp.restore(compiled).parameters())
