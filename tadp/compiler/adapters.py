@@ -17,6 +17,7 @@ from typing import Any, cast
 import torch
 
 from tadp.compiler.layers import BlockLinear
+from tadp.compiler.offloading import Offloading
 from tadp.errors import KernelWarning, PrecisionFallbackWarning
 from tadp.families.family import plain_name
 from tadp.families.names import is_adapter
@@ -134,15 +135,30 @@ class _Merged:
 class Adapters:
     """Follows the adapters in the blocks of one compiled model."""
 
-    def __init__(self, packed: Iterable[BlockLinear], pool: WeightPool, controller: Controller) -> None:
+    def __init__(
+        self, packed: Iterable[BlockLinear], pool: WeightPool, controller: Controller, offloading: Offloading
+    ) -> None:
         self._linears = {id(linear.module): linear for linear in packed}
-        self._pool, self._controller = pool, controller
+        self._pool, self._controller, self._offloading = pool, controller, offloading
         self._known: dict[int, tuple[Any, ...]] = {}
         self._merged: dict[str, _Merged] = {}
         self._warned: set[str] = set()
         self._configs: dict[str, int] = {}
         self._any = False
         self._fingerprint = controller.facts.fingerprint
+
+    @property
+    def any_fused(self) -> bool:
+        """Whether adapters are part of a packed weight."""
+        return bool(self._merged)
+
+    def release(self, model: torch.nn.Module) -> None:
+        """Give layers back to peft."""
+        for _, layer in self._layers(model) if self._any else ():
+            if isinstance(layer, _Followed):
+                layer.__class__ = type(layer).__mro__[2]
+                del layer.side_path
+                object.__delattr__(layer, "adapters")
 
     def forget(self) -> None:
         """Fill all side paths anew at the next `follow`, as after a swap, which leaves no trace in a tensor."""
@@ -209,9 +225,17 @@ class Adapters:
             return False
         if not wanted:
             return True
+        with self._offloading.at_rest():
+            self._merge(layer, linear, wanted)
+        return True
+
+    def _merge(self, layer: Any, linear: BlockLinear, wanted: list[str]) -> None:
+        if not self._merged:
+            self._fingerprint = self._controller.facts.fingerprint
         weight = cast(BitPlaneWeight, linear.module.weight)
+        self._controller.complete_planes()
         before = self._merged.get(linear.layer) or _Merged(cast(BitPlaneWeight, weight.to("cpu").detach()))
-        deltas = {**before.deltas, **{name: layer.get_delta_weight(name) for name in wanted}}
+        deltas = {**before.deltas, **{name: layer.get_delta_weight(name).cpu() for name in wanted}}
         total = _sum(self._plain(linear, weight, before), deltas.values())
         try:
             size = weight.columns // weight.groups if weight.groups else None
@@ -222,15 +246,20 @@ class Adapters:
         self._exchange(linear, packed)
         layer.merged_adapters.extend(wanted)
         self.refresh(layer)
-        return True
 
     def unmerge(self, layer: Any) -> bool:
         """Take adapters out of a layer's packed weight again; returns whether they are in one."""
         linear = self._linears.get(id(layer.get_base_layer()))
-        if linear is None or linear.layer not in self._merged:
+        if linear is None or not linear.is_packed or not layer.merged:
             return False
+        if linear.layer not in self._merged:
+            raise ValueError(
+                f"the adapters of {linear.layer} were fused before the model was compiled, or copied: what they were "
+                "fused into is not known. Undo tadp.compile with tadp.restore(model), unfuse there, and compile again"
+            )
         before = self._merged.pop(linear.layer)
-        self._exchange(linear, cast(BitPlaneWeight, before.weight.to(linear.module.weight.device)))
+        with self._offloading.at_rest():
+            self._exchange(linear, cast(BitPlaneWeight, before.weight.to(linear.module.weight.device)))
         layer.merged_adapters.clear()
         self.refresh(layer)
         return True
@@ -250,7 +279,7 @@ class Adapters:
                 PrecisionFallbackWarning,
                 stacklevel=4,
             )
-        return cast(BitPlaneWeight, before.weight.to(weight.device)).dequantize()
+        return cast(BitPlaneWeight, before.weight.to(weight.device)).dequantize()  # whose planes are all there
 
     def _exchange(self, linear: BlockLinear, weight: BitPlaneWeight) -> None:
         linear.module.weight = torch.nn.Parameter(weight, requires_grad=False)

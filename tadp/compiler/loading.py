@@ -1,7 +1,10 @@
 """`tadp.load`: from a saved model or pipeline to a compiled one, without packing anything."""
 
+import json
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +25,9 @@ from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import FORMATS
 from tadp.planning.calibration import Calibration
 from tadp.policy import Policy, parse
+from tadp.policy.policy import DEFAULT
 from tadp.runtime.checkpoint import CheckpointFile, CheckpointMasters, Place
 from tadp.runtime.controller import Controller
-
-DEFAULT_POLICY = "complexity"
 
 
 def load(
@@ -128,18 +130,35 @@ def _load_pipeline(
     }
     import diffusers  # only files of its models need it
 
-    dtype = next(iter(next(iter(own.values())).parameters())).dtype
+    packed = (weight for module in own.values() for weight in module.parameters() if isinstance(weight, BitPlaneWeight))
+    dtype = next(packed).dtype
     index = diffusers.DiffusionPipeline.load_config(path)
     types = {name: getattr(torch, named) for name, named in component_dtypes(str(index.get("_class_name"))).items()}
     with warnings.catch_warnings():
         # Its successor `dtype` is unknown to the older releases of diffusers that tadp supports.
         warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            path, torch_dtype={**types, "default": dtype} if types else dtype, **own
-        )
-    transformers = [module for module in transformers_of(pipeline) if isinstance(module.tadp, Controller)]
+        with _without(path, own) as rest:  # diffusers would load what it is passed for an optional component once more
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                rest, torch_dtype={**types, "default": dtype} if types else dtype
+            )
+    pipeline.register_modules(**own)
+    pipeline.register_to_config(_name_or_path=str(path))
+    transformers = [one for one in transformers_of(pipeline) if isinstance(getattr(one, "tadp", None), Controller)]
     join_pipeline(pipeline, transformers, [module.tadp for module in transformers])  # type: ignore[misc]
     return pipeline.to(device)
+
+
+@contextmanager
+def _without(path: Path, components: Collection[str]) -> Iterator[Path]:
+    """A directory that is a pipeline's but for some components, which its index says there are none of."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.iterdir():
+            if file.name not in ("model_index.json", *components):
+                (Path(folder) / file.name).symlink_to(file.resolve())
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        index |= {name: [None, None] for name in components}
+        (Path(folder) / "model_index.json").write_text(json.dumps(index))
+        yield Path(folder)
 
 
 def _skeleton(path: Path, manifest: Manifest) -> torch.nn.Module:
@@ -183,14 +202,12 @@ def _assign(model: torch.nn.Module, found: Mapping[str, torch.Tensor], device: t
 def _policy_of(manifest: Manifest) -> str:
     """The policy that a model followed when it was saved, if this version knows it."""
     if not manifest.policy:
-        return DEFAULT_POLICY
+        return DEFAULT
     try:
         parse(manifest.policy)
     except ValueError as error:
-        warnings.warn(
-            f"the saved policy cannot be followed, {DEFAULT_POLICY!r} is taken in its place: {error}", stacklevel=4
-        )
-        return DEFAULT_POLICY
+        warnings.warn(f"the saved policy cannot be followed, {DEFAULT!r} is taken in its place: {error}", stacklevel=4)
+        return DEFAULT
     return manifest.policy
 
 

@@ -1,7 +1,8 @@
 """Offloading of compiled models: blocks wait in main memory under the calls that diffusers has for it."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -12,8 +13,6 @@ from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.runtime.controller import Controller
 from tadp.runtime.pool import WeightPool
 from tadp.runtime.streaming import BlockStreamer, Needs, needs_of
-
-ALL_PLANES: Needs = frozenset({"high", "mid", "low"})
 
 LEFT_ALONE = (
     "offload_type",
@@ -48,16 +47,27 @@ class Offloading:
             blocks.setdefault(linear.block, {})[linear.layer] = cast(BitPlaneWeight, linear.module.weight)
         self.streamer = BlockStreamer(blocks, device, self._needs, self._master)
         self._put(self.streamer.weights.__getitem__)
-        self._pool.stream_masters(self.streamer.master)
+        self._pool.stream(self.streamer)
 
     def stop(self) -> torch.device | None:
         """Put all planes back where they wait, in main memory; returns the device that they were streamed to."""
         if self.streamer is None:
             return None
         streamer, self.streamer = self.streamer, None
-        self._pool.stream_masters(None)
+        streamer.close()
+        self._pool.stream(None)
         self._put(streamer.host.__getitem__)
         return streamer.device
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Planes are in the weights inside, though they are streamed before and after."""
+        device = self.stop()
+        try:
+            yield
+        finally:
+            if device is not None:
+                self.start(device)
 
     def _put(self, weight_of: Callable[[str], BitPlaneWeight]) -> None:
         for linear in self._packed:
@@ -67,8 +77,8 @@ class Offloading:
         self._controller.relocate()
 
     def _needs(self, layer: str) -> Needs:
-        levels = self._controller.levels_of(self._blocks[layer], self._roles[layer])
-        return needs_of(levels) | (ALL_PLANES if self._pool.runs_uncaptured(layer) else frozenset())
+        """What a layer will probably read: kernels may decide otherwise, and then get it when they run."""
+        return needs_of(self._controller.levels_of(self._blocks[layer], self._roles[layer]))
 
     def _master(self, layer: str, device: torch.device) -> torch.Tensor:
         masters = self._pool.masters

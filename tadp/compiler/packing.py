@@ -160,23 +160,38 @@ def move_packed(
     weights = [_packed(linear) for linear in linears]
     if not weights:
         return False, rest()
-    sample = function(torch.empty(0, dtype=weights[0].dtype, device=weights[0].device))
-    if sample.dtype != weights[0].dtype:
-        raise ValueError(
-            f"a compiled model stays {weights[0].dtype}: convert it to {sample.dtype} first and compile it then "
-            f"(from_pipe converts unless it is told torch_dtype={weights[0].dtype})"
-        )
+    device = target_of(linears, function, weights[0].device)
     try:
         result = without_packed(linears, rest)
     finally:
-        if sample.device != weights[0].device:
+        if device != weights[0].device:
             both = zip(linears, weights, strict=True)
-            weights = [copies.move(linear.layer, weight, sample.device, _to) for linear, weight in both]
+            weights = [copies.move(linear.layer, weight, device, _to) for linear, weight in both]
         for linear, weight in zip(linears, weights, strict=True):
             linear.module.weight = torch.nn.Parameter(weight, requires_grad=False)
-    if any(linear.module.weight.device != sample.device for linear in linears):
-        raise RuntimeError(f"packed weights could not be moved to {sample.device}")
+    if any(linear.module.weight.device != device for linear in linears):
+        raise RuntimeError(f"packed weights could not be moved to {device}")
     return True, result
+
+
+def target_of(
+    linears: Sequence[BlockLinear], function: Callable[[torch.Tensor], torch.Tensor], device: torch.device
+) -> torch.device:
+    """Where a function that `nn.Module.to` applies puts packed weights that are on a device.
+
+    Raises:
+        ValueError: where it would change their floating type.
+    """
+    dtype = next((linear.module.weight.dtype for linear in linears if "weight" in linear.module._parameters), None)
+    if dtype is None:
+        return device
+    sample = function(torch.empty(0, dtype=dtype, device=device))
+    if sample.dtype != dtype:
+        raise ValueError(
+            f"a compiled model stays {dtype}: convert it to {sample.dtype} first and compile it then "
+            f"(from_pipe converts unless it is told torch_dtype={dtype})"
+        )
+    return sample.device
 
 
 def without_packed(linears: Sequence[BlockLinear], rest: Callable[[], object]) -> object:

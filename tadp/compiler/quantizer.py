@@ -1,6 +1,5 @@
 """How diffusers loads models with a `TadpConfig`, once it was told of it."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from tadp.compiler.transformer import compile_transformer, named, order_for
 from tadp.files.checksums import checksum
 from tadp.files.manifest import NAME, Manifest
 from tadp.files.packed import PARTS, assemble, packed_weights
+from tadp.files.saved import weights_digest
 from tadp.kernels.bitplanes import BitPlaneWeight
 from tadp.kernels.formats import PLANE_BITS
 from tadp.policy import parse
+from tadp.policy.policy import DEFAULT
 
-DEFAULT_POLICY = "complexity"
-
-_logger = logging.getLogger(__name__)
+PACKS = ("group_size", "rotate", "codes")
+"""Fields of a config that say how weights are packed."""
 
 
 class TadpQuantizer(DiffusersQuantizer):
@@ -69,11 +69,15 @@ class TadpQuantizer(DiffusersQuantizer):
         self._directory = files[0].parent if files else None
         if not self.pre_quantized:
             return loaded_keys
+        digests: set[str] = set()
         for file in files:
             with safe_open(file, framework="pt") as content:
                 self._facts |= packed_weights(content.metadata())
+                digests.add(weights_digest(content.metadata() or {}))
         if self._directory is not None and (self._directory / NAME).exists():
             self._manifest = Manifest.load(self._directory)
+            if digests != {self._manifest.weights}:
+                raise ValueError(f"the files in {self._directory} say other things of packed weights than {NAME}")
         parts = {f"{name}.{part}" for name in self._facts for part in PARTS}
         return [*(key for key in loaded_keys if key not in parts), *self._facts]
 
@@ -119,7 +123,7 @@ class TadpQuantizer(DiffusersQuantizer):
         if lacking := sorted(self._parts):
             raise ValueError(f"the files in {self._directory} lack parts of {', '.join(lacking[:3])}")
         model.is_quantized = False  # a compiled model says itself what cannot be done with it
-        policy = parse(DEFAULT_POLICY if config.policy is None else config.policy)
+        policy = parse(DEFAULT if config.policy is None else config.policy)
         if self._directory is not None:
             model.register_to_config(_name_or_path=str(self._directory))  # where masters and a calibration may lie
         if self.pre_quantized:
@@ -161,6 +165,9 @@ def let_diffusers_read_saved_models() -> None:
         if method != Method.TADP or not isinstance(passed, TadpConfig):
             return merged(saved, passed)
         own = TadpConfig.from_dict(saved) if isinstance(saved, dict) else saved
+        usual = TadpConfig()
+        if asked := [name for name in PACKS if getattr(passed, name) != getattr(usual, name)]:
+            raise ValueError(f"{', '.join(asked)} of TadpConfig: the weights are packed already; leave it out")
         own.policy = own.policy if passed.policy is None else passed.policy
         own.calibration = passed.calibration
         return own

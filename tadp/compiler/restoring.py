@@ -17,6 +17,7 @@ Model = TypeVar("Model")
 def restore_transformer(model: torch.nn.Module, belongings: Belongings) -> None:
     """Give a compiled module back its 16-bit weights, its class and its uncompiled blocks, in place."""
     belongings.offloading.stop()
+    belongings.adapters.release(model)
     masters = belongings.pool.masters
     assert masters is not None
     restored = []
@@ -25,7 +26,7 @@ def restore_transformer(model: torch.nn.Module, belongings: Belongings) -> None:
         if masters.holds(linear.layer):
             plain = masters.get(linear.layer, weight.device).clone()  # not the file's pages
         else:
-            plain = weight.dequantize()
+            plain = belongings.pool.restored(weight)
             restored.append(linear.layer)
         name = f"{linear.layer}.weight"
         linear.module.weight = torch.nn.Parameter(plain, requires_grad=name in belongings.trainable)
@@ -34,6 +35,10 @@ def restore_transformer(model: torch.nn.Module, belongings: Belongings) -> None:
         release_block(model.get_submodule(block))
     model.__class__ = type(model).__mro__[1]
     del model.tadp
+    model.__dict__.pop("hf_quantizer", None)
+    if "quantization_config" in (config := getattr(model, "_internal_dict", {})):  # of diffusers
+        kept = {key: config[key] for key in config if key != "quantization_config"}
+        cast(Any, model)._internal_dict = type(config)(kept)
     if restored:
         warnings.warn(
             f"{len(restored)} layers, {restored[0]} first, have their values as 8 bits restore them: no 16-bit weights "
@@ -65,7 +70,7 @@ def restore(model: Model) -> Model:
         raise ValueError(f"this {type(model).__name__} is not compiled: there is nothing to restore")
     for module in compiled:
         module._restore_16_bits()
-    if not whole:
+    if not whole and isinstance(getattr(model, "tadp", None), Controller):
         object.__delattr__(model, "tadp")
         model.__class__ = type(model).__mro__[1]
     return model

@@ -42,7 +42,8 @@ def save(model: Any, directory: str | Path, max_shard_size: int | str = SHARD_BY
     Raises:
         TypeError: for what is no model and no pipeline.
         ValueError: for a model that is not compiled.
-        OSError: where a file cannot be written; files of an earlier call are whole then.
+        OSError: where a file cannot be written. Files of an earlier call are whole then, or do not belong together any
+            more, which `tadp.load` says.
     """
     path = Path(directory)
     if isinstance(model, torch.nn.Module):
@@ -95,7 +96,9 @@ def save_transformer(model: torch.nn.Module, directory: Path, stem: str, shard_s
         with replacing(directory / CONFIG) as temporary:
             temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         digest = digest_of(directory / CONFIG)
-    if controller.calibration is not None:
+    for path in directory.glob(f"{CALIBRATION}*"):  # of an earlier call, perhaps of other weights
+        path.unlink()
+    if controller.calibration is not None and facts.fingerprint:
         save_calibration(controller.calibration, directory / f"{CALIBRATION}.json")
     Manifest(
         fingerprint=facts.fingerprint,

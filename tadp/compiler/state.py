@@ -1,5 +1,6 @@
 """The state of a compiled model, as PyTorch's own calls take it: state dicts, copies, pickles, `save_pretrained`."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from tadp.families.family import plain_name
 from tadp.families.names import is_adapter
 from tadp.files.saved import STEM
 from tadp.kernels.bitplanes import BitPlaneWeight
+from tadp.kernels.formats import FORMATS
 from tadp.planning.calibration import Calibration
 from tadp.policy import Policy
 from tadp.precision import L16
@@ -41,17 +43,18 @@ def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
         if "state_dict" not in belongings.warned and any(recipe.has(L16) for _, recipe in belongings.controller.plan):
             belongings.warned.add("state_dict")
             warnings.warn(IN_8_BITS, PrecisionFallbackWarning, stacklevel=2)
-        with belongings.at_rest():
+        with belongings.offloading.at_rest():
+            belongings.controller.complete_planes()
             return torch.nn.Module.state_dict(self, *args, **kwargs)
 
     def load_state_dict(
         self: torch.nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        with belongings.at_rest():
+        with belongings.offloading.at_rest():
             return load_state(self, belongings, state_dict, strict, assign)
 
     def save_packed(self: torch.nn.Module, directory: Path, stem: str, shard_size: int) -> None:
-        with belongings.at_rest():
+        with belongings.offloading.at_rest():
             save_transformer(self, directory, stem, shard_size)
 
     def save_pretrained(
@@ -74,17 +77,12 @@ def methods_of(belongings: Belongings) -> Mapping[str, Callable[..., Any]]:
             if push_to_hub:
                 _upload(Path(save_directory), options)
 
-    def enable_group_offload(
-        self: torch.nn.Module, onload_device: Any, offload_device: Any = "cpu", *args: Any, **options: Any
-    ) -> None:
+    def enable_group_offload(self: torch.nn.Module, *args: Any, **options: Any) -> None:
         """As diffusers has it: blocks wait in main memory and come to the device one ahead."""
-        offload(
-            self,
-            belongings.offloading,
-            onload_device,
-            offload_device,
-            {"offload_type": args[0] if args else None} | options,
-        )
+        theirs = getattr(super(type(self), self), "enable_group_offload")  # noqa: B009  whose arguments these are
+        given = inspect.signature(theirs).bind(*args, **options).arguments
+        onload, waits = given.pop("onload_device"), given.pop("offload_device", "cpu")
+        offload(self, belongings.offloading, onload, waits, given)
 
     def reduce(self: torch.nn.Module, protocol: object) -> tuple[Any, ...]:
         if belongings.offloading.streamer is not None:
@@ -115,7 +113,7 @@ def _adapting(name: str, belongings: Belongings) -> Callable[..., Any]:
             # Of peft: it could not merge into a torchao weight; here a packed weight is merged into by other means.
             warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass.*")
             try:
-                with belongings.at_rest():
+                with belongings.offloading.at_rest():
                     result = getattr(super(type(self), self), name)(*args, **kwargs)
             except NotImplementedError as error:
                 raise ValueError(
@@ -162,6 +160,13 @@ def load_state(
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
+    problems += [
+        f"{name} has the planes of {tensor.widest} bits only"
+        for name, tensor in state.items()
+        if isinstance(tensor, BitPlaneWeight) and tensor.widest < max(FORMATS)
+    ]
+    if belongings.adapters.any_fused:
+        problems.append("adapters are fused into its weights, call unfuse_lora first")
     if problems:
         raise RuntimeError(
             f"the state dict does not fit this compiled {type(model).__name__}, which is left as it was: "
@@ -215,7 +220,8 @@ def rebuild(
     """
     model = base.__new__(base)
     model.__setstate__(dict(state))
-    order = order_for(model, policy, calibration, None, None, "auto", None, origin, directories=())
+    known = calibration if origin.fingerprint else None  # of weights that changed since, it does not hold
+    order = order_for(model, policy, known, None, None, "auto", None, origin, directories=())
     compile_transformer(model, order, precompile, dict(options), methods_of, dynamic)
     return model
 

@@ -1,8 +1,7 @@
 """Compiling one transformer: what it is to be compiled with, and what then stands around it."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,7 @@ from tadp.compiler.guards import guard_filter
 from tadp.compiler.layers import BlockLinear, block_linears
 from tadp.compiler.offloading import Offloading
 from tadp.compiler.options import inductor_options
-from tadp.compiler.packing import Origin, Packing, move_packed, pack_blocks, without_packed
+from tadp.compiler.packing import Origin, Packing, move_packed, pack_blocks, target_of, without_packed
 from tadp.compiler.refusals import undo_compile
 from tadp.compiler.reusing import through
 from tadp.compiler.rotating import measured_roles
@@ -77,7 +76,7 @@ class Belongings:
     def relocate(self, function: Callable[[torch.Tensor], torch.Tensor], rest: Callable[[], object]) -> object:
         """Apply a function to the packed weights, and let `rest` apply it to everything else.
 
-        Planes that are streamed stay where they wait.
+        Planes that are streamed stay where they wait; a move to another device than they are streamed to ends that.
         """
         return self.relocate_part(self.packed, function, rest)
 
@@ -88,24 +87,17 @@ class Belongings:
         rest: Callable[[], object],
     ) -> object:
         """The same for some of the packed weights."""
-        if self.offloading.streamer is not None:
-            return without_packed(linears, rest)
+        streamer = self.offloading.streamer
+        if streamer is not None:
+            if target_of(linears, function, streamer.device) == streamer.device:
+                return without_packed(linears, rest)
+            self.offloading.stop()
         moved, result = move_packed(linears, self.copies, function, rest)
         if moved:
             weights = [(one.block, one.layer, cast(BitPlaneWeight, one.module.weight)) for one in self.packed]
             if self.pool.replace(weights):
                 self.controller.relocate()
         return result
-
-    @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """Planes are in the weights inside, though they are streamed before and after."""
-        device = self.offloading.stop()
-        try:
-            yield
-        finally:
-            if device is not None:
-                self.offloading.start(device)
 
 
 Methods = Callable[[Belongings], Mapping[str, Callable[..., Any]]]
@@ -264,7 +256,7 @@ def compile_transformer(
         module = model.get_submodule(block)
         module.compile(backend=receiver, options=dynamo_options, **torch_compile_options)
         through(module, block, controller.residuals, offloading.runs)
-    adapters = Adapters(packed, pool, controller)
+    adapters = Adapters(packed, pool, controller, offloading)
     belongings = Belongings(
         packed, pool, controller, capture, adapters, offloading, trainable, precompile=precompile, options=asked_for
     )

@@ -145,6 +145,9 @@ class Policy(ABC):
         return f"{kind.name}:{settings}" if settings else kind.name, unsaid
 
 
+DEFAULT = "complexity"
+"""The policy where nobody names one."""
+
 _KINDS: dict[str, type[Policy]] = {}
 Kind = TypeVar("Kind", bound=type[Policy])
 

@@ -179,6 +179,7 @@ class Dispatcher(Generic[PieceT]):
                 bound = current[id(key)] = self._bind(piece, key, environment)
             if piece.symbols:
                 self._ran[piece.name, id(key)] = _sizes_of(piece, environment)
+            self._pool.bring(bound.block, bound.weights)
             results = bound.variant.function(*bound.values(environment), *bound.weights)
             for slot, value in zip(piece.outputs, results, strict=False):
                 environment[slot] = value
@@ -270,6 +271,7 @@ class Dispatcher(Generic[PieceT]):
             other = self._bind_variant(piece, running.names, running.key, environment, recipe, probing=False)
             devices = [result.device] if result.is_cuda else []
             with torch.random.fork_rng(devices):  # whatever a block draws, it must not draw from the forward's numbers
+                self._pool.bring(other.block, other.weights)
                 again = other.variant.function(*other.values(environment), *other.weights)
             return {recipe: relative_change(result, again[stream])}
         except RuntimeError as error:

@@ -51,6 +51,19 @@ class PlaneFile(Protocol):
         """A plane of a layer, on a device."""
 
 
+class Streamer(Protocol):
+    """Brings parts of packed weights to a device when their block runs."""
+
+    def master(self, layer: str) -> torch.Tensor:
+        """Where the 16-bit weight of a layer will be."""
+
+    def ensure(self, block: str, tensors: Iterable[torch.Tensor]) -> None:
+        """That the parts which a block reads from are there."""
+
+    def ensure_planes(self, layer: str) -> None:
+        """That all planes of a layer are there."""
+
+
 RESTORED = "its 16-bit values are restored from 8 bits, as no 16-bit weights were loaded: name them with masters=..."
 
 NOT_CAPTURED = "torch.compile did not capture the code that calls it"
@@ -83,7 +96,7 @@ class WeightPool:
         self._adopted: list[PlaneWeight] = []  # kept alive: a weight's id is its name here
         self._packed: dict[int, tuple[weakref.ref[torch.Tensor], int, PlaneWeight]] = {}
         self._mapped: dict[tuple[str, str], torch.Tensor] = {}
-        self._streamed: Callable[[str], torch.Tensor] | None = None
+        self._streamer: Streamer | None = None
         self._channel_widths: dict[str, torch.Tensor] = {}
         self._runs_packed: dict[torch.device, bool] = {}
         self.seconds_mapping = 0.0
@@ -116,12 +129,25 @@ class WeightPool:
     def complete_planes(self) -> None:
         """Read all planes that weights lack."""
         for weight in self._adopted:
-            for part in ("mid", "low"):
-                self.part(cast(torch.Tensor, weight), Part(part))
+            self._complete(weight)
 
-    def stream_masters(self, view: Callable[[str], torch.Tensor] | None) -> None:
-        """Take 16-bit weights of layers from here, which brings them when their block runs; None: as before."""
-        self._streamed, self._mapped = view, {}
+    def stream(self, streamer: Streamer | None) -> None:
+        """Let this bring what blocks read; None: everything is there."""
+        self._streamer, self._mapped = streamer, {}
+
+    def bring(self, block: str, tensors: Iterable[torch.Tensor]) -> None:
+        """That the parts of weights which a block is about to read are on the device."""
+        if self._streamer is not None:
+            self._streamer.ensure(block, tensors)
+
+    def restored(self, weight: PlaneWeight) -> torch.Tensor:
+        """What 8 bits restore of a weight, whatever planes it was loaded with."""
+        self._complete(weight)
+        return weight.dequantize()
+
+    def _complete(self, weight: PlaneWeight) -> None:
+        for part in ("mid", "low"):
+            self.part(cast(torch.Tensor, weight), Part(part))
 
     def is_restored(self, layer: str) -> bool:
         """Whether a packed layer has no master, so that its 16-bit values come from its planes."""
@@ -141,10 +167,6 @@ class WeightPool:
         """Why a packed layer is in no captured graph."""
         return NOT_CAPTURED if layer in self._warned else "no forward has run it so far"
 
-    def runs_uncaptured(self, layer: str) -> bool:
-        """Whether a packed layer was called outside captured graphs, where it may read all of its planes."""
-        return layer in self._warned
-
     def runs_packed_uncaptured(self, device: torch.device) -> bool:
         """Whether layers outside captured graphs run at 8 bits on a device, instead of on their masters.
 
@@ -162,6 +184,9 @@ class WeightPool:
             level = "runs at 8 bits whatever the policy says" if packed else "stays at 16 bits"
             warnings.warn(f"{layer} {level}: {NOT_CAPTURED}", PrecisionFallbackWarning, stacklevel=2)
         if packed:
+            self._complete(next(weight for weight in self._adopted if self.layer_of(weight) == layer))
+            if self._streamer is not None:
+                self._streamer.ensure_planes(layer)
             return None
         assert self._masters is not None
         return self._masters.get(layer, device)
@@ -231,8 +256,8 @@ class WeightPool:
         named = self._layers.get(id(weight))
         if named is None:
             return weight
-        if self._streamed is not None:
-            return self._streamed(named[1])
+        if self._streamer is not None:
+            return self._streamer.master(named[1])
         if named not in self._mapped:
             assert self._masters is not None
             _check_room(weight)
@@ -241,7 +266,7 @@ class WeightPool:
                 self._mapped[named] = self._masters.get(named[1], weight.device)
             else:
                 assert isinstance(weight, PlaneWeight)
-                self._mapped[named] = weight.dequantize()
+                self._mapped[named] = self.restored(weight)
             self.seconds_mapping += time.perf_counter() - started
         return self._mapped[named]
 

@@ -90,10 +90,14 @@ class BlockStreamer:
             for _ in range(min(SLOTS, len(blocks)))
         ]
         self._views: dict[str, dict[str, torch.Tensor]] = {}
+        self._at: dict[tuple[str, int], tuple[str, str]] = {}  # layer and part, by block and address
+        self._block_of = {layer: block for block, weights in blocks.items() for layer in weights}
         self.weights = {
             layer: weight for block, weights in blocks.items() for layer, weight in self._laid_out(block, weights)
         }
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream is not None:  # whoever had the slots' memory before may still be running
+            self._stream.wait_stream(torch.cuda.current_stream(device))
         self._traffic: dict[str, int] = {}
 
     @property
@@ -110,20 +114,47 @@ class BlockStreamer:
         self, block: str, function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
     ) -> object:
         """Run a block once its planes are there, while those of the next one come."""
+        if block not in self._layers:  # nothing in it is packed
+            return function(*args, **kwargs)
         slot = self._bring(block)
         if self._stream is not None and slot.ready is not None:
             torch.cuda.current_stream(self.device).wait_event(slot.ready)
         following = self._order[(self._order.index(block) + 1) % len(self._order)]
         if self._slot(following) is not slot:
             self._bring(following)
-        result = function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if self._stream is not None:
+                slot.done = torch.cuda.current_stream(self.device).record_event()
+
+    def ensure(self, block: str, tensors: Iterable[torch.Tensor]) -> None:
+        """Copy what the running block reads and nobody foresaw; the recipe foretells nearly all of it."""
+        for tensor in tensors:
+            place = self._at.get((block, tensor.data_ptr()))
+            if place is not None:
+                self._ensure(*place)
+
+    def ensure_planes(self, layer: str) -> None:
+        """Copy what is missing of a layer's planes; its block is running."""
+        for plane in PLANE_BITS:
+            self._ensure(layer, plane)
+
+    def close(self) -> None:
+        """Wait for copies that are under way, as the slots are about to go."""
         if self._stream is not None:
-            slot.done = torch.cuda.current_stream(self.device).record_event()
-        return result
+            torch.cuda.current_stream(self.device).wait_stream(self._stream)
+
+    def _ensure(self, layer: str, part: str) -> None:
+        slot = self._slot(self._block_of[layer])
+        held = slot.held.get(layer, frozenset())
+        if part not in held:
+            self._copy(self._block_of[layer], {layer: frozenset({part})})
+            slot.held[layer] = held | {part}
 
     def master(self, layer: str) -> torch.Tensor:
         """The 16-bit weight of a layer, as a view of the slot that it is brought to."""
-        block = next(block for block, layers in self._layers.items() if layer in layers)
+        block = self._block_of[layer]
         slot = self._slot(block)
         self._make_room_for_masters()
         if MASTER not in self._views[layer]:
@@ -131,6 +162,7 @@ class BlockStreamer:
             weight = self.host[layer]
             content = slot.masters[start : start + self._master_bytes(layer)]
             self._views[layer][MASTER] = content.view(weight.dtype).view(weight.shape)
+            self._at[block, content.data_ptr()] = layer, MASTER
         return self._views[layer][MASTER]
 
     def _slot(self, block: str) -> _Slot:
@@ -148,6 +180,7 @@ class BlockStreamer:
             for plane in PLANE_BITS:
                 own: torch.Tensor = getattr(weight, plane)
                 views[plane] = slot.planes[start : start + own.nbytes].view(own.shape)
+                self._at[block, views[plane].data_ptr()] = layer, plane
                 start += _padded(own.nbytes)
             self._views[layer] = views
             scale, factors = weight.scale.to(self.device), weight.factors
@@ -161,12 +194,14 @@ class BlockStreamer:
         """Copy what a block needs and its slot does not hold; on a GPU beside whatever runs."""
         slot = self._slot(block)
         wanted = {layer: self._needs(layer) for layer in self._layers[block]}
-        missing = {layer: needs - slot.held.get(layer, frozenset()) for layer, needs in wanted.items()}
+        kept = {layer: slot.held.get(layer, frozenset()) for layer in wanted}  # what another block left is gone
+        missing = {layer: needs - kept[layer] for layer, needs in wanted.items()}
         if not any(missing.values()):
             return slot
         for layer, parts in missing.items():
             if MASTER in parts:
                 self.master(layer)  # makes room
+        slot.held = kept if set(slot.held) <= set(wanted) else {}  # also where a copy fails below
         if self._stream is None:
             self._copy(block, missing)
         else:
@@ -175,7 +210,6 @@ class BlockStreamer:
             with torch.cuda.stream(self._stream):
                 self._copy(block, missing)
                 slot.ready = self._stream.record_event()
-        kept = {layer: slot.held.get(layer, frozenset()) for layer in wanted}  # what another block left is gone
         slot.held = {layer: kept[layer] | missing[layer] for layer in wanted}
         return slot
 
@@ -193,6 +227,8 @@ class BlockStreamer:
         size = max(sum(_padded(self._master_bytes(layer)) for layer in layers) for layers in self._layers.values())
         for slot in self._slots:
             slot.masters = torch.empty(size, dtype=torch.uint8, device=self.device)
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
 
     def _master_bytes(self, layer: str) -> int:
         weight = self.host[layer]

@@ -221,3 +221,46 @@ def test_adapters_that_compute_with_weights_keep_their_layers_at_16_bits() -> No
     assert relative_error(found, _run(tiny_transformer(2))) < 0.02
     with pytest.raises(ValueError, match=r"add_adapter: .*tadp\.restore\(model\)"):
         _compiled().add_adapter(config, "dora")
+
+
+def test_adapters_fused_before_compiling_stay_fused_or_say_so() -> None:
+    plain = _with(tiny_transformer(2), one=_adapter(1))
+    plain.fuse_lora()
+    compiled = tadp.compile(plain, policy="static:8")
+    expected = _run(compiled)
+    with pytest.raises(ValueError, match=r"were fused before the model was compiled.*tadp\.restore"):
+        compiled.unfuse_lora()
+    assert compiled.blocks[0].attn1.to_q.merged
+    assert torch.equal(_run(compiled), expected)
+
+
+def test_a_restored_model_gives_its_adapters_back_to_peft() -> None:
+    model = _with(_compiled(), one=_adapter(1))
+    _run(model)
+    tadp.restore(model)
+    assert type(model.blocks[0].attn1.to_q).__mro__[0].__module__.startswith("peft")
+    expected = _run(_with(tiny_transformer(2), one=_adapter(1)))
+    assert torch.equal(_run(model), expected)
+    model.disable_lora()
+    assert torch.equal(_run(model), _run(tiny_transformer(2)))
+
+
+def test_weights_are_not_loaded_into_a_fused_model() -> None:
+    model = _with(_compiled(), one=_adapter(1))
+    model.fuse_lora()
+    with pytest.raises(RuntimeError, match="adapters are fused into its weights, call unfuse_lora first"):
+        model.load_state_dict(tiny_transformer(2).state_dict(), strict=False)
+
+
+def test_fusing_and_streaming_do_not_disturb_each_other() -> None:
+    model, plain = _with(_compiled(), one=_adapter(1)), _with(_compiled(), one=_adapter(1))
+    without = _run(_compiled())
+    model.enable_group_offload(torch.device("cpu"))
+    for each in (model, plain):
+        each.fuse_lora()
+    assert torch.equal(_run(model), _run(plain))
+    model.disable_lora()
+    found = _run(model)
+    assert relative_error(found, without) < 0.01
+    model.state_dict()
+    assert torch.equal(_run(model), found)

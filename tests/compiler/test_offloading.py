@@ -130,3 +130,51 @@ def test_a_block_of_a_copy_moves_by_itself() -> None:
     other = copy.deepcopy(model)
     other.blocks[1].to("meta")
     assert model.blocks[1].attn1.to_q.weight.device.type == "cpu"
+
+
+def test_what_the_recipe_does_not_foretell_is_brought_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, (model, streamer) = _compiled("static:4"), _streamed("static:4")
+    monkeypatch.setattr(streamer, "_needs", lambda layer: frozenset())
+    assert torch.equal(_run(model), _run(plain))
+    for each in (plain, model):
+        each.tadp.use("static:16")
+    assert torch.equal(_run(model), _run(plain))
+
+
+def test_a_copy_that_fails_leaves_nothing_that_is_taken_for_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, (model, streamer) = _compiled(), _streamed()
+    expected, copied = _run(plain), streamer._copy
+
+    def failing(block: str, missing: object) -> None:
+        if block == "blocks.2":
+            raise MemoryError
+        copied(block, missing)
+
+    _run(model)
+    monkeypatch.setattr(streamer, "_copy", failing)
+    with pytest.raises(MemoryError):
+        _run(model)
+    monkeypatch.setattr(streamer, "_copy", copied)
+    assert torch.equal(_run(model), expected)
+
+
+def test_streamed_models_keep_their_type_and_leave_with_the_model() -> None:
+    model, _ = _streamed()
+    expected = _run(model)
+    with pytest.raises(ValueError, match=r"stays torch\.bfloat16"):
+        model.to(torch.float32)
+    assert torch.equal(_run(model), expected)
+    model.to("meta")
+    assert all(parameter.device.type == "meta" for parameter in model.parameters())
+
+
+def test_a_block_without_packed_layers_runs() -> None:
+    model = tiny_transformer(3)
+    with torch.no_grad():
+        for layer in model.blocks[1].modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.weight[0, 0] = torch.nan
+    with pytest.warns(tadp.PrecisionFallbackWarning, match="holds NaN"):
+        compiled = tadp.compile(model, policy="static:8")
+    compiled.enable_group_offload(CPU)
+    assert not torch.isfinite(_run(compiled)).all()

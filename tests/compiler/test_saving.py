@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import WanPipeline, WanTransformer3DModel
 from safetensors import safe_open
 
 import tadp
@@ -17,6 +17,7 @@ from tadp.kernels import BitPlaneWeight
 from tadp.runtime.pool import RESTORED
 from tests.families import original_wan
 from tests.models import relative_error, tiny_inputs, tiny_transformer
+from tests.pipelines import tiny_pipeline
 
 pytestmark = pytest.mark.compiles
 
@@ -203,3 +204,56 @@ def test_a_model_in_activation_checkpointing_is_saved_under_plain_names(tmp_path
     loaded = tadp.load(tmp_path, model=original_wan.WanModel().eval())
     assert relative_error(loaded(**original_wan.inputs()), expected) < 1e-5  # mapped weights lie elsewhere in memory
     assert all(parameter.requires_grad for parameter in tadp.restore(compiled).parameters())
+
+
+def test_16_bits_are_restored_from_all_planes_whatever_was_loaded(saved: Path) -> None:
+    whole, narrow = tadp.load(saved, policy="static:16"), tadp.load(saved, policy="static:16", widths=4)
+    assert torch.equal(_run(narrow), _run(whole))
+    narrow = tadp.load(saved, policy="static:4", widths=4)
+    with pytest.warns(PrecisionFallbackWarning, match="as 8 bits restore them"):
+        tadp.restore(narrow)
+    with pytest.warns(PrecisionFallbackWarning, match="as 8 bits restore them"):
+        tadp.restore(whole)
+    name = "blocks.0.ffn.net.2.weight"
+    assert torch.equal(narrow.state_dict()[name], whole.state_dict()[name])
+
+
+def test_a_calibration_of_an_earlier_call_goes(original: WanTransformer3DModel, tmp_path: Path) -> None:
+    (tmp_path / "tadp-calibration.json").write_text("{}")
+    tadp.save(original, tmp_path)
+    assert not (tmp_path / "tadp-calibration.json").exists()
+
+
+def test_ways_of_packing_are_refused_where_weights_are_packed(saved: Path) -> None:
+    config = tadp.TadpConfig(group_size=64)
+    with pytest.raises(ValueError, match="group_size of TadpConfig: the weights are packed already"):
+        WanTransformer3DModel.from_pretrained(saved, quantization_config=config, torch_dtype=torch.bfloat16)
+
+
+def test_a_restored_model_is_saved_as_any_other(tmp_path: Path) -> None:
+    _plain().save_pretrained(tmp_path / "plain")
+    model = WanTransformer3DModel.from_pretrained(
+        tmp_path / "plain", quantization_config=tadp.TadpConfig("static:8"), torch_dtype=torch.bfloat16
+    )
+    tadp.restore(model).save_pretrained(tmp_path / "restored")
+    assert "quantization_config" not in json.loads((tmp_path / "restored" / "config.json").read_text())
+    again = WanTransformer3DModel.from_pretrained(tmp_path / "restored", torch_dtype=torch.bfloat16)
+    assert not hasattr(again, "tadp")
+
+
+def test_pipelines_are_loaded_with_what_was_asked_for(tmp_path: Path) -> None:
+    pipeline = tadp.compile(tiny_pipeline(), policy="static:8")
+    tadp.save(pipeline, tmp_path)
+    dtype = pipeline.text_encoder.dtype
+    loaded = tadp.load(tmp_path, policy="static:4", widths=4)
+    assert str(loaded.tadp.policy) == str(loaded.transformer.tadp.policy) == "static:4"
+    assert loaded.tadp is loaded.transformer.tadp
+    weights = [weight for weight in loaded.transformer.parameters() if isinstance(weight, BitPlaneWeight)]
+    assert {weight.widest for weight in weights} == {4}
+    assert loaded.text_encoder.dtype == dtype
+    assert loaded.config["_name_or_path"] == str(tmp_path)
+    tadp.restore(loaded)
+    assert type(loaded) is WanPipeline
+    alone = tiny_pipeline()
+    tadp.compile(alone.transformer, policy="static:8")
+    assert type(tadp.restore(alone)) is WanPipeline

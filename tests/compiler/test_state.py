@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle  # noqa: TID251  people do
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,3 +142,12 @@ def test_restore_gives_back_the_model_as_it_was() -> None:
         tadp.restore(model)
     tadp.compile(model, policy="static:8")
     assert relative_error(_run(model), expected) < 0.05
+
+
+def test_states_that_lack_planes_are_refused(compiled: WanTransformer3DModel, tmp_path: Path) -> None:
+    tadp.save(compiled, tmp_path)
+    narrow = tadp.load(tmp_path, policy="static:4", widths=4)
+    weight = narrow.blocks[0].ffn.net[2].weight
+    with pytest.raises(RuntimeError, match=f"{LAYER} has the planes of 4 bits only"):
+        compiled.load_state_dict({LAYER: weight.detach()}, strict=False)
+    assert narrow.state_dict()[LAYER].widest == 8  # a state dict is whole
