@@ -10,6 +10,7 @@ from tadp.families.blocks import block_paths
 from tadp.families.family import Family, plain_name
 from tadp.families.names import is_adapter
 from tadp.kernels.bitplanes import DTYPES, BitPlaneWeight
+from tadp.kernels.planes import is_finite
 from tadp.precision import Role
 
 
@@ -81,6 +82,6 @@ def _obstacle(
         return f"its weight is a {type(weight).__name__} of {weight.dtype}, not a plain floating parameter"
     if role is None:
         return "neither its name nor its shape tells its role"
-    if weight.device.type != "meta" and not weight.isfinite().all():
+    if weight.device.type != "meta" and not is_finite(weight):
         return "its weight holds NaN or infinity"
     return ""

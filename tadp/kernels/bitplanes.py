@@ -18,7 +18,7 @@ from torchao.utils import TorchAOBaseTensor
 
 from tadp.kernels.formats import FORMATS, GROUP_SIZES, WIDTHS
 from tadp.kernels.operators import flatten
-from tadp.kernels.planes import cut, encode, group_count, join, laid_out_by_group
+from tadp.kernels.planes import cut, encode, group_count, is_finite, join, laid_out_by_group
 from tadp.kernels.rotation import SIZES, rotate
 from tadp.kernels.values import Codes, Epilogue, Planes
 
@@ -117,7 +117,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
         if weight.dim() != 2:
             raise ValueError(f"a weight to pack has two dimensions, this one {tuple(weight.shape)}")
         _check_dtype(weight.dtype)
-        if not torch.isfinite(weight).all():
+        if not is_finite(weight):
             raise ValueError("the weight holds NaN or infinite values; it cannot be packed")
         if group_size is not None and not group_count(weight.shape[1], group_size):
             raise ValueError(f"groups divide a row; {group_size} of {weight.shape[1]} columns do not")
@@ -125,7 +125,7 @@ class BitPlaneWeight(TorchAOBaseTensor):
             raise ValueError(f"factors are {weight.shape[1]} numbers above 0, one for each column")
         _check_rotation(rotation, weight.shape[1])
         encoded = weight.detach() if factors is None else weight.detach().float() / factors
-        codes, scale = encode(rotate(encoded, rotation) if rotation else encoded, group_size)
+        codes, scale = encode(_rotated(encoded, rotation) if rotation else encoded, group_size)
         return cls(*cut(codes), scale, weight.shape[1], weight.dtype, factors, rotation)
 
     @classmethod
@@ -299,6 +299,11 @@ def _packed_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         raise TypeError("a BitPlaneWeight can be the weight of a linear only, not its input or bias")
     master = None if weight.uncaptured is None else weight.uncaptured(input.device)
     return weight.linear(input, bias) if master is None else torch.nn.functional.linear(input, master, bias)
+
+
+def _rotated(weight: torch.Tensor, rotation: int) -> torch.Tensor:
+    """A weight in float32, rotated; the operator has the same bits and is several times as fast where it is ours."""
+    return torch.ops.tadp.rotate(weight.float(), rotation) if weight.is_cpu else rotate(weight, rotation)
 
 
 def _check_rotation(rotation: int, columns: int) -> None:

@@ -47,6 +47,11 @@ def encode(weight: torch.Tensor, group_size: int | None = None) -> tuple[torch.T
     return codes, scale
 
 
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity, in one pass: NaN passes through the smallest and the largest."""
+    return tensor.numel() == 0 or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
+
+
 def group_count(columns: int, group_size: int | None) -> int:
     """Scales of a row: one for each group where the size divides the columns, else 0, which stands for a single one.
 

@@ -270,3 +270,17 @@ def test_factors_travel_with_the_weight() -> None:
 def test_factors_that_cannot_be_are_refused(factors: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="13 numbers above 0"):
         BitPlaneWeight.from_hp(torch.randn(6, 13), factors=factors)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_numbers_that_are_not_finite_are_found_wherever_they_are(value: float, dtype: torch.dtype) -> None:
+    weight = torch.randn(3, 8).to(dtype)
+    assert planes.is_finite(weight)
+    assert planes.is_finite(weight[:0])
+    for place in ((0, 0), (1, 5), (2, 7)):
+        broken = weight.clone()
+        broken[place] = value
+        assert not planes.is_finite(broken)
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            BitPlaneWeight.from_hp(broken)
