@@ -238,8 +238,7 @@ class Adapters:
         deltas = {**before.deltas, **{name: layer.get_delta_weight(name).cpu() for name in wanted}}
         total = _sum(self._plain(linear, weight, before), deltas.values())
         try:
-            size = weight.columns // weight.groups if weight.groups else None
-            packed = BitPlaneWeight.from_hp(total, size, weight.factors, weight.rotation)
+            packed = BitPlaneWeight.from_hp(total, weight.group_size, weight.factors, weight.rotation)
         except ValueError as error:
             raise ValueError(f"the adapters {', '.join(wanted)} cannot be added to {linear.layer}: {error}") from error
         self._merged[linear.layer] = _Merged(before.weight, deltas)

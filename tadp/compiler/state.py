@@ -245,9 +245,8 @@ def _as_packed(name: str, tensor: torch.Tensor, own: BitPlaneWeight) -> BitPlane
     if isinstance(tensor, BitPlaneWeight):
         return cast(BitPlaneWeight, tensor.detach().to(own.device, own.dtype).clone())
     plain = tensor.detach().to(own.device, own.dtype)
-    size = own.columns // own.groups if own.groups else None
     try:
-        return BitPlaneWeight.from_hp(plain, size, own.factors, own.rotation)
+        return BitPlaneWeight.from_hp(plain, own.group_size, own.factors, own.rotation)
     except ValueError as error:
         raise ValueError(f"{name}: {error}; the model is left as it was") from error
 

@@ -1,7 +1,7 @@
 """Packed weights as plain tensors with metadata, which is what safetensors files can hold."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -97,11 +97,6 @@ def packed_weights(metadata: Mapping[str, str] | None) -> dict[str, Mapping[str,
     for name, facts in weights.items():
         _check_facts(name, facts)
     return weights
-
-
-def part_names(name: str, width: int = 8) -> Collection[str]:
-    """The tensors of a packed weight that a width reads, but for factors, which it may have."""
-    return [f"{name}.{part}" for part in (*FORMATS[width].planes, "scale")]
 
 
 def assemble(

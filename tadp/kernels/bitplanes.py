@@ -178,10 +178,15 @@ class BitPlaneWeight(TorchAOBaseTensor):
         return 0 if self.scale.dim() == 1 else self.scale.shape[1]
 
     @property
+    def group_size(self) -> int | None:
+        """Columns that share a scale; None where all of a row do."""
+        return self.columns // self.groups if self.groups else None
+
+    @property
     def packing(self) -> str:
         """What was done to the weight before it was rounded, for people; "" for nothing."""
         rotated = f"rotated by {self.rotation}" if self.rotation else ""
-        grouped = f"groups of {self.columns // self.groups}" if self.groups else ""
+        grouped = f"groups of {self.group_size}" if self.groups else ""
         return ", ".join(filter(None, (rotated, grouped, "" if self.factors is None else "balanced")))
 
     def planes(self, width: int) -> Planes:
