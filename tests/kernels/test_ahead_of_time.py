@@ -1,6 +1,10 @@
 """Kernels that are compiled before they run: of every operator and level, for GPUs that need not be there."""
 
+import ast
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from tests.kernels.cases import random_widths
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
 from tadp.kernels.triton import ahead_of_time  # noqa: E402
+from tadp.kernels.triton.linear import linear_kernel  # noqa: E402
 from tadp.kernels.triton.pretended import forget_compiled_kernels, gpu_on_this_machine  # noqa: E402
 
 pytestmark = pytest.mark.aot
@@ -106,3 +111,24 @@ def test_kernels_are_those_of_the_architecture(architecture: str) -> None:
         assert {"linear_kernel", "attention_kernel"} <= {name for name, _ in asked}
     with pytest.raises(ValueError, match="'sm_75' is no architecture that kernels exist for"):
         ahead_of_time.compile_for("sm_75", calls)
+
+
+def test_threads_parse_sources_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, inside, most = ast.parse, 0, 0
+
+    def counted(source: str, *others: Any, **options: Any) -> ast.AST:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return parse(source, *others, **options)
+
+    monkeypatch.setattr("triton.runtime.jit.ast.parse", counted)
+    with ahead_of_time.parsing_one_at_a_time(), ThreadPoolExecutor(4) as pool:
+        trees = list(pool.map(lambda _: linear_kernel.parse(), range(8)))
+    assert most == 1
+    assert all(tree.body[0].name == "linear_kernel" for tree in trees)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: linear_kernel.parse(), range(8)))
+    assert most > 1  # it is the turns that part them

@@ -7,6 +7,7 @@ nothing.
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import triton
 from tqdm import tqdm
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
+from triton.runtime.jit import JITCallable
 
 from tadp.kernels.calls import Call
 from tadp.kernels.registry import Kernel, candidates
@@ -70,7 +72,7 @@ def compile_calls(calls: Iterable[tuple[Call, Kernel]], name: str) -> int:
     Returns:
         How many kernels were not in this process yet.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool, only_compiling():
+    with ThreadPoolExecutor(os.cpu_count()) as pool, only_compiling(), parsing_one_at_a_time():
         with triton.AsyncCompileMode(pool, ignore_errors=True) as mode:
             for call, kernel in calls:
                 call.run(kernel)
@@ -79,6 +81,26 @@ def compile_calls(calls: Iterable[tuple[Call, Kernel]], name: str) -> int:
             for _ in tqdm(done, desc=f"{name} kernels", total=len(pending), disable=hidden, leave=False):
                 pass
         return len(pending)
+
+
+@contextmanager
+def parsing_one_at_a_time() -> Iterator[None]:
+    """Let threads that compile kernels take turns at parsing their source.
+
+    Python before 3.13 counts the depth of syntax trees for all threads together, and now and then one fails with "AST
+    constructor recursion depth mismatch" (python/cpython issue 106905).
+    """
+    parse, turn = JITCallable.parse, threading.RLock()
+
+    def in_turn(function: JITCallable) -> Any:
+        with turn:
+            return parse(function)
+
+    JITCallable.parse = in_turn
+    try:
+        yield
+    finally:
+        JITCallable.parse = parse
 
 
 def cache_directory() -> str:
