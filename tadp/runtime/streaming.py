@@ -42,19 +42,6 @@ class _Slot:
     done: Any = None
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """What was copied to the device so far.
-
-    Attributes:
-        nbytes: in all.
-        by_block: for each block.
-    """
-
-    nbytes: int = 0
-    by_block: Mapping[str, int] = field(default_factory=dict)
-
-
 class BlockStreamer:
     """Brings the planes of blocks to a device, one block ahead.
 
@@ -62,6 +49,7 @@ class BlockStreamer:
         host: the packed weights in main memory, by layer.
         device: where blocks run.
         weights: by layer, the weight on the device whose planes are views of a slot.
+        copied: bytes that were copied to the device so far.
     """
 
     def __init__(
@@ -98,17 +86,12 @@ class BlockStreamer:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:  # whoever had the slots' memory before may still be running
             self._stream.wait_stream(torch.cuda.current_stream(device))
-        self._traffic: dict[str, int] = {}
+        self.copied = 0
 
     @property
     def slot_bytes(self) -> int:
         """Bytes that the slots take on the device."""
         return sum(slot.planes.nbytes + slot.masters.nbytes for slot in self._slots)
-
-    @property
-    def traffic(self) -> Traffic:
-        """What was copied so far."""
-        return Traffic(sum(self._traffic.values()), dict(self._traffic))
 
     def run(
         self, block: str, function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
@@ -149,7 +132,7 @@ class BlockStreamer:
         slot = self._slot(self._block_of[layer])
         held = slot.held.get(layer, frozenset())
         if part not in held:
-            self._copy(self._block_of[layer], {layer: frozenset({part})})
+            self._copy({layer: frozenset({part})})
             slot.held[layer] = held | {part}
 
     def master(self, layer: str) -> torch.Tensor:
@@ -201,25 +184,25 @@ class BlockStreamer:
         for layer, parts in missing.items():
             if MASTER in parts:
                 self.master(layer)  # makes room
-        slot.held = kept if set(slot.held) <= set(wanted) else {}  # also where a copy fails below
+        slot.held = kept  # also where a copy fails below
         if self._stream is None:
-            self._copy(block, missing)
+            self._copy(missing)
         else:
             if slot.done is not None:
                 self._stream.wait_event(slot.done)
             with torch.cuda.stream(self._stream):
-                self._copy(block, missing)
+                self._copy(missing)
                 slot.ready = self._stream.record_event()
         slot.held = {layer: kept[layer] | missing[layer] for layer in wanted}
         return slot
 
-    def _copy(self, block: str, missing: Mapping[str, Needs]) -> None:
+    def _copy(self, missing: Mapping[str, Needs]) -> None:
         for layer, parts in missing.items():
             for part in parts:
                 host = self.host[layer]
                 source = self._master(layer, host.device) if part == MASTER else getattr(host, part)
                 self._views[layer][part].copy_(source, non_blocking=True)
-                self._traffic[block] = self._traffic.get(block, 0) + source.nbytes
+                self.copied += source.nbytes
 
     def _make_room_for_masters(self) -> None:
         if self._slots[0].masters.numel():

@@ -30,10 +30,9 @@ def expected() -> torch.Tensor:
 
 
 def _is_at_4_bits(found: torch.Tensor, expected: torch.Tensor) -> None:
-    """Hooks cut blocks into more pieces, between which values are rounded to bfloat16; 4 bits err far more."""
+    """That results err as 4 bits do, and not as 8 or 6: hooks cut blocks into pieces that round on their own."""
     plain = _run(tiny_transformer(2))
-    assert relative_error(found, expected) < 0.3 * relative_error(expected, plain)
-    assert relative_error(found, plain) > 0.8 * relative_error(expected, plain)
+    assert 0.8 < relative_error(found, plain) / relative_error(expected, plain) < 1.25
 
 
 def _levels(model: torch.nn.Module) -> set[str]:
